@@ -1,0 +1,1 @@
+"""Floor 6: for people and scripts. Never imports `ftx.daemon`."""

@@ -1,0 +1,1 @@
+"""Floor 2: the state machines and rules. No files, no clock, no Twisted; time is a parameter."""

@@ -1,0 +1,1 @@
+"""Floor 5: the running daemon: what exists, and for how long."""

@@ -1,0 +1,139 @@
+"""Every number that bounds something, with its unit, its reason and, where there is one, a precedent.
+
+A limit that is not enforced does not exist: each name here is used by the code that enforces it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KiB: Final = 1024
+MiB: Final = 1024 * KiB
+
+# -- blocks ------------------------------------------------------------------------------------------------
+#: Bytes in a block: what is verified, remembered, resumed and asked for again as one. At most this much of a
+#: file is lost by a crash. Part of the protocol, never changed without a new version.
+BLOCK: Final = 1 * MiB
+#: Bytes of a digest (BLAKE3).
+DIGEST: Final = 32
+#: Content bytes in one data frame: frames stay well under 256 KiB, the packet bound of OpenSSH.
+PIECE: Final = 128 * KiB
+#: Blocks in one bitmap of a needs message or a journal group: 1 KiB of bitmap for 8 GiB of file.
+GROUP: Final = 8192
+
+# -- frames ------------------------------------------------------------------------------------------------
+#: Bytes in any control frame body before the peer is signed in.
+FRAME_BEFORE_SIGN_IN: Final = 4 * KiB
+#: Bytes in a manifest, needs or results frame body.
+FRAME_BATCH: Final = 64 * KiB
+#: Bytes in any other control frame body after sign-in.
+FRAME_CONTROL: Final = 16 * KiB
+#: Entries, answers or results in one frame.
+BATCH: Final = 512
+
+# -- names -------------------------------------------------------------------------------------------------
+#: Bytes in one path component (NAME_MAX of Linux file systems).
+NAME: Final = 255
+#: Components in a path.
+DEPTH: Final = 64
+#: Bytes in a path, separators counted (PATH_MAX of Linux).
+PATH: Final = 4096
+#: Largest file size and offset: a signed 64-bit off_t.
+FILE_SIZE: Final = 2**63 - 1
+#: Entries in one job: numbers are 32 bits, and nobody means more.
+ENTRIES: Final = 2**31 - 1
+#: Characters in a display name, of a peer or of ourselves.
+DISPLAY_NAME: Final = 64
+#: Tries to find a free name of the form `stem (N).ext`.
+RENAME_TRIES: Final = 999
+
+# -- windows (entries) -------------------------------------------------------------------------------------
+#: Manifest entries sent and not yet answered by needs.
+WINDOW_UNANSWERED: Final = 2048
+#: Manifest entries sent and not yet answered by a result. Two windows of 2048 keep 10,000 small files moving
+#: over a path of 100 ms in about five round trips.
+WINDOW_UNACKNOWLEDGED: Final = 4096
+
+# -- time (seconds) ----------------------------------------------------------------------------------------
+#: From accept to signed in, absolute. sshd gives 120 s, rsync 60 s.
+HELLO_DEADLINE: Final = 10.0
+#: A ping is sent after this much silence of ours.
+PING_INTERVAL: Final = 10.0
+#: A peer silent for this long is dead.
+SILENCE: Final = 30.0
+#: From a refusal to the abort that makes it real (loseConnection under TLS may never end).
+ABORT_AFTER: Final = 1.0
+#: An older connection of the same peer must show life within this time or is superseded.
+PROVE_ALIVE: Final = 3.0
+#: Progress reports of the receiver: at least and at most this far apart while something changes.
+PROGRESS_SLOWEST: Final = 1.0
+PROGRESS_FASTEST: Final = 0.25
+#: A TCP connect attempt.
+CONNECT_TIMEOUT: Final = 10.0
+
+# -- connections -------------------------------------------------------------------------------------------
+#: Connections not yet signed in, in all; the oldest silent one makes room.
+UNSIGNED_TOTAL: Final = 256
+#: Pings and other control frames that ask for nothing, per second over 10 s.
+IDLE_FRAMES_PER_SECOND: Final = 10
+
+# -- memory (bytes) and work -------------------------------------------------------------------------------
+#: Received content waiting for the disk, per job; above it the transport is paused.
+RECEIVE_QUEUE: Final = 3 * MiB
+#: Blocks read ahead of the network by a sender.
+READ_AHEAD: Final = 3
+#: Bytes read from the socket at once before sign-in (Twisted's default) and after.
+READ_SIZE: Final = 64 * KiB
+READ_SIZE_SIGNED_IN: Final = 256 * KiB
+#: Small files stored, read or looked up by one disk job.
+DISK_BATCH: Final = 256
+#: Bytes of small files in one disk job.
+DISK_BATCH_BYTES: Final = 1 * MiB
+#: Threads of the worker pool.
+WORKER_THREADS: Final = 4
+#: Unsynced bytes of a partial before a sync is started; also started after SYNC_INTERVAL seconds.
+SYNC_BYTES: Final = 32 * MiB
+SYNC_INTERVAL: Final = 1.0
+#: Directory descriptors kept open per job, in tree order.
+OPEN_FOLDERS: Final = 64
+
+# -- disk --------------------------------------------------------------------------------------------------
+#: Free space left alone: the smaller of this share of the file system and this many bytes.
+SPACE_FLOOR_SHARE: Final = 0.05
+SPACE_FLOOR_BYTES: Final = 1024 * MiB
+#: Abandoned partials are removed after this many days.
+PARTIAL_DAYS: Final = 30
+#: Sender digest memories and receipts kept, newest first, and for how many days.
+DIGEST_FILES: Final = 1000
+RECEIPT_FILES: Final = 1000
+STATE_DAYS: Final = 90
+#: Nothing is remembered of a file whose ctime is younger than this (seconds): it may change again unseen.
+RACY_SECONDS: Final = 2.0
+
+# -- control socket ----------------------------------------------------------------------------------------
+#: Bytes in one request line and in one result.
+CONTROL_LINE: Final = 64 * KiB
+#: Clients at once.
+CONTROL_CLIENTS: Final = 16
+#: Requests of one client waiting for their answers.
+CONTROL_PENDING: Final = 64
+#: Unsent bytes for one client before its progress events are dropped, and before it is dropped itself.
+CONTROL_QUEUE: Final = 256 * KiB
+CONTROL_QUEUE_HARD: Final = 1 * MiB
+#: Seconds for a client to finish a line it began, and for one that never reads.
+CONTROL_STALL: Final = 10.0
+#: Finished jobs remembered for jobs.list.
+JOBS_REMEMBERED: Final = 100
+
+# -- discovery ---------------------------------------------------------------------------------------------
+#: Bytes of a query, padded; a reply is never longer.
+DISCOVERY_QUERY: Final = 512
+#: Datagrams handled in one turn of the reactor.
+DATAGRAMS_PER_TURN: Final = 32
+#: Replies per source and in all, per second.
+REPLIES_PER_SOURCE: Final = 1
+REPLIES_TOTAL: Final = 50
+#: Sources remembered for the above, least recently seen forgotten first.
+REPLY_SOURCES: Final = 1024
+#: Peers a client lists.
+DISCOVERED: Final = 256

@@ -1,0 +1,88 @@
+"""Text for people: the one cleaner for strings that came from a peer, and sizes, rates and durations.
+
+Nothing from a peer reaches a terminal or a log except through `show()` (or `show_path()`): control characters of
+all kinds, and characters that reorder or hide what is displayed, are made visible as escapes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["duration", "path_text", "plural", "show", "show_path", "size"]
+
+# Cc: C0, DEL and C1 controls. Cf: bidi overrides and isolates, zero-width characters, BOM, soft hyphen, tags.
+# Cs: lone surrogates (undecodable file names). Zl/Zp: line and paragraph separators. Co/Cn: no agreed glyph.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+
+
+def show(value: str | bytes, limit: int = 200) -> str:
+    """`value` made safe for a terminal or a log: one line, nothing hidden, at most `limit` characters.
+
+    Undecodable bytes and invisible characters appear as `\\x1b`-like escapes; a backslash stays as it is, so the
+    result is for reading, not for parsing back. Text that was cut ends in an ellipsis.
+    """
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    cut = len(text) > limit
+    out: list[str] = []
+    for char in text[:limit]:
+        if char.isprintable() or (char != "\u2028" and unicodedata.category(char) not in _HIDDEN):
+            out.append(char)
+        else:
+            code = ord(char)
+            if 0xDC80 <= code <= 0xDCFF:  # one byte that surrogateescape could not decode
+                out.append(f"\\x{code - 0xDC00:02x}")
+            elif code < 0x100:
+                out.append(f"\\x{code:02x}")
+            elif code < 0x10000:
+                out.append(f"\\u{code:04x}")
+            else:
+                out.append(f"\\U{code:08x}")
+    shown = "".join(out)
+    if len(shown) > limit:
+        shown, cut = shown[:limit], True
+    return shown[: limit - 1] + "…" if cut else shown
+
+
+def show_path(components: Iterable[bytes], limit: int = 200) -> str:
+    """A path from the wire, cleaned by `show()` and joined with `/`."""
+    return show(b"/".join(components), limit)
+
+
+def path_text(components: Iterable[bytes]) -> str:
+    """A path from the wire as exact-as-possible text for JSON: U+FFFD for undecodable bytes, nothing cut.
+
+    JSON escapes control characters itself, so this is for machines; for people use `show_path()`.
+    """
+    return b"/".join(components).decode("utf-8", "replace")
+
+
+def size(count: float) -> str:
+    """`count` bytes in binary units, e.g. `0 B`, `1.5 KiB`, `212 MiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1023.95:
+            if unit == "B":
+                return f"{int(value)} B"
+            return f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} PiB"
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a person would say it: `0.3 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {whole} s" if whole else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 file`, `2 files`; only for nouns that take a plain s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
