@@ -1,0 +1,251 @@
+"""The events of a job, as `ftx-client --json` prints them and `events.subscribe` streams them.
+
+One Struct per event; `encode()` gives the JSON line. The names and fields are the contract with scripts
+(`docs/cli.md`): fields may be added, never changed. Times are ISO 8601 in UTC, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from ftx.errors import Error
+from ftx.text import path_text
+
+__all__ = [
+    "Accepted",
+    "Connected",
+    "Connecting",
+    "Discovered",
+    "Done",
+    "ErrorInfo",
+    "Event",
+    "Failed",
+    "FileEvent",
+    "Offered",
+    "PeerInfo",
+    "Progress",
+    "Refused",
+    "Retry",
+    "Snapshot",
+    "Summary",
+    "TargetResult",
+    "Waiting",
+    "encode",
+    "error_info",
+    "file_event",
+    "iso_time",
+]
+
+
+def iso_time(seconds: float | None = None) -> str:
+    """`seconds` since the epoch (default: now) as ISO 8601 in UTC with microseconds."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class ErrorInfo(msgspec.Struct, frozen=True):
+    """An error as every door prints it."""
+
+    code: int
+    name: str
+    message: str
+    hint: str = ""
+
+
+def error_info(error: Error | None) -> ErrorInfo | None:
+    """`error` in the form that events carry."""
+    return None if error is None else ErrorInfo(error.number, error.name, error.message, error.hint)
+
+
+class PeerInfo(msgspec.Struct, frozen=True):
+    """Who is at the other end. `id` is the whole identity as text, empty while unknown."""
+
+    name: str = ""
+    id: str = ""
+    address: str = ""
+    port: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """What every event has. `job` is 32 hex digits, or None where there is no job."""
+
+    #: Progress may be dropped for a slow reader; everything else may not.
+    droppable: ClassVar[bool] = False
+
+    v: int = 1
+    time: str = msgspec.field(default_factory=iso_time)
+    job: str | None = None
+    peer: PeerInfo | None = None
+
+
+class Connecting(Event, tag="connecting", frozen=True, kw_only=True):
+    """A connection attempt begins."""
+
+
+class Connected(Event, tag="connected", frozen=True, kw_only=True):
+    """The peer proved its key and both sides have agreed on a version."""
+
+
+class Offered(Event, tag="offered", frozen=True, kw_only=True):
+    """The job was offered; `files` and `bytes` are null while they are being counted."""
+
+    files: int | None = None
+    bytes: int | None = None
+
+
+class Waiting(Event, tag="waiting", frozen=True, kw_only=True):
+    """Somebody at the other end is being asked."""
+
+    files: int | None = None
+    bytes: int | None = None
+    deadline_s: float | None = None
+
+
+class Accepted(Event, tag="accepted", frozen=True, kw_only=True):
+    """The receiver takes the job."""
+
+    files: int | None = None
+    bytes: int | None = None
+
+
+class Refused(Event, tag="refused", frozen=True, kw_only=True):
+    """The receiver does not take the job."""
+
+    error: ErrorInfo
+
+
+class Progress(Event, tag="progress", frozen=True, kw_only=True):
+    """Where the job stands. `bytes_confirmed` was verified by the receiver, `bytes_durable` is on its disk."""
+
+    droppable: ClassVar[bool] = True
+
+    stage: str
+    bytes_confirmed: int = 0
+    bytes_durable: int = 0
+    bytes_sent: int = 0
+    bytes_total: int | None = None
+    files_done: int = 0
+    files_total: int | None = None
+    rate: float | None = None
+    eta_s: float | None = None
+
+
+class FileEvent(Event, tag="file", frozen=True, kw_only=True, omit_defaults=False):
+    """The fate of one file: `stored`, `identical`, `skipped` or `failed`."""
+
+    path: str
+    path_b64: str | msgspec.UnsetType = msgspec.UNSET
+    stored_as: str | None = None
+    size: int | None = None
+    digest: str | None = None
+    status: str = "stored"
+    error: ErrorInfo | None = None
+
+
+class Retry(Event, tag="retry", frozen=True, kw_only=True):
+    """The connection was lost; another attempt follows after `delay_s`."""
+
+    attempt: int
+    delay_s: float
+    error: ErrorInfo
+
+
+class Done(Event, tag="done", frozen=True, kw_only=True):
+    """The job ended and the receiver signed for it."""
+
+    result: str
+    files: int
+    directories: int
+    bytes: int
+    bytes_wire: int
+    files_identical: int
+    files_skipped: int
+    files_failed: int
+    seconds: float
+    receipt: str | None
+    exit: int
+
+
+class Failed(Event, tag="failed", frozen=True, kw_only=True):
+    """The job ended without a receipt."""
+
+    error: ErrorInfo
+    exit: int
+    resumable: bool
+
+
+class TargetResult(msgspec.Struct, frozen=True):
+    """One line of the summary."""
+
+    peer: PeerInfo
+    result: str
+    exit: int
+
+
+class Summary(Event, tag="summary", frozen=True, kw_only=True):
+    """Always the last line of a run."""
+
+    exit: int
+    targets: list[TargetResult]
+
+
+class Snapshot(Event, tag="snapshot", frozen=True, kw_only=True):
+    """The first event of a subscription: every job there is, as `jobs.list` shows them, and every open offer."""
+
+    jobs: list[dict[str, Any]]
+    offers: list[dict[str, Any]]
+
+
+class Discovered(Event, tag="peer", frozen=True, kw_only=True):
+    """Somebody answered a discovery query."""
+
+    name: str
+    id: str
+    address: str
+    port: int
+    verified: bool
+    paired: bool
+    via: str
+    interface: str
+    versions: list[int]
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(event: Event) -> bytes:
+    """`event` as one JSON object, without a newline. Fields that say nothing (`job`, `peer` null) stay, as null."""
+    return _encoder.encode(event)
+
+
+def file_event(
+    path: Iterable[bytes],
+    *,
+    job: str | None,
+    peer: PeerInfo | None,
+    status: str,
+    size: int | None = None,
+    digest: bytes | None = None,
+    stored_as: Iterable[bytes] | None = None,
+    error: Error | None = None,
+) -> FileEvent:
+    """A `file` event for a path as it is on the wire; `path_b64` is there only when the text is not exact."""
+    raw = b"/".join(path)
+    text = path_text([raw])
+    exact = text.encode("utf-8", "surrogatepass") == raw
+    return FileEvent(
+        job=job,
+        peer=peer,
+        path=text,
+        path_b64=msgspec.UNSET if exact else base64.b64encode(raw).decode("ascii"),
+        stored_as=None if stored_as is None else path_text(stored_as),
+        size=size,
+        digest=None if digest is None else digest.hex(),
+        status=status,
+        error=error_info(error),
+    )
