@@ -1,0 +1,68 @@
+"""The receive buffer: bytes arrive in any pieces and are taken out whole, without being joined more than once.
+
+Appended chunks are kept as they came. `take()` copies only what it returns; `take_views()` copies nothing. There is
+no bound here, because the reader (`ftx.wire.frames`) never leaves more than one incomplete control frame or frame
+header in the buffer, and it bounds those before it waits for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["ReceiveBuffer"]
+
+
+class ReceiveBuffer:
+    """A queue of byte chunks. `len()` is the number of bytes in it."""
+
+    __slots__ = ("_chunks", "_length")
+
+    def __init__(self) -> None:
+        self._chunks: deque[memoryview] = deque()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, data: bytes) -> None:
+        """Add `data` at the end; it is kept by reference and must not change."""
+        if data:
+            self._chunks.append(memoryview(data))
+            self._length += len(data)
+
+    def take(self, count: int) -> bytes | None:
+        """The next `count` bytes, or None (and nothing taken) while fewer are there."""
+        if count > self._length:
+            return None
+        if count == 0:
+            return b""
+        first = self._chunks[0]
+        if len(first) >= count:
+            self._length -= count
+            if len(first) == count:
+                self._chunks.popleft()
+            else:
+                self._chunks[0] = first[count:]
+            return bytes(first[:count])
+        return b"".join(self.take_views(count))
+
+    def take_views(self, limit: int) -> list[memoryview]:
+        """As many of the next bytes as there are, at most `limit`, as views of the chunks they came in."""
+        views: list[memoryview] = []
+        while limit > 0 and self._chunks:
+            first = self._chunks[0]
+            if len(first) <= limit:
+                views.append(self._chunks.popleft())
+                taken = len(first)
+            else:
+                views.append(first[:limit])
+                self._chunks[0] = first[limit:]
+                taken = limit
+            limit -= taken
+            self._length -= taken
+        return views
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunks.clear()
+        self._length = 0

@@ -1,0 +1,237 @@
+"""Frames: the length-prefixed units of the transfer protocol (`docs/protocol.md`, section 2).
+
+`FrameDecoder` turns bytes into `Frame` (a control body, whole) and `Piece` (part of a block, as the views in which it
+arrived: content is never joined). It is asked for one item at a time, because what is allowed next may depend on the
+item just handled: the owner changes `bounds` when the stage changes. A frame's length is compared with its bound as
+soon as the five header bytes are there, before anything is buffered for it.
+
+This is the only module that uses `struct`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Final
+
+import attrs
+
+from ftx import limits
+from ftx.errors import ProtocolError
+from ftx.wire.buffer import ReceiveBuffer
+
+__all__ = [
+    "AFTER_SIGN_IN",
+    "BEFORE_SIGN_IN",
+    "DATA_HEADER",
+    "HEADER",
+    "Encoding",
+    "Frame",
+    "FrameDecoder",
+    "FrameType",
+    "Piece",
+    "data_frames",
+    "frame",
+]
+
+
+class FrameType(IntEnum):
+    """The frame types of version 1 (section 4). Reserved types are unknown until their feature is built."""
+
+    HELLO = 0x01
+    ERROR = 0x02
+    GOODBYE = 0x03
+    PING = 0x04
+    PONG = 0x05
+    OFFER = 0x10
+    ACCEPT = 0x11
+    REFUSE = 0x12
+    TOTALS = 0x13
+    MANIFEST = 0x14
+    NEEDS = 0x15
+    DATA = 0x16
+    ENTRY_FAILED = 0x17
+    ENTRY_END = 0x18
+    RESULTS = 0x19
+    PROGRESS = 0x1A
+    END = 0x1B
+    RECEIPT = 0x1C
+
+
+class Encoding(IntEnum):
+    """How the piece of a data frame stands for content (section 2). 2 copy and 3 zstd are reserved."""
+
+    RAW = 0
+    ZERO = 1
+
+
+_HEADER: Final = struct.Struct(">IB")
+_DATA: Final = struct.Struct(">IQBB")
+#: Bytes of a frame header, and of the fixed header of a data body.
+HEADER: Final = _HEADER.size
+DATA_HEADER: Final = _DATA.size
+_LAST: Final = 0x01
+_PIECE_BOUND: Final = DATA_HEADER + limits.PIECE + limits.DIGEST
+_BATCHES: Final = frozenset({FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS})
+
+#: Bytes allowed in the body of each frame type that may come before the peer is signed in ...
+BEFORE_SIGN_IN: Final[Mapping[int, int]] = {
+    FrameType.HELLO: limits.FRAME_BEFORE_SIGN_IN,
+    FrameType.ERROR: limits.FRAME_BEFORE_SIGN_IN,
+}
+#: ... and after.
+AFTER_SIGN_IN: Final[Mapping[int, int]] = {
+    kind: _PIECE_BOUND
+    if kind is FrameType.DATA
+    else limits.FRAME_BATCH
+    if kind in _BATCHES
+    else limits.FRAME_CONTROL
+    for kind in FrameType
+}
+
+
+@attrs.frozen
+class Frame:
+    """A control frame: its type and its whole body."""
+
+    type: FrameType
+    body: bytes
+
+
+@attrs.frozen(eq=False)
+class Piece:
+    """A data frame: part of block `block` of entry `entry`. `digest` is the block's, in its last piece only."""
+
+    entry: int
+    block: int
+    encoding: Encoding
+    chunks: Sequence[memoryview]
+    length: int
+    digest: bytes | None
+
+
+def frame(kind: FrameType, body: bytes) -> bytes:
+    """The bytes of one control frame."""
+    return _HEADER.pack(len(body), kind) + body
+
+
+def data_frames(entry: int, block: int, content: bytes | memoryview, digest: bytes, *, zero: bool = False) -> list[bytes | memoryview]:
+    """One block as data frames, in pieces to be joined or written in order; `content` is not copied.
+
+    With `zero` the block is sent as a zero run: its digest travels, its bytes do not.
+    """
+    if zero or not content:
+        encoding = Encoding.ZERO if zero else Encoding.RAW
+        return [_HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA), _DATA.pack(entry, block, encoding, _LAST), digest]
+    view = memoryview(content)
+    out: list[bytes | memoryview] = []
+    for start in range(0, len(view), limits.PIECE):
+        piece = view[start : start + limits.PIECE]
+        last = start + limits.PIECE >= len(view)
+        length = DATA_HEADER + len(piece) + (len(digest) if last else 0)
+        head = _HEADER.pack(length, FrameType.DATA) + _DATA.pack(entry, block, Encoding.RAW, _LAST if last else 0)
+        out += (head, piece)
+    out.append(digest)
+    return out
+
+
+class FrameDecoder:
+    """Bytes in, frames out.
+
+    `feed()` adds bytes, `next_item()` gives the next complete item or None. A violation raises ProtocolError
+    (`unknown-frame`, `frame-too-large`, `bad-message`); the decoder is of no further use then.
+    """
+
+    def __init__(self, bounds: Mapping[int, int] = BEFORE_SIGN_IN) -> None:
+        #: Bytes allowed per frame type; a type that is not in it is refused. May be replaced between items.
+        self.bounds = bounds
+        self._buffer = ReceiveBuffer()
+        self._type: FrameType | None = None
+        self._length = 0
+        self._data: tuple[int, int, Encoding, bool] | None = None
+        self._chunks: list[memoryview] = []
+        self._left = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes held back because what they belong to is not complete."""
+        return len(self._buffer) + sum(map(len, self._chunks))
+
+    def feed(self, data: bytes) -> None:
+        """Add bytes as they came from the transport."""
+        self._buffer.append(data)
+
+    def clear(self) -> None:
+        """Forget everything that was fed."""
+        self._buffer.clear()
+        self._chunks = []
+
+    def next_item(self) -> Frame | Piece | None:
+        """The next frame, or None when more bytes are needed."""
+        if self._type is None:
+            head = self._buffer.take(HEADER)
+            if head is None:
+                return None
+            self._begin(*_HEADER.unpack(head))
+        if self._type is FrameType.DATA:
+            return self._next_piece()
+        body = self._buffer.take(self._length)
+        if body is None:
+            return None
+        kind, self._type = self._type, None
+        return Frame(kind, body) if kind is not None else None
+
+    def _begin(self, length: int, number: int) -> None:
+        bound = self.bounds.get(number)
+        if bound is None:
+            known = number in FrameType.__members__.values()
+            raise ProtocolError(
+                "wrong-state" if known else "unknown-frame",
+                f"a frame of type {number:#04x} is not allowed here",
+            )
+        if length > bound:
+            raise ProtocolError("frame-too-large", f"a frame of {length:,} bytes came where {bound:,} are allowed")
+        self._type = FrameType(number)
+        self._length = length
+
+    def _next_piece(self) -> Piece | None:
+        if self._data is None:
+            head = self._buffer.take(DATA_HEADER) if self._length >= DATA_HEADER else b""
+            if head is None:
+                return None
+            self._begin_piece(head)
+        if self._data is None:
+            return None
+        if self._left:
+            for view in self._buffer.take_views(self._left):
+                self._chunks.append(view)
+                self._left -= len(view)
+            if self._left:
+                return None
+        entry, block, encoding, last = self._data
+        digest = None
+        if last:
+            digest = self._buffer.take(limits.DIGEST)
+            if digest is None:
+                return None
+        chunks, self._chunks = self._chunks, []
+        self._type = self._data = None
+        content = self._length - DATA_HEADER - (limits.DIGEST if last else 0)
+        return Piece(entry, block, encoding, chunks, content, digest)
+
+    def _begin_piece(self, head: bytes) -> None:
+        if len(head) < DATA_HEADER:
+            raise ProtocolError("bad-message", "a data frame was shorter than its header")
+        entry, block, encoding, flags = _DATA.unpack(head)
+        content = self._length - DATA_HEADER - (limits.DIGEST if flags & _LAST else 0)
+        if encoding not in (Encoding.RAW, Encoding.ZERO) or flags & ~_LAST:
+            raise ProtocolError("bad-message", "a data frame had an unknown encoding or flag")
+        if not 0 <= content <= limits.PIECE:
+            raise ProtocolError("bad-message", "a data frame had a piece of a wrong length")
+        if encoding == Encoding.ZERO and (content or not flags & _LAST):
+            raise ProtocolError("bad-message", "a zero run carried content, or no digest")
+        if content == 0 and not flags & _LAST:
+            raise ProtocolError("bad-message", "a data frame carried nothing")
+        self._data = (entry, block, Encoding(encoding), bool(flags & _LAST))
+        self._left = content

@@ -1,0 +1,379 @@
+"""The control messages of the transfer protocol: typed, bounded, positional (`docs/protocol.md`, section 4).
+
+Each message is a msgspec Struct written as a MessagePack array; `encode()` gives its frame, `decode()` the message of
+a frame. All bounds on lists, strings and integers are in the types, so what `decode()` returns is in range; what it
+cannot accept, for whatever reason, becomes one kind of ProtocolError.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from ftx import limits
+from ftx.errors import ProtocolError
+from ftx.wire.frames import Frame, FrameType, frame
+
+__all__ = [
+    "CONFLICTS",
+    "Accept",
+    "End",
+    "EntryEnd",
+    "EntryFailed",
+    "ErrorMessage",
+    "Failed",
+    "FileEntry",
+    "FolderEnd",
+    "FolderEntry",
+    "Goodbye",
+    "Hello",
+    "Identical",
+    "Manifest",
+    "Message",
+    "Needs",
+    "Offer",
+    "Ping",
+    "Pong",
+    "ProgressMessage",
+    "Receipt",
+    "ReceiptBody",
+    "Refuse",
+    "Results",
+    "Skipped",
+    "Stored",
+    "Totals",
+    "WantAll",
+    "WantGroup",
+    "decode",
+    "decode_receipt_body",
+    "encode",
+    "encode_receipt_body",
+]
+
+#: Conflict policies by their number on the wire, from the strictest to the loosest.
+CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
+
+Version = Annotated[int, Meta(ge=1, le=255)]
+Feature = Annotated[str, Meta(min_length=1, max_length=32)]
+Display = Annotated[str, Meta(max_length=limits.DISPLAY_NAME)]
+Job = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Digest = Annotated[bytes, Meta(min_length=limits.DIGEST, max_length=limits.DIGEST)]
+ErrorNumber = Annotated[int, Meta(ge=100, le=20_000)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Token = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[int, Meta(ge=0, le=limits.ENTRIES)]
+Component = Annotated[bytes, Meta(min_length=1, max_length=limits.NAME)]
+WirePath = Annotated[list[Component], Meta(min_length=1, max_length=limits.DEPTH)]
+Folder = Annotated[list[Component], Meta(max_length=limits.DEPTH)]
+Mode = Annotated[int, Meta(ge=0, le=0o777)]
+Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Window = Annotated[int, Meta(ge=1, le=65_535)]
+Conflict = Annotated[int, Meta(ge=0, le=len(CONFLICTS) - 1)]
+Bitmap = Annotated[bytes, Meta(min_length=1, max_length=limits.GROUP // 8)]
+
+
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """What all messages share: positional, nothing unknown."""
+
+
+class Hello(Message, frozen=True):
+    """The first message of each side."""
+
+    magic: Annotated[str, Meta(max_length=8)]
+    lowest: Version
+    highest: Version
+    features: Annotated[list[Feature], Meta(max_length=32)]
+    name: Display
+    software: Display
+    signed_in: bool
+
+
+class ErrorMessage(Message, frozen=True):
+    """The reason for which the session ends now."""
+
+    number: ErrorNumber
+
+
+class Goodbye(Message, frozen=True):
+    """A clean end."""
+
+
+class Ping(Message, frozen=True):
+    """Are you there?"""
+
+    token: Token
+
+
+class Pong(Message, frozen=True):
+    """Yes: the answer to the ping with this token."""
+
+    token: Token
+
+
+class Offer(Message, frozen=True):
+    """A job: what the sender would like to send."""
+
+    job: Job
+    kind: Annotated[int, Meta(ge=0, le=0)]
+    into: Folder
+    conflict: Conflict | None
+    files: Count | None
+    folders: Count | None
+    bytes: Count | None
+
+
+class Accept(Message, frozen=True):
+    """The receiver takes the job, on these terms."""
+
+    job: Job
+    unanswered: Window
+    unacknowledged: Window
+    conflict: Conflict
+    durability: Annotated[int, Meta(ge=0, le=1)]
+
+
+class Refuse(Message, frozen=True):
+    """The receiver does not take the job."""
+
+    job: Job
+    number: ErrorNumber
+
+
+class Totals(Message, frozen=True):
+    """What the sender counted: a ceiling from now on."""
+
+    files: Count
+    folders: Count
+    bytes: Count
+
+
+class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """What all entries, wants and results share."""
+
+
+class FileEntry(Entry, tag=0, frozen=True):
+    """A file in the manifest."""
+
+    number: Number
+    path: WirePath
+    size: Count
+    mtime: Time
+    mode: Mode
+
+
+class FolderEntry(Entry, tag=1, frozen=True):
+    """A folder in the manifest; its entries follow."""
+
+    number: Number
+    path: WirePath
+
+
+class FolderEnd(Entry, tag=2, frozen=True):
+    """The folder `number` is complete."""
+
+    number: Number
+    mode: Mode
+    mtime: Time
+
+
+class Manifest(Message, frozen=True):
+    """The next entries."""
+
+    entries: Annotated[list[FileEntry | FolderEntry | FolderEnd], Meta(max_length=limits.BATCH)]
+    last: bool
+
+
+class WantAll(Entry, tag=0, frozen=True):
+    """Send every block of this file."""
+
+    number: Number
+
+
+class WantGroup(Entry, tag=1, frozen=True):
+    """Send these blocks of this group of 8,192 blocks."""
+
+    number: Number
+    group: Annotated[int, Meta(ge=0, le=2**40)]
+    bitmap: Bitmap
+    last: bool
+
+
+class Needs(Message, frozen=True):
+    """What the receiver wants of the files announced."""
+
+    wants: Annotated[list[WantAll | WantGroup], Meta(min_length=1, max_length=limits.BATCH)]
+
+
+class EntryFailed(Message, frozen=True):
+    """The sender cannot send this file after all."""
+
+    number: Number
+    error: ErrorNumber
+
+
+class EntryEnd(Message, frozen=True):
+    """All blocks of this file that were asked for are sent; this is its digest."""
+
+    number: Number
+    size: Count
+    digest: Digest
+
+
+class Stored(Entry, tag=0, frozen=True):
+    """Verified, durable, and under its final name."""
+
+    number: Number
+    digest: Annotated[bytes, Meta(max_length=limits.DIGEST)]
+    stored_as: WirePath | None
+
+
+class Identical(Entry, tag=1, frozen=True):
+    """The same content was there already."""
+
+    number: Number
+    digest: Digest
+    stored_as: WirePath | None
+
+
+class Skipped(Entry, tag=2, frozen=True):
+    """Left out, as the conflict policy wishes."""
+
+    number: Number
+
+
+class Failed(Entry, tag=3, frozen=True):
+    """Not stored."""
+
+    number: Number
+    error: ErrorNumber
+
+
+class Results(Message, frozen=True):
+    """What became of these entries."""
+
+    results: Annotated[list[Stored | Identical | Skipped | Failed], Meta(min_length=1, max_length=limits.BATCH)]
+
+
+class ProgressMessage(Message, frozen=True):
+    """Content bytes the receiver has verified, and has on disk."""
+
+    verified: Count
+    durable: Count
+    stage: Annotated[int, Meta(ge=0, le=1)]
+
+
+class End(Message, frozen=True):
+    """The sender's sum of the job."""
+
+    files: Count
+    folders: Count
+    bytes: Count
+    transcript: Digest
+
+
+class Receipt(Message, frozen=True):
+    """The receiver's signed sum of the job."""
+
+    body: Annotated[bytes, Meta(max_length=1024)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+class ReceiptBody(Message, frozen=True):
+    """What the receiver signs (section 8). Times are nanoseconds since 1970."""
+
+    job: Job
+    sender: Digest
+    receiver: Digest
+    started: Time
+    ended: Time
+    files: Count
+    identical: Count
+    skipped: Count
+    folders: Count
+    failed: Count
+    bytes: Count
+    durability: Annotated[int, Meta(ge=0, le=1)]
+    transcript: Digest
+
+
+_TYPES: Final[dict[FrameType, type[Message]]] = {
+    FrameType.HELLO: Hello,
+    FrameType.ERROR: ErrorMessage,
+    FrameType.GOODBYE: Goodbye,
+    FrameType.PING: Ping,
+    FrameType.PONG: Pong,
+    FrameType.OFFER: Offer,
+    FrameType.ACCEPT: Accept,
+    FrameType.REFUSE: Refuse,
+    FrameType.TOTALS: Totals,
+    FrameType.MANIFEST: Manifest,
+    FrameType.NEEDS: Needs,
+    FrameType.ENTRY_FAILED: EntryFailed,
+    FrameType.ENTRY_END: EntryEnd,
+    FrameType.RESULTS: Results,
+    FrameType.PROGRESS: ProgressMessage,
+    FrameType.END: End,
+    FrameType.RECEIPT: Receipt,
+}
+_NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
+_DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {
+    number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()
+}
+_encoder: Final = msgspec.msgpack.Encoder()
+_receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
+#: Everything that a body can make the decoder raise.
+_BODY_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+
+
+def encode(message: Message) -> bytes:
+    """`message` as a frame, ready for the transport."""
+    return frame(_NUMBERS[type(message)], _encoder.encode(message))
+
+
+def decode(item: Frame) -> Message:
+    """The message of a control frame. Whatever is wrong with it: ProtocolError `bad-message`, or `bad-name`."""
+    try:
+        message: Message = _DECODERS[item.type].decode(item.body)
+    except _BODY_ERRORS as error:
+        raise ProtocolError("bad-message", f"a {item.type.name.lower()} message could not be understood") from error
+    if isinstance(message, Manifest):
+        for entry in message.entries:
+            if not isinstance(entry, FolderEnd):
+                check_path(entry.path)
+    elif isinstance(message, Offer):
+        check_path(message.into)
+    elif isinstance(message, Results):
+        for result in message.results:
+            if isinstance(result, Stored | Identical) and result.stored_as is not None:
+                check_path(result.stored_as)
+    return message
+
+
+def check_path(path: list[bytes]) -> None:
+    """Refuse what can never be a path on the wire (section 4): ProtocolError `bad-name`.
+
+    Lengths of components and their number are bounded by the types. Whether a name that is possible is also welcome
+    is the receiver's rule, not the protocol's.
+    """
+    total = len(path) - 1
+    for component in path:
+        total += len(component)
+        if component in (b".", b"..") or b"/" in component or b"\0" in component:
+            raise ProtocolError("bad-name", "a path on the wire had a component that is not a name")
+    if total > limits.PATH:
+        raise ProtocolError("bad-name", "a path on the wire was too long")
+
+
+def encode_receipt_body(body: ReceiptBody) -> bytes:
+    """The bytes that are signed."""
+    return _encoder.encode(body)
+
+
+def decode_receipt_body(data: bytes) -> ReceiptBody:
+    """The receipt body in `data`; ProtocolError `bad-message` when it is none."""
+    try:
+        return _receipts.decode(data)
+    except _BODY_ERRORS as error:
+        raise ProtocolError("bad-message", "a receipt could not be understood") from error
