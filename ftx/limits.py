@@ -110,6 +110,21 @@ STATE_DAYS: Final = 90
 #: Nothing is remembered of a file whose ctime is younger than this (seconds): it may change again unseen.
 RACY_SECONDS: Final = 2.0
 
+# -- identities and peers ----------------------------------------------------------------------------------
+#: Characters of an identity as typed: it has 63, pasted ones may have white space around and in them.
+IDENTITY_TEXT: Final = 256
+#: Bytes of the identity key's file; in PEM the key takes 119.
+KEY_FILE: Final = 4 * KiB
+#: Paired peers; nobody means more, and each connection looks among them.
+PEERS: Final = 4096
+#: Bytes of the file of known peers: the above with long names and all their addresses.
+PEERS_FILE: Final = 8 * MiB
+#: Addresses remembered of one peer, latest first, and characters in one.
+PEER_ADDRESSES: Final = 8
+ADDRESS: Final = 255
+#: Seconds to wait for another process that is changing a state file.
+LOCK_WAIT: Final = 10.0
+
 # -- control socket ----------------------------------------------------------------------------------------
 #: Bytes in one request line and in one result.
 CONTROL_LINE: Final = 64 * KiB
@@ -137,3 +152,19 @@ REPLIES_TOTAL: Final = 50
 REPLY_SOURCES: Final = 1024
 #: Peers a client lists.
 DISCOVERED: Final = 256
+
+# -- what a person sees ------------------------------------------------------------------------------------
+#: Half-lives, in seconds, of the rate that is shown (lively) and of the one the time left comes from (calm).
+RATE_HALF_LIFE: Final = 1.0
+ETA_HALF_LIFE: Final = 10.0
+#: A time left beyond this many seconds (99 days) is not worth showing: it is unknown.
+ETA_LONGEST: Final = 99 * 86400.0
+#: Seconds between two drawings of the bar, and between two lines where there is no terminal.
+BAR_REFRESH: Final = 0.1
+PLAIN_INTERVAL: Final = 10.0
+#: Failed files named one by one at the end of a run; the rest are counted.
+FAILURES_SHOWN: Final = 10
+#: Seconds a run that was interrupted has to put things away before it ends all the same.
+STOP_GRACE: Final = 2.0
+#: Characters of a command line that is repeated as advice; a longer one is only referred to.
+COMMAND_SHOWN: Final = 500
