@@ -1,0 +1,184 @@
+"""Files that only their owner may read or change: the identity key, the known peers, receipts.
+
+Reading refuses whatever another user could have put there; writing is atomic and durable: a reader, or the
+machine after a power cut, finds the old content or the new, never a part.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ftx import limits
+from ftx.errors import FtxError
+from ftx.text import show
+
+__all__ = ["create", "ensure_folder", "locked", "read", "replace", "sync_folder"]
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _say(error: OSError) -> str:
+    return (error.strerror or "input/output error").lower()
+
+
+def _parent(path: str) -> str:
+    return os.path.dirname(path) or "."
+
+
+def sync_folder(path: str) -> None:
+    """Make the names in the folder `path` durable (fsync(2) on the folder); OSError as it comes."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def ensure_folder(path: str, kind: str) -> None:
+    """Make sure that the folder `path` exists and that nobody but us (or root) may put files into it.
+
+    A missing one is made with mode 0700, its parent must exist. Raises FtxError `kind` with a sentence.
+    """
+    try:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        else:
+            os.chmod(path, 0o700)  # whatever the umask took away
+            sync_folder(_parent(path))
+        status = os.stat(path)
+    except OSError as error:
+        raise FtxError(kind, f"the folder {show(path)} cannot be used: {_say(error)}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise FtxError(kind, f"{show(path)} is not a folder")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise FtxError(kind, f"the folder {show(path)} belongs to another user")
+    if status.st_mode & 0o022:
+        raise FtxError(kind, f"the folder {show(path)} can be changed by others", f"chmod go-w {show(path)}")
+
+
+def read(path: str, limit: int, kind: str) -> tuple[bytes, os.stat_result] | None:
+    """The content of the private file `path` and the status of what was read; None if there is no such file.
+
+    It must be a regular file of ours (no symbolic link), without any right for group or others, of at most
+    `limit` bytes. Raises FtxError `kind` with a sentence that names the file otherwise. Never waits, whatever
+    is there.
+    """
+    try:
+        fd = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FtxError(kind, f"{show(path)} is a symbolic link") from error
+        raise FtxError(kind, f"{show(path)} cannot be read: {_say(error)}") from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise FtxError(kind, f"{show(path)} is not a regular file")
+        if status.st_uid != os.geteuid():
+            raise FtxError(kind, f"{show(path)} belongs to another user")
+        if status.st_mode & 0o077:
+            raise FtxError(kind, f"{show(path)} is open to other users", f"chmod 600 {show(path)}")
+        content = b""
+        while len(content) <= limit and (chunk := os.read(fd, limit + 1 - len(content))):
+            content += chunk
+    except OSError as error:
+        raise FtxError(kind, f"{show(path)} cannot be read: {_say(error)}") from error
+    finally:
+        os.close(fd)
+    if len(content) > limit:
+        raise FtxError(kind, f"{show(path)} is too large")
+    return content, status
+
+
+def _write_beside(path: str, content: bytes) -> str:
+    """A new synced file 0600 with `content` in the folder of `path`; its name. OSError as it comes."""
+    temporary = f"{path}.{secrets.token_hex(8)}.new"
+    fd = os.open(temporary, _CREATE, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+        written = 0
+        while written < len(content):
+            written += os.write(fd, content[written:])
+        os.fsync(fd)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+    return temporary
+
+
+def replace(path: str, content: bytes, kind: str) -> None:
+    """Put `content` at `path`, 0600, atomically and durably, whatever was there.
+
+    FtxError `kind`, with a sentence, when that fails; then the old file is still there.
+    """
+    try:
+        temporary = _write_beside(path, content)
+        try:
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        sync_folder(_parent(path))
+    except OSError as error:
+        raise FtxError(kind, f"{show(path)} cannot be written: {_say(error)}") from error
+
+
+def create(path: str, content: bytes, kind: str) -> bool:
+    """Put `content` at `path`, 0600, atomically and durably, unless something is there already: then False.
+
+    Of several processes that do this at once exactly one gets True, and the others find its file whole. The
+    name is given by link(2), which never replaces. FtxError `kind` otherwise.
+    """
+    try:
+        temporary = _write_beside(path, content)
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        sync_folder(_parent(path))
+    except OSError as error:
+        raise FtxError(kind, f"{show(path)} cannot be written: {_say(error)}") from error
+    return True
+
+
+@contextmanager
+def locked(path: str, kind: str, wait: float = limits.LOCK_WAIT) -> Iterator[None]:
+    """Hold the lock file `path` (0600, made when missing, left behind) against other threads and processes.
+
+    flock(2), so it ends with the process that holds it. Waits at most `wait` seconds, then raises FtxError
+    `kind`, as it does when the file cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise FtxError(kind, f"the lock {show(path)} cannot be opened: {_say(error)}") from error
+    try:
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise FtxError(kind, f"another process holds {show(path)}") from None
+                time.sleep(0.01)
+            except OSError as error:
+                raise FtxError(kind, f"the lock {show(path)} cannot be taken: {_say(error)}") from error
+        yield
+    finally:
+        os.close(fd)
