@@ -110,6 +110,14 @@ STATE_DAYS: Final = 90
 #: Nothing is remembered of a file whose ctime is younger than this (seconds): it may change again unseen.
 RACY_SECONDS: Final = 2.0
 
+# -- configuration -----------------------------------------------------------------------------------------
+#: Bytes of a configuration file.
+CONFIG_FILE: Final = 64 * KiB
+#: Values of one repeatable setting.
+CONFIG_ITEMS: Final = 64
+#: Connections that the kernel keeps for a listener until they are accepted (listen(2)).
+LISTEN_BACKLOG: Final = 128
+
 # -- identities and peers ----------------------------------------------------------------------------------
 #: Characters of an identity as typed: it has 63, pasted ones may have white space around and in them.
 IDENTITY_TEXT: Final = 256
@@ -139,6 +147,20 @@ CONTROL_QUEUE_HARD: Final = 1 * MiB
 CONTROL_STALL: Final = 10.0
 #: Finished jobs remembered for jobs.list.
 JOBS_REMEMBERED: Final = 100
+#: Characters in the id of a request, which comes back in the reply.
+CONTROL_ID: Final = 64
+#: Characters in a bare word, the short form of a request.
+CONTROL_WORD: Final = 64
+#: Bytes of a reply kept free for what is around the result: the id (each character may be escaped to six bytes).
+CONTROL_ENVELOPE: Final = 1 * KiB
+#: Seconds a client of the control socket waits for one answer.
+CONTROL_ANSWER: Final = 10.0
+#: Seconds between two progress events of one job, unless the subscriber says otherwise, and at most.
+CONTROL_INTERVAL: Final = 1.0
+CONTROL_INTERVAL_SLOWEST: Final = 3600.0
+#: Connections taken in one turn of the reactor, and seconds without taking any when descriptors ran out.
+ACCEPTS_PER_TURN: Final = 16
+ACCEPT_PAUSE: Final = 1.0
 
 # -- discovery ---------------------------------------------------------------------------------------------
 #: Bytes of a query, padded; a reply is never longer.
@@ -150,8 +172,20 @@ REPLIES_PER_SOURCE: Final = 1
 REPLIES_TOTAL: Final = 50
 #: Sources remembered for the above, least recently seen forgotten first.
 REPLY_SOURCES: Final = 1024
-#: Peers a client lists.
+#: Peers a client lists, and addresses of one of them.
 DISCOVERED: Final = 256
+DISCOVERED_ADDRESSES: Final = 8
+#: Bytes of a display name in a reply: its length is one byte.
+DISCOVERY_NAME: Final = 255
+#: Interfaces used for discovery, and hosts asked by name in one search.
+DISCOVERY_INTERFACES: Final = 64
+DISCOVERY_HOSTS: Final = 64
+#: Seconds after the start of a search at which the query is sent, and how often after that: a little longer than
+#: the second in which a responder answers one source once.
+DISCOVERY_BURST: Final = (0.0, 0.15, 0.4)
+DISCOVERY_REPEAT: Final = 1.25
+#: Seconds after which a responder looks again which interfaces there are.
+INTERFACES_REFRESH: Final = 10.0
 
 # -- what a person sees ------------------------------------------------------------------------------------
 #: Half-lives, in seconds, of the rate that is shown (lively) and of the one the time left comes from (calm).
