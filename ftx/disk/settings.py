@@ -1,0 +1,324 @@
+"""Settings: what can be set, and the layers of places where it is set.
+
+One table, `ROWS`, says what each setting is called and what it may be. From it come the keys of
+`config.toml`, the `FTX_…` variables, the options of the daemon with their help, and every complaint.
+`gather()` reads the layers, strongest first: options, environment, the file named by `--config`, the
+user's file, the system's file. What nobody set is not in the answer: defaults belong to whoever uses a
+setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import msgspec
+
+from ftx import limits
+from ftx.core.peers import peer_name
+from ftx.disk.configfile import invalid, read_text
+from ftx.disk.places import Places, absolute
+from ftx.errors import FtxError
+from ftx.text import show
+
+__all__ = ["ROWS", "Origin", "Row", "Setting", "Value", "default_name", "gather"]
+
+Value = str | int | float | bool | tuple[str, ...]
+
+
+@attrs.frozen
+class Row:
+    """One setting.
+
+    `kind` is `text`, `path`, `texts` (repeatable), `whole`, `seconds` or `switch`. `choices` or `least` and
+    `most` bound the value, `check` may refine it (it raises FtxError). `option` False: only in files.
+    """
+
+    key: str
+    kind: str
+    help: str
+    placeholder: str = ""
+    choices: tuple[str, ...] = ()
+    least: float = 0
+    most: float = 0
+    check: Callable[[str], str] | None = None
+    option: bool = True
+
+    @property
+    def flag(self) -> str:
+        """The option on the command line, without the two dashes."""
+        return self.key.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return "FTX_" + self.key.upper()
+
+
+def _interface(name: str) -> str:
+    """A network interface name as Linux allows it: 1 to 15 bytes, no slash, no space (dev_valid_name)."""
+    if not 0 < len(name.encode()) < 16 or "/" in name or any(char.isspace() for char in name):
+        raise FtxError(
+            "usage", f"{show(name)} is not the name of a network interface", "ip link shows the names"
+        )
+    return name
+
+
+ROWS: Final[dict[str, Row]] = {
+    row.key: row
+    for row in (
+        Row(
+            "name", "text", "name shown in discovery (default: the short host name)", "NAME", check=peer_name
+        ),
+        Row(
+            "listen",
+            "texts",
+            "where to listen, e.g. tcp:7389 or tcp6:7389:interface=\\:\\:1; may be repeated (default: port "
+            "7389 on every IPv4 and every IPv6 address)",
+            "ENDPOINT",
+        ),
+        Row("inbox", "path", "folder where received files go", "DIR"),
+        Row(
+            "accept",
+            "text",
+            "who may send to this daemon: own (this identity only) or paired (known peers too; default)",
+            "WHO",
+            choices=("own", "paired"),
+        ),
+        Row(
+            "conflict",
+            "text",
+            "when a name exists with other content: fail, skip or rename (default). Also the most that a "
+            "sender may wish, in this order",
+            "WHAT",
+            choices=("fail", "skip", "rename"),
+        ),
+        Row("discovery_port", "whole", "UDP port of discovery (default: 7389)", "PORT", least=0, most=65535),
+        Row("no_discovery", "switch", "do not answer discovery"),
+        Row(
+            "discovery_interface",
+            "texts",
+            "network interface for discovery; may be repeated (default: all on which the daemon listens)",
+            "NAME",
+            check=_interface,
+        ),
+        Row("control", "path", "path of the control socket", "PATH"),
+        Row("no_control", "switch", "make no control socket"),
+        Row(
+            "drain_timeout",
+            "seconds",
+            "seconds that a stop waits for running jobs (default: 30)",
+            "SECONDS",
+            least=0,
+            most=86400,
+        ),
+        Row(
+            "own_key",
+            "text",
+            "where this identity's own key is trusted: own-address (this machine's addresses) or anywhere",
+            choices=("own-address", "anywhere"),
+            option=False,
+        ),
+    )
+}
+
+_TYPES: Final[dict[str, Any]] = {
+    "text": str,
+    "path": str,
+    "texts": list[str],
+    "whole": int,
+    "seconds": float,
+    "switch": bool,
+}
+_File = msgspec.defstruct(
+    "Configuration",
+    [(row.key, _TYPES[row.kind] | msgspec.UnsetType, msgspec.UNSET) for row in ROWS.values()],
+    forbid_unknown_fields=True,
+    frozen=True,
+    module=__name__,
+)
+
+
+@attrs.frozen
+class Origin:
+    """Where a value was set: `kind` is `option`, `environment`, `file` (`path` names it) or `default`."""
+
+    kind: str
+    path: str = ""
+
+    def of(self, key: str) -> str:
+        """The setting `key` as somebody wrote it there: `--name`, `FTX_NAME`, `name in FILE`."""
+        row = ROWS[key]
+        if self.kind == "option":
+            return f"--{row.flag}"
+        if self.kind == "environment":
+            return row.variable
+        return f"{key} in {show(self.path)}" if self.path else key
+
+
+@attrs.frozen
+class Setting:
+    """A value and where it came from. `texts` are tuples, paths absolute."""
+
+    key: str
+    value: Value
+    origin: Origin
+
+
+def default_name(host: str) -> str:
+    """The name of this machine for others: `host` up to its first dot, or `ftx` where that is no name."""
+    try:
+        return peer_name(host.partition(".")[0])
+    except FtxError:
+        return "ftx"
+
+
+def _like(word: str, known: Sequence[str], otherwise: str) -> str:
+    """A hint: the known word that `word` resembles, else `otherwise`."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+def _bounded(row: Row, value: float, subject: str) -> None:
+    if not math.isfinite(value) or not row.least <= value <= row.most:
+        raise invalid(subject, f"{value} is not between {row.least:g} and {row.most:g}")
+
+
+def _checked_text(row: Row, value: str, subject: str, cwd: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise invalid(subject, "the value is empty" if not value.strip() else "the value has a NUL character")
+    if row.choices and value not in row.choices:
+        listed = f"choose {', '.join(row.choices[:-1])} or {row.choices[-1]}"
+        raise invalid(
+            subject, f'"{show(value)}" is not one of the choices', _like(value, row.choices, listed)
+        )
+    if row.kind == "path":
+        return absolute(value, cwd)
+    if row.check is not None:
+        try:
+            return row.check(value)
+        except FtxError as error:
+            raise invalid(subject, error.message, error.hint) from error
+    return value
+
+
+def _checked(row: Row, value: Any, origin: Origin, cwd: str) -> Setting:
+    """`value`, of the row's type already, within its bounds; raises FtxError `config-invalid`."""
+    subject = origin.of(row.key)
+    if row.kind == "texts":
+        value = tuple(_checked_text(row, item, subject, cwd) for item in value)
+        if len(value) > limits.CONFIG_ITEMS:
+            raise invalid(subject, f"more than {limits.CONFIG_ITEMS} values")
+    elif row.kind in ("text", "path"):
+        value = _checked_text(row, value, subject, cwd)
+    elif row.kind in ("whole", "seconds"):
+        _bounded(row, value, subject)
+    return Setting(row.key, value, origin)
+
+
+_SWITCH: Final = {
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+    **dict.fromkeys(("0", "no", "false", "off"), False),
+}
+
+
+def _from_text(row: Row, text: str, subject: str) -> Any:
+    """What a command line or the environment says, as the row's type."""
+    if row.kind == "texts":
+        return text.split()
+    if row.kind == "switch":
+        if text.lower() not in _SWITCH:
+            raise invalid(subject, f'"{show(text)}" is neither yes nor no', "use yes or no")
+        return _SWITCH[text.lower()]
+    if row.kind in ("whole", "seconds"):
+        try:
+            return int(text) if row.kind == "whole" else float(text)
+        except ValueError:
+            raise invalid(subject, f'"{show(text)}" is not a number') from None
+    return text
+
+
+def _from_options(options: Mapping[str, str | bool | Sequence[str]], cwd: str) -> dict[str, Setting]:
+    origin = Origin("option")
+    found = {}
+    for key, given in options.items():
+        row = ROWS[key]
+        if isinstance(given, str):
+            value = [given] if row.kind == "texts" else _from_text(row, given, origin.of(key))
+        else:
+            value = given
+        found[key] = _checked(row, value, origin, cwd)
+    return found
+
+
+def _from_environment(environ: Mapping[str, str], cwd: str) -> dict[str, Setting]:
+    """The `FTX_…` variables. Unknown ones are somebody else's, empty ones are not set."""
+    origin = Origin("environment")
+    found = {}
+    for row in ROWS.values():
+        text = environ.get(row.variable, "")
+        if row.option and text.strip():
+            found[row.key] = _checked(row, _from_text(row, text, row.variable), origin, cwd)
+    return found
+
+
+_AT_KEY: Final = re.compile(r" - at `\$\.(\w+).*`$")
+
+
+def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
+    text = read_text(path, required)
+    if text is None:
+        return {}
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise invalid(show(path), f"not TOML: {show(str(error))}") from error
+    origin = Origin("file", path)
+    for key in table:
+        if key not in ROWS:
+            close = _like(key.replace("-", "_"), list(ROWS), f"the keys are {', '.join(ROWS)}")
+            raise FtxError("config-invalid", f"unknown key {show(key)} in {show(path)}", close)
+    try:
+        decoded = msgspec.convert(table, _File)
+    except msgspec.ValidationError as error:
+        where = _AT_KEY.search(str(error))
+        subject = origin.of(where[1]) if where else show(path)
+        problem = _AT_KEY.sub("", str(error)).replace("`", "")
+        raise invalid(subject, show(problem[:1].lower() + problem[1:])) from error
+    values = msgspec.structs.asdict(decoded)
+    return {
+        key: _checked(ROWS[key], value, origin, cwd)
+        for key, value in values.items()
+        if value is not msgspec.UNSET
+    }
+
+
+def gather(
+    options: Mapping[str, str | bool | Sequence[str]],
+    environ: Mapping[str, str],
+    where: Places,
+    cwd: str,
+    config: str | None = None,
+) -> dict[str, Setting]:
+    """Everything that was set anywhere, each from its strongest layer. Blocking.
+
+    `options` has the keys of `ROWS` with text as given on the command line, True for switches, sequences
+    for repeated ones; `config` is the value of `--config` (else FTX_CONFIG counts), and that file must
+    exist. Relative paths, those in files too, refer to `cwd`. Every layer is checked, also where a
+    stronger one wins. Raises FtxError `config-invalid`; its message names the setting and where it was
+    set.
+    """
+    named = config or environ.get("FTX_CONFIG") or None
+    layers = [_from_options(options, cwd), _from_environment(environ, cwd)]
+    if named is not None:
+        layers.append(_from_file(absolute(named, cwd), True, cwd))
+    layers += [_from_file(path, False, cwd) for path in where.config_files]
+    merged: dict[str, Setting] = {}
+    for layer in reversed(layers):
+        merged.update(layer)
+    return merged
