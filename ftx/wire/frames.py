@@ -116,14 +116,17 @@ def frame(kind: FrameType, body: bytes) -> bytes:
     return _HEADER.pack(len(body), kind) + body
 
 
-def data_frames(entry: int, block: int, content: bytes | memoryview, digest: bytes, *, zero: bool = False) -> list[bytes | memoryview]:
+def data_frames(
+    entry: int, block: int, content: bytes | memoryview, digest: bytes, *, zero: bool = False
+) -> list[bytes | memoryview]:
     """One block as data frames, in pieces to be joined or written in order; `content` is not copied.
 
     With `zero` the block is sent as a zero run: its digest travels, its bytes do not.
     """
     if zero or not content:
         encoding = Encoding.ZERO if zero else Encoding.RAW
-        return [_HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA), _DATA.pack(entry, block, encoding, _LAST), digest]
+        head = _HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA)
+        return [head, _DATA.pack(entry, block, encoding, _LAST), digest]
     view = memoryview(content)
     out: list[bytes | memoryview] = []
     for start in range(0, len(view), limits.PIECE):

@@ -1,0 +1,169 @@
+"""What the job machines ask of their owner: effects, as values.
+
+A machine never calls anybody. It returns effects in the order in which they are to be begun; the owner carries them
+out, in worker threads where a disk is involved, and reports the outcome by calling the machine's method of that name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ftx.wire.messages import FileEntry, FolderEntry, Message
+
+__all__ = [
+    "CloseEntry",
+    "Conclude",
+    "Discard",
+    "Effect",
+    "FinishFolder",
+    "LookUp",
+    "OpenEntry",
+    "Publish",
+    "ReadBlock",
+    "ReadWhole",
+    "Resolved",
+    "Send",
+    "StoreWhole",
+    "Sync",
+    "VerifyReceipt",
+    "WriteBlock",
+]
+
+
+class Effect:
+    """What all effects share."""
+
+    __slots__ = ()
+
+
+@attrs.frozen
+class Send(Effect):
+    """Send this message."""
+
+    message: Message
+
+
+@attrs.frozen
+class Resolved(Effect):
+    """An entry has its result: tell whoever watches. `status` as in the transcript; `error` a number or 0."""
+
+    path: tuple[bytes, ...]
+    size: int
+    status: str
+    digest: bytes | None
+    stored_as: tuple[bytes, ...] | None
+    error: int
+    folder: bool
+    #: The transcript line.
+    line: bytes
+
+
+# -- of the receiver ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class LookUp(Effect):
+    """Make these folders, look these files up; answer per entry with made, have, want, skip or refuse."""
+
+    entries: Sequence[FileEntry | FolderEntry]
+
+
+@attrs.frozen(eq=False)
+class StoreWhole(Effect):
+    """A file of one block is here: verify, store and publish it; answer with stored or failed."""
+
+    number: int
+    chunks: Sequence[memoryview]
+    length: int
+    digest: bytes
+
+
+@attrs.frozen(eq=False)
+class WriteBlock(Effect):
+    """A block of a larger file is here (`chunks` None: zeros); answer with block_written or failed."""
+
+    number: int
+    block: int
+    chunks: Sequence[memoryview] | None
+    length: int
+    digest: bytes
+
+
+@attrs.frozen
+class Sync(Effect):
+    """Make what was written of this file durable; answer with synced or failed."""
+
+    number: int
+
+
+@attrs.frozen
+class Publish(Effect):
+    """All blocks are written: compare the file digest, publish; answer with stored or failed."""
+
+    number: int
+    digest: bytes
+
+
+@attrs.frozen
+class FinishFolder(Effect):
+    """All entries of the folder have their results: set its mode and mtime; answer with stored or failed."""
+
+    number: int
+    mode: int
+    mtime: int
+
+
+@attrs.frozen
+class Discard(Effect):
+    """Give the entry up; `keep` its partial for a later resume."""
+
+    number: int
+    keep: bool
+
+
+@attrs.frozen
+class Conclude(Effect):
+    """Both sides agree on every result: sign the receipt, keep it, send it."""
+
+
+# -- of the sender -----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class OpenEntry(Effect):
+    """Open this file of several blocks; answer with opened or source_failed."""
+
+    number: int
+
+
+@attrs.frozen
+class ReadBlock(Effect):
+    """Read and hash this block, and `send` it if the receiver asked for it; answer only with source_failed."""
+
+    number: int
+    block: int
+    send: bool
+
+
+@attrs.frozen
+class ReadWhole(Effect):
+    """Read, hash and send these files of one block; answer per file with whole_read or source_failed."""
+
+    numbers: Sequence[int]
+
+
+@attrs.frozen
+class CloseEntry(Effect):
+    """Every block was read: check that the source is unchanged; answer with closed or source_failed."""
+
+    number: int
+
+
+@attrs.frozen
+class VerifyReceipt(Effect):
+    """The receipt agrees with our own sums: verify its signature; answer with receipt_verified."""
+
+    body: bytes
+    signature: bytes

@@ -1,0 +1,63 @@
+"""The order of a manifest, checked in memory that does not grow with it (`docs/protocol.md`, section 5).
+
+Depth first, names rising strictly in byte order within a folder, each folder closed after its entries. Under this rule
+duplicates, a file that is also a folder, and children before their folder are all simply out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ftx.errors import ProtocolError
+
+__all__ = ["ManifestOrder"]
+
+
+@attrs.define
+class _Open:
+    number: int
+    path: tuple[bytes, ...]
+    last: bytes = b""
+
+
+class ManifestOrder:
+    """Feed it every entry; it raises ProtocolError `bad-message` at the first one out of order."""
+
+    def __init__(self) -> None:
+        self._stack: list[_Open] = [_Open(-1, ())]
+        self._next = 0
+
+    @property
+    def open_folder(self) -> int:
+        """Number of the innermost open folder, or -1 at the top."""
+        return self._stack[-1].number
+
+    @property
+    def complete(self) -> bool:
+        """Whether every folder is closed."""
+        return len(self._stack) == 1
+
+    def entry(self, number: int, path: Sequence[bytes], *, folder: bool) -> tuple[bytes, ...]:
+        """A file or folder entry; gives its path as a tuple that shares its folder's components."""
+        here = self._stack[-1]
+        if number != self._next:
+            raise ProtocolError("bad-message", "manifest entries were not numbered in order")
+        name = path[-1]
+        if len(path) != len(here.path) + 1 or tuple(path[:-1]) != here.path:
+            raise ProtocolError("bad-message", "a manifest entry was outside the open folder")
+        if name <= here.last:
+            raise ProtocolError("bad-message", "manifest names did not rise")
+        here.last = name
+        self._next += 1
+        whole = (*here.path, name)
+        if folder:
+            self._stack.append(_Open(number, whole))
+        return whole
+
+    def folder_end(self, number: int) -> None:
+        """The end of the innermost folder."""
+        if len(self._stack) == 1 or self._stack[-1].number != number:
+            raise ProtocolError("bad-message", "a folder ended that was not the innermost open one")
+        self._stack.pop()

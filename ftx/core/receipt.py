@@ -1,0 +1,76 @@
+"""The transcript of a job: one canonical line per result, hashed by both sides (`docs/protocol.md`, section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote_from_bytes
+
+import attrs
+from blake3 import blake3
+
+__all__ = ["Counts", "Transcript", "line"]
+
+
+@attrs.define
+class Counts:
+    """The sums of a job. `files` counts stored and identical, `bytes` their content."""
+
+    files: int = 0
+    identical: int = 0
+    skipped: int = 0
+    folders: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+
+def line(
+    status: str, size: int, digest: bytes | None, path: Sequence[bytes], stored_as: Sequence[bytes] | None
+) -> bytes:
+    """One line of the transcript, with its line feed.
+
+    `status` is `stored`, `identical`, `skipped`, `folder` or `failed-NUMBER`; `size` is in bytes, 0 for a folder;
+    `path` as in the manifest; `stored_as` below the inbox, None when nothing was stored.
+    """
+    where = "-" if stored_as is None else quote_from_bytes(b"/".join(stored_as), safe="/~")
+    name = quote_from_bytes(b"/".join(path), safe="/~")
+    return f"{status} {size} {digest.hex() if digest else '-'} {name} {where}\n".encode("ascii")
+
+
+class Transcript:
+    """The running hash over the lines, and the counts that follow from them."""
+
+    def __init__(self) -> None:
+        self.counts = Counts()
+        self._hasher = blake3()
+
+    def stored(
+        self, size: int, digest: bytes, path: Sequence[bytes], stored_as: Sequence[bytes], *, identical: bool
+    ) -> bytes:
+        """A file that is there now; gives its line."""
+        self.counts.files += 1
+        self.counts.identical += identical
+        self.counts.bytes += size
+        return self._add(line("identical" if identical else "stored", size, digest, path, stored_as))
+
+    def folder(self, path: Sequence[bytes], stored_as: Sequence[bytes]) -> bytes:
+        """A folder that is there now, complete."""
+        self.counts.folders += 1
+        return self._add(line("folder", 0, None, path, stored_as))
+
+    def skipped(self, size: int, path: Sequence[bytes]) -> bytes:
+        """A file left out as the policy wishes."""
+        self.counts.skipped += 1
+        return self._add(line("skipped", size, None, path, None))
+
+    def failed(self, size: int, number: int, path: Sequence[bytes]) -> bytes:
+        """A file or folder that was not stored."""
+        self.counts.failed += 1
+        return self._add(line(f"failed-{number}", size, None, path, None))
+
+    def digest(self) -> bytes:
+        """BLAKE3 over all lines so far, 32 bytes."""
+        return self._hasher.digest()
+
+    def _add(self, text: bytes) -> bytes:
+        self._hasher.update(text)
+        return text

@@ -1,0 +1,421 @@
+"""The sender of a job, as a machine: entries in, manifest and content out, results checked.
+
+Theory. The job has four states (table below). Entries are numbered as they are added and remembered until their result
+comes, so memory is bounded by the windows. What the receiver wants is worked off in the order in which it asked:
+`next_work()` hands out one piece of disk work at a time, so that the owner reads ahead as far as it likes and no
+further. Files of one block are read in batches; a larger file is opened, its blocks are read one by one (a block that
+the receiver has but whose digest is not remembered is read and hashed, not sent), and it is closed with the digest.
+
+The sender keeps the same transcript as the receiver and sends `end` when every entry has its result.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from ftx import limits
+from ftx.core.blocks import BlockSet, block_count, file_digest
+from ftx.core.events import (
+    CloseEntry,
+    Effect,
+    OpenEntry,
+    ReadBlock,
+    ReadWhole,
+    Resolved,
+    Send,
+    VerifyReceipt,
+)
+from ftx.core.receipt import Transcript
+from ftx.core.table import Table, Trace, advance
+from ftx.errors import KINDS, FtxError, ProtocolError, kind_by_number
+from ftx.wire.messages import (
+    Accept,
+    End,
+    EntryEnd,
+    EntryFailed,
+    Failed,
+    FileEntry,
+    FolderEnd,
+    FolderEntry,
+    Identical,
+    Manifest,
+    Message,
+    Needs,
+    Offer,
+    ProgressMessage,
+    Receipt,
+    Refuse,
+    Results,
+    Skipped,
+    Stored,
+    Totals,
+    WantAll,
+    WantGroup,
+    decode_receipt_body,
+)
+
+__all__ = ["SENDER_TABLE", "Sender", "SenderState"]
+
+
+class SenderState(Enum):
+    """Where the job stands, for the sender."""
+
+    #: Offered; the receiver is thinking.
+    OFFERED = 1
+    #: Accepted: entries and content go out.
+    STREAMING = 2
+    #: `end` is out; the receipt is awaited.
+    ENDING = 3
+    #: The receipt came, or the offer was refused.
+    DONE = 4
+
+
+def _each(state: SenderState, *events: type) -> dict[type, SenderState]:
+    return dict.fromkeys(events, state)
+
+
+SENDER_TABLE: Table[SenderState] = {
+    SenderState.OFFERED: {
+        Accept: SenderState.STREAMING,
+        Refuse: SenderState.DONE,
+        Receipt: SenderState.DONE,
+    },
+    SenderState.STREAMING: _each(SenderState.STREAMING, Needs, Results, ProgressMessage)
+    | {End: SenderState.ENDING},
+    SenderState.ENDING: {ProgressMessage: SenderState.ENDING, Receipt: SenderState.DONE},
+}
+
+
+@attrs.define(eq=False)
+class _Entry:
+    number: int
+    path: tuple[bytes, ...]
+    size: int
+    folder: bool
+    #: The owner's own note of where the file is.
+    source: Any
+    #: Blocks asked for, None until the whole answer is here; a file of one block needs none.
+    wanted: BlockSet | None = None
+    next_group: int = 0
+    #: A want or a result has come.
+    answered: bool = False
+    #: A whole want has come: the file must be closed, once.
+    asked: bool = False
+    #: Handed out as disk work that has not come back.
+    active: bool = False
+    #: We have sent its last piece, its entry-end or its entry-failed.
+    closed: bool = False
+    #: The receiver gave its result before we closed the file: close it, and that is all.
+    failed: bool = False
+    digest: bytes | None = None
+
+
+class Sender:
+    """The sending half of one job.
+
+    Methods that take a message or an outcome return effects. The owner calls `room()` and the `add_*` methods to
+    announce entries, and `next_work()` whenever it can take another piece of disk work.
+    """
+
+    def __init__(self, offer: Offer, trace: Trace | None = None) -> None:
+        self.state = SenderState.OFFERED
+        self.offer = offer
+        self.transcript = Transcript()
+        self.accepted: Accept | None = None
+        #: What the receiver confirmed last.
+        self.progress = ProgressMessage(0, 0, 0)
+        self.totals: Totals | None = None
+        #: Set when a finished job was answered with its receipt at once.
+        self.repeated = False
+        self._trace = trace
+        self._entries: dict[int, _Entry] = {}
+        self._next = 0
+        self._unanswered = 0
+        self._manifest: list[FileEntry | FolderEntry | FolderEnd] = []
+        self._manifest_size = 0
+        self._manifest_done = False
+        self._last_sent = False
+        self._ready: deque[_Entry] = deque()
+        self._current: _Entry | None = None
+        self._blocks: Iterator[tuple[int, bool]] | None = None
+
+    # -- what the receiver sends ---------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> list[Effect]:
+        """A message of the job from the receiver. A `refuse` raises FtxError with the receiver's reason."""
+        self.state = advance(SENDER_TABLE, self.state, type(message), self._trace)
+        match message:
+            case Accept():
+                if message.job != self.offer.job:
+                    raise ProtocolError("protocol-error", "another job was accepted than was offered")
+                self.accepted = message
+                return [Send(self.totals)] if self.totals is not None else []
+            case Refuse():
+                raise FtxError(kind_by_number(message.number).name)
+            case Needs():
+                for want in message.wants:
+                    self._want(want)
+            case Results():
+                effects: list[Effect] = []
+                for result in message.results:
+                    effects += self._result(result)
+                return effects + self._end_if_complete()
+            case ProgressMessage():
+                self.progress = message
+            case Receipt():
+                return self._receipt(message)
+        return []
+
+    # -- the manifest --------------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many entries may be added now without going over the windows."""
+        if self.accepted is None or self._manifest_done:
+            return 0
+        return min(
+            self.accepted.unanswered - self._unanswered, self.accepted.unacknowledged - len(self._entries), limits.BATCH
+        )
+
+    def add_file(
+        self, path: tuple[bytes, ...], size: int, mtime: int, mode: int, source: Any
+    ) -> list[Effect]:
+        """Announce a file; `mtime` in ns since 1970, `source` is given back by `source()`."""
+        number = self._add(path, size, False, source)
+        self._unanswered += 1
+        return self._announce(FileEntry(number, list(path), size, mtime, mode), path)
+
+    def add_folder(self, path: tuple[bytes, ...]) -> tuple[int, list[Effect]]:
+        """Announce a folder; its number is needed for `end_folder`."""
+        number = self._add(path, 0, True, None)
+        return number, self._announce(FolderEntry(number, list(path)), path)
+
+    def end_folder(self, number: int, mode: int, mtime: int) -> list[Effect]:
+        """The folder `number` is complete."""
+        return self._announce(FolderEnd(number, mode, mtime), ())
+
+    def end_manifest(self) -> list[Effect]:
+        """There are no more entries."""
+        self._manifest_done = True
+        return self._flush_manifest() + self._end_if_complete()
+
+    def flush_manifest(self) -> list[Effect]:
+        """Send what was announced so far. `end_manifest` does so by itself."""
+        return self._flush_manifest() if self._manifest else []
+
+    def counted(self, files: int, folders: int, size: int) -> list[Effect]:
+        """The counting walk has ended."""
+        self.totals = Totals(files, folders, size)
+        streaming = self.state is SenderState.STREAMING
+        return [Send(self.totals)] if streaming and not self._last_sent else []
+
+    # -- content -------------------------------------------------------------------------------------------
+
+    def source(self, number: int) -> Any:
+        """What the owner gave with the file."""
+        return self._entries[number].source
+
+    def next_work(self) -> OpenEntry | ReadBlock | ReadWhole | CloseEntry | None:
+        """The next disk work for the owner, or None while there is none (yet)."""
+        if self._current is not None:
+            return self._next_of_current(self._current)
+        if not self._ready:
+            return None
+        entry = self._ready.popleft()
+        entry.active = True
+        if block_count(entry.size) > 1:
+            self._current = entry
+            return OpenEntry(entry.number)
+        return self._whole_batch(entry)
+
+    def opened(self, number: int, known: BlockSet) -> None:
+        """The file is open; the digests of the blocks `known` are remembered and need no reading."""
+        wanted = self._entries[number].wanted or BlockSet(known.blocks)
+        self._blocks = (
+            (block, block in wanted) for block in range(wanted.blocks) if block in wanted or block not in known
+        )
+
+    def whole_read(self, number: int, digest: bytes) -> list[Effect]:
+        """A file of one block was read, hashed to block digest `digest`, and is with the transport: that closes it."""
+        entry = self._entries[number]
+        entry.active, entry.closed = False, True
+        entry.digest = file_digest(entry.size, [digest])
+        return self._forget(entry) if entry.failed else []
+
+    def closed(self, number: int, digest: bytes) -> list[Effect]:
+        """All of the file was read and the source is unchanged; `digest` is the file's."""
+        entry = self._leave(number)
+        if entry.failed:
+            return self._close_failed(entry, KINDS["cancelled"].number)
+        entry.closed, entry.digest = True, digest
+        return [Send(EntryEnd(number, entry.size, digest))]
+
+    def source_failed(self, number: int, error: str) -> list[Effect]:
+        """The file cannot be sent after all; `error` is the name of a kind."""
+        return self._close_failed(self._leave(number), KINDS[error].number)
+
+    def receipt_verified(self) -> None:
+        """The signature under the receipt is right."""
+        self.state = SenderState.DONE
+
+    # -- within --------------------------------------------------------------------------------------------
+
+    def _add(self, path: tuple[bytes, ...], size: int, folder: bool, source: Any) -> int:
+        number = self._next
+        self._next += 1
+        self._entries[number] = _Entry(number, path, size, folder, source)
+        return number
+
+    def _announce(self, entry: FileEntry | FolderEntry | FolderEnd, path: Sequence[bytes]) -> list[Effect]:
+        size = 40 + sum(map(len, path)) + 3 * len(path)
+        effects: list[Effect] = []
+        if self._manifest_size + size > limits.FRAME_BATCH - 64 or len(self._manifest) >= limits.BATCH:
+            effects = self._flush_manifest()
+        self._manifest.append(entry)
+        self._manifest_size += size
+        return effects
+
+    def _flush_manifest(self) -> list[Effect]:
+        last = self._manifest_done
+        if self._last_sent or not (self._manifest or last):
+            return []
+        entries, self._manifest, self._manifest_size = self._manifest, [], 0
+        self._last_sent = last
+        return [Send(Manifest(entries, last))]
+
+    def _want(self, want: WantAll | WantGroup) -> None:
+        entry = self._entries.get(want.number)
+        if entry is None or entry.folder or entry.answered:
+            raise ProtocolError("protocol-error", "a file was asked for that is not on offer")
+        blocks = block_count(entry.size)
+        if isinstance(want, WantAll):
+            if entry.wanted is not None:
+                raise ProtocolError("protocol-error", "a file was asked for in two ways")
+            entry.wanted = BlockSet.full(blocks) if blocks > 1 else None
+        else:
+            if entry.wanted is None:
+                entry.wanted = BlockSet(blocks)
+            groups = -(-blocks // limits.GROUP)
+            if blocks == 1 or want.group != entry.next_group or want.last != (want.group == groups - 1):
+                raise ProtocolError("protocol-error", "the groups of a file were not asked for in order")
+            try:
+                entry.wanted.load_group(want.group, want.bitmap)
+            except ValueError as error:
+                raise ProtocolError("protocol-error", "blocks were asked for that do not exist") from error
+            entry.next_group += 1
+            if not want.last:
+                return
+        entry.answered = entry.asked = True
+        self._unanswered -= 1
+        self._ready.append(entry)
+
+    def _result(self, result: Stored | Identical | Skipped | Failed) -> list[Effect]:
+        entry = self._entries.get(result.number)
+        if entry is None or entry.failed:
+            raise ProtocolError("protocol-error", "a result came for an entry that has none coming")
+        if not entry.folder and not entry.answered:
+            self._unanswered -= 1
+            entry.answered = True
+        asked = (*self.offer.into, *entry.path)
+        if isinstance(result, Failed):
+            number = kind_by_number(result.error).number
+            line = self.transcript.failed(entry.size, result.error, entry.path)
+            effects: list[Effect] = [
+                Resolved(entry.path, entry.size, "failed", None, None, number, entry.folder, line)
+            ]
+            return effects + self._abandon(entry)
+        if isinstance(result, Skipped | Identical) and (entry.asked or entry.folder):
+            raise ProtocolError("protocol-error", "a file was both asked for and left out")
+        if isinstance(result, Skipped):
+            line = self.transcript.skipped(entry.size, entry.path)
+            del self._entries[entry.number]
+            return [Resolved(entry.path, entry.size, "skipped", None, None, 0, False, line)]
+        stored_as = asked if result.stored_as is None else tuple(result.stored_as)
+        identical = isinstance(result, Identical)
+        if entry.folder:
+            if result.digest:
+                raise ProtocolError("protocol-error", "a folder cannot have a digest")
+            line = self.transcript.folder(entry.path, stored_as)
+        else:
+            if not identical and not entry.closed:
+                raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
+            if (not identical and entry.digest != result.digest) or len(result.digest) != limits.DIGEST:
+                raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
+            line = self.transcript.stored(entry.size, result.digest, entry.path, stored_as, identical=identical)
+        del self._entries[entry.number]
+        status = "identical" if identical else "stored"
+        return [Resolved(entry.path, entry.size, status, result.digest, stored_as, 0, entry.folder, line)]
+
+    def _abandon(self, entry: _Entry) -> list[Effect]:
+        """The receiver gave an entry up. A file that it asked for must still be closed, if it is not."""
+        if not entry.asked or entry.closed:
+            return self._forget(entry)
+        entry.failed = True
+        if entry.active:
+            return []  # work is under way, and closes the file when it comes back
+        self._ready.remove(entry)
+        return self._close_failed(entry, KINDS["cancelled"].number)
+
+    def _close_failed(self, entry: _Entry, number: int) -> list[Effect]:
+        entry.active, entry.closed = False, True
+        close = Send(EntryFailed(entry.number, number))
+        return [close, *self._forget(entry)] if entry.failed else [close]
+
+    def _forget(self, entry: _Entry) -> list[Effect]:
+        del self._entries[entry.number]
+        return self._end_if_complete()
+
+    def _leave(self, number: int) -> _Entry:
+        if self._current is not None and self._current.number == number:
+            self._current, self._blocks = None, None
+        return self._entries[number]
+
+    def _next_of_current(self, entry: _Entry) -> ReadBlock | CloseEntry | None:
+        if self._blocks is None:
+            return None  # opened() has not come yet, or the close is under way
+        step = None if entry.failed else next(self._blocks, None)
+        if step is None:
+            self._blocks = None
+            return CloseEntry(entry.number)
+        return ReadBlock(entry.number, *step)
+
+    def _whole_batch(self, first: _Entry) -> ReadWhole:
+        numbers, size = [first.number], first.size
+        while self._ready and len(numbers) < limits.DISK_BATCH:
+            entry = self._ready[0]
+            if block_count(entry.size) > 1 or size + entry.size > limits.DISK_BATCH_BYTES:
+                break
+            self._ready.popleft()
+            entry.active = True
+            numbers.append(entry.number)
+            size += entry.size
+        return ReadWhole(numbers)
+
+    def _end_if_complete(self) -> list[Effect]:
+        if self._entries or not self._last_sent or self.state is not SenderState.STREAMING:
+            return []
+        counts = self.transcript.counts
+        self.state = advance(SENDER_TABLE, self.state, End, self._trace)
+        return [Send(End(counts.files, counts.folders, counts.bytes, self.transcript.digest()))]
+
+    def _receipt(self, message: Receipt) -> list[Effect]:
+        body = decode_receipt_body(message.body)
+        counts = self.transcript.counts
+        if body.job != self.offer.job:
+            raise ProtocolError("protocol-error", "a receipt came for another job")
+        if self.accepted is None:
+            self.repeated = True
+            counts.files, counts.identical, counts.skipped = body.files, body.identical, body.skipped
+            counts.folders, counts.failed, counts.bytes = body.folders, body.failed, body.bytes
+        elif (
+            (body.files, body.identical, body.skipped) != (counts.files, counts.identical, counts.skipped)
+            or (body.folders, body.failed, body.bytes) != (counts.folders, counts.failed, counts.bytes)
+            or body.transcript != self.transcript.digest()
+        ):
+            raise ProtocolError("protocol-error", "the receipt differs from our own account of the job")
+        return [VerifyReceipt(message.body, message.signature)]
+

@@ -1,0 +1,256 @@
+"""The session: one connection from hello to goodbye, as a machine without a socket or a clock.
+
+Theory. Two parties, client and server, move through the stages of `docs/protocol.md` section 3 together. What each may
+send in which stage is one table per origin, and *both* tables drive the same stage: a side applies its own table to
+what it sends and the other's to what it receives, so neither end has rules that the other lacks. Messages of a job are
+let through in stage JOB and judged further by the job's own machine (`sender`, `receiver`).
+
+The owner feeds bytes with the time they came (`receive`), takes events (`next_event`), asks for the bytes of a message
+(`send`), and calls `tick` at `next_deadline`. The first violation raises ProtocolError; afterwards the session only
+swallows what still arrives.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+from ftx import limits
+from ftx.core.table import Table, Trace, advance
+from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_by_number
+from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece
+from ftx.wire.messages import (
+    Accept,
+    End,
+    EntryEnd,
+    EntryFailed,
+    ErrorMessage,
+    Goodbye,
+    Hello,
+    Manifest,
+    Message,
+    Needs,
+    Offer,
+    Ping,
+    Pong,
+    ProgressMessage,
+    Receipt,
+    Refuse,
+    Results,
+    Totals,
+    decode,
+    encode,
+)
+
+__all__ = ["FROM_CLIENT", "FROM_SERVER", "Role", "Session", "Stage", "agree", "error_frame", "error_of"]
+
+
+class Role(Enum):
+    """Which end we are."""
+
+    #: Opened the connection.
+    CLIENT = "client"
+    #: Accepted it.
+    SERVER = "server"
+
+
+class Stage(Enum):
+    """Where a connection stands."""
+
+    #: Connected; the client's hello is awaited.
+    GREETING = 1
+    #: The client's hello was sent; the server's is awaited.
+    GREETED = 2
+    #: Signed in; no job.
+    READY = 3
+    #: A job is offered or runs.
+    JOB = 4
+    #: Ended by a goodbye.
+    CLOSED = 5
+    #: Ended by an error.
+    FAILED = 6
+
+
+_ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
+
+FROM_CLIENT: Table[Stage] = {
+    Stage.GREETING: {Hello: Stage.GREETED} | _ALWAYS,
+    Stage.GREETED: _ALWAYS,
+    Stage.READY: {Offer: Stage.JOB, Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.JOB: dict.fromkeys((Totals, Manifest, Piece, EntryFailed, EntryEnd, End, Ping, Pong), Stage.JOB) | _ALWAYS,
+}
+FROM_SERVER: Table[Stage] = {
+    Stage.GREETING: _ALWAYS,
+    Stage.GREETED: {Hello: Stage.READY} | _ALWAYS,
+    Stage.READY: {Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.JOB: dict.fromkeys((Accept, Needs, Results, ProgressMessage, Ping, Pong), Stage.JOB)
+    | {Refuse: Stage.READY, Receipt: Stage.READY}
+    | _ALWAYS,
+}
+
+
+def agree(ours: Hello, theirs: Hello) -> int:
+    """The protocol version both sides speak, or ProtocolError `no-common-version` naming both ranges."""
+    version = min(ours.highest, theirs.highest)
+    if version < max(ours.lowest, theirs.lowest):
+        raise ProtocolError(
+            "no-common-version",
+            f"we speak versions {ours.lowest} to {ours.highest}, the peer {theirs.lowest} to {theirs.highest}",
+        )
+    return version
+
+
+@attrs.define(eq=False)
+class Session:
+    """One end of a connection.
+
+    `hello` is what we say of ourselves. `now` is seconds on any monotonic clock, the same in every call.
+    """
+
+    role: Role
+    hello: Hello
+    opened: float
+    trace: Trace | None = None
+    stage: Stage = attrs.field(default=Stage.GREETING, init=False)
+    #: The peer's hello, once it came; its texts are not clean for display.
+    peer: Hello | None = attrs.field(default=None, init=False)
+    #: The protocol version in force, 0 before that.
+    version: int = attrs.field(default=0, init=False)
+    #: When anything last came from the peer: what proves that it is alive.
+    last_received: float = attrs.field(init=False)
+    _last_sent: float = attrs.field(init=False)
+    _paused: bool = attrs.field(default=False, init=False)
+    _pings: int = attrs.field(default=0, init=False)
+    _pings_since: float = attrs.field(init=False)
+    _decoder: FrameDecoder = attrs.field(factory=FrameDecoder, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.last_received = self._last_sent = self._pings_since = self.opened
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be said."""
+        return self.stage in (Stage.CLOSED, Stage.FAILED)
+
+    @property
+    def buffered(self) -> int:
+        """Received bytes that wait for the rest of their frame."""
+        return self._decoder.buffered
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Bytes from the peer. Take the events they complete with `next_event()` until it gives None."""
+        self.last_received = now
+        if not self.over:
+            self._decoder.feed(data)
+
+    def next_event(self, now: float) -> Message | Piece | None:
+        """The next thing the owner must know: a hello, a message of a job, a piece of a block, a goodbye, or an error.
+
+        Pings are answered by the owner (`Ping` events), pongs are swallowed here. Raises ProtocolError at a
+        violation; the session is FAILED then, and `error_frame()` may still be sent.
+        """
+        while not self.over:
+            try:
+                item = self._decoder.next_item()
+                if item is None:
+                    return None
+                message = item if isinstance(item, Piece) else decode(item)
+                theirs = FROM_SERVER if self.role is Role.CLIENT else FROM_CLIENT
+                self.stage = advance(theirs, self.stage, type(message), self.trace)
+                if isinstance(message, Hello):
+                    self._greeted(message)
+                elif isinstance(message, Ping | Pong):
+                    self._count_ping(now)
+                    if isinstance(message, Pong):
+                        continue
+            except ProtocolError:
+                self.fail()
+                raise
+            return message
+        self._decoder.clear()
+        return None
+
+    def send(self, message: Message, now: float) -> bytes:
+        """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
+        self.step(type(message), now)
+        if isinstance(message, Hello) and self.role is Role.SERVER:
+            self._decoder.bounds = AFTER_SIGN_IN
+        return encode(message)
+
+    def step(self, event: type, now: float) -> None:
+        """Note that we send something of class `event`: for data frames, which the owner encodes itself."""
+        ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
+        try:
+            self.stage = advance(ours, self.stage, event, self.trace)
+        except ProtocolError as error:
+            raise LocalProtocolError(f"we must not send this: {error.message}") from error
+        self._last_sent = now
+
+    def fail(self) -> None:
+        """The session is over; nothing more is decoded."""
+        self.stage = Stage.FAILED
+        self._decoder.clear()
+
+    def reading_paused(self, paused: bool, now: float) -> None:
+        """Say that we stopped or went on reading: silence is judged only while we read."""
+        if self._paused and not paused:
+            self.last_received = now
+        self._paused = paused
+
+    def next_deadline(self) -> float | None:
+        """When `tick()` is due, or None when nothing is."""
+        if self.over:
+            return None
+        if self.stage in (Stage.GREETING, Stage.GREETED):
+            return self.opened + limits.HELLO_DEADLINE
+        ping = self._last_sent + limits.PING_INTERVAL
+        return ping if self._paused else min(ping, self.last_received + limits.SILENCE)
+
+    def tick(self, now: float) -> bytes:
+        """What is due at `now`: bytes to send (a ping), often none.
+
+        Raises FtxError `hello-timeout` or `peer-silent` when the peer let its time run out; the session is over then.
+        """
+        if self.over:
+            return b""
+        if self.stage in (Stage.GREETING, Stage.GREETED):
+            if now >= self.opened + limits.HELLO_DEADLINE:
+                self.fail()
+                raise FtxError("hello-timeout")
+            return b""
+        if not self._paused and now >= self.last_received + limits.SILENCE:
+            self.fail()
+            raise FtxError("peer-silent")
+        if now >= self._last_sent + limits.PING_INTERVAL:
+            return self.send(Ping(0), now)
+        return b""
+
+    def _greeted(self, hello: Hello) -> None:
+        if hello.magic != "ftx":
+            raise ProtocolError("not-ftx")
+        self.peer = hello
+        if self.role is Role.CLIENT:
+            self.version = agree(self.hello, hello)
+            if not hello.signed_in:
+                raise ProtocolError("untrusted")
+            self._decoder.bounds = AFTER_SIGN_IN
+        # A server settles the version after it has sent its own hello, so that both ends can name both ranges.
+
+    def _count_ping(self, now: float) -> None:
+        if now - self._pings_since > 10:
+            self._pings_since, self._pings = now, 0
+        self._pings += 1
+        if self._pings > limits.IDLE_FRAMES_PER_SECOND * 10:
+            raise ProtocolError("protocol-error", "the peer sent too many pings")
+
+
+def error_of(message: ErrorMessage) -> FtxError:
+    """The exception for an error that the peer sent: its number in our words."""
+    return FtxError(kind_by_number(message.number).name)
+
+
+def error_frame(error: FtxError) -> bytes:
+    """The frame that tells the peer why the session ends; errors that are only ours travel as a plain protocol error."""
+    number = error.number if error.exit_code in (4, 5, 6, 7, 8) else kind("protocol-error").number
+    return encode(ErrorMessage(number))
