@@ -76,6 +76,11 @@ CONNECT_TIMEOUT: Final = 10.0
 UNSIGNED_TOTAL: Final = 256
 #: Pings and other control frames that ask for nothing, per second over 10 s.
 IDLE_FRAMES_PER_SECOND: Final = 10
+#: Bytes from the network until a TLS handshake is complete. An honest one takes 3 KiB (key shares mostly), and
+#: the first frame may follow in the same read.
+HANDSHAKE: Final = 32 * KiB
+#: Bytes of a peer's certificate in DER. Ours have 270.
+CERTIFICATE: Final = 1 * KiB
 
 # -- memory (bytes) and work -------------------------------------------------------------------------------
 #: Received content waiting for the disk, per job; above it the transport is paused.
@@ -103,12 +108,34 @@ SPACE_FLOOR_SHARE: Final = 0.05
 SPACE_FLOOR_BYTES: Final = 1024 * MiB
 #: Abandoned partials are removed after this many days.
 PARTIAL_DAYS: Final = 30
+#: Names of one folder sorted in memory; those of a larger one are sorted on disk.
+WALK_NAMES: Final = 16384
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000
 STATE_DAYS: Final = 90
 #: Nothing is remembered of a file whose ctime is younger than this (seconds): it may change again unseen.
 RACY_SECONDS: Final = 2.0
+#: Files or folders in one batch up to which each gets its own fsync; more share one syncfs, where that is safe.
+SYNC_EACH: Final = 8
+#: A syncfs that took longer than this (seconds) waited for other programs' data: for the next SYNCFS_PAUSE seconds
+#: files get their own fsync.
+SYNCFS_SLOW: Final = 2.0
+SYNCFS_PAUSE: Final = 60.0
+#: Groups of block digests (256 KiB each) that one journal keeps in memory.
+JOURNAL_GROUPS: Final = 2
+#: Partials of one job that are open at once (two descriptors each); the least recently used is synced and closed.
+OPEN_PARTIALS: Final = 16
+#: Bytes of a partial reserved on disk in one step, ahead of its blocks: bounds how long the first block waits.
+RESERVE_STEP: Final = 256 * MiB
+#: Name records kept (about 250 bytes each); the oldest go first.
+NAME_RECORDS: Final = 4_000_000
+#: Records waiting in memory for their ctime to be written with the next transaction.
+PENDING_CONFIRMATIONS: Final = 4096
+#: A records database up to this size (bytes) is checked whole when it is opened.
+RECORDS_CHECKED: Final = 64 * MiB
+#: A newer job waits this long (seconds) for the last disk operation of the superseded one whose file it wants.
+CLAIM_WAIT: Final = 10.0
 
 # -- configuration -----------------------------------------------------------------------------------------
 #: Bytes of a configuration file.

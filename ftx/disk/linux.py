@@ -1,0 +1,144 @@
+"""The system calls that Python has no names for: openat2, renameat2, syncfs, fstatfs, fallocate.
+
+Each raises OSError like the functions of `os`, with `ENOSYS` where the C library or the kernel lacks the call, so that
+the caller's fall-back covers both. All release the GIL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Any, Final
+
+__all__ = [
+    "RESOLVE_BENEATH",
+    "RESOLVE_NO_MAGICLINKS",
+    "RESOLVE_NO_SYMLINKS",
+    "RESOLVE_NO_XDEV",
+    "filesystem_type",
+    "openat2",
+    "punch_hole",
+    "rename_noreplace",
+    "reserve",
+    "syncfs",
+]
+
+#: openat2(2), `struct open_how`.
+RESOLVE_NO_XDEV: Final = 0x01
+RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
+
+#: The number is the same on every architecture (calls since 5.0 share one table).
+_SYS_OPENAT2: Final = 437
+_RENAME_NOREPLACE: Final = 1
+_FALLOC_KEEP_SIZE: Final = 1
+_FALLOC_PUNCH_HOLE: Final = 2
+#: Attempts at openat2 when renames elsewhere in the tree make it answer EAGAIN.
+_RACED_TRIES: Final = 16
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def _function(name: str, *arguments: Any) -> Any:
+    """The C function `name` with its argument types, or None when the C library has none."""
+    function = getattr(_libc, name, None)
+    if function is not None:
+        function.argtypes = list(arguments)
+        function.restype = ctypes.c_int
+    return function
+
+
+_syscall: Final = _libc.syscall
+_syscall.restype = ctypes.c_long
+_renameat2: Final = _function(
+    "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+)
+_syncfs: Final = _function("syncfs", ctypes.c_int)
+_fstatfs: Final = _function("fstatfs", ctypes.c_int, ctypes.c_void_p)
+# glibc's fallocate64 takes 64-bit offsets on every architecture; musl's fallocate always does
+_fallocate: Final = _function(
+    "fallocate64" if hasattr(_libc, "fallocate64") else "fallocate",
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _missing() -> OSError:
+    return OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def openat2(dir_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2): open `path` relative to `dir_fd` under the `RESOLVE_…` rules; returns a descriptor.
+
+    `ENOSYS` before Linux 5.6, `EPERM` in some sandboxes, `ELOOP` for a symbolic link, `EXDEV` for a way out.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    for attempt in range(_RACED_TRIES):
+        try:
+            return _check(
+                _syscall(
+                    ctypes.c_long(_SYS_OPENAT2),
+                    ctypes.c_int(dir_fd),
+                    ctypes.c_char_p(path),
+                    ctypes.byref(how),
+                    ctypes.c_size_t(ctypes.sizeof(how)),
+                )
+            )
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EINTR) or attempt == _RACED_TRIES - 1:
+                raise
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def rename_noreplace(source: bytes, source_fd: int, target: bytes, target_fd: int) -> None:
+    """renameat2(2) with RENAME_NOREPLACE: `EEXIST` if `target` exists; `EINVAL` or `ENOSYS` if it cannot promise."""
+    if _renameat2 is None:
+        raise _missing()
+    _check(_renameat2(source_fd, source, target_fd, target, _RENAME_NOREPLACE))
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): make the whole file system of `fd` durable; reports write errors since `fd` was opened."""
+    if _syncfs is None:
+        raise _missing()
+    _check(_syncfs(fd))
+
+
+def filesystem_type(fd: int) -> int:
+    """`f_type` of fstatfs(2), a magic number per kind of file system; 0 when it cannot be told."""
+    if _fstatfs is None:
+        return 0
+    # f_type is the first word of struct statfs, which is at most 120 bytes on any architecture
+    buffer = ctypes.create_string_buffer(512)
+    if _fstatfs(fd, buffer) < 0:
+        return 0
+    return ctypes.c_ulong.from_buffer(buffer).value & 0xFFFFFFFF
+
+
+def reserve(fd: int, offset: int, length: int) -> None:
+    """fallocate(2) with FALLOC_FL_KEEP_SIZE: make sure that writing this range cannot run out of space."""
+    if _fallocate is None:
+        raise _missing()
+    _check(_fallocate(fd, _FALLOC_KEEP_SIZE, offset, length))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2) with FALLOC_FL_PUNCH_HOLE: give the range back to the file system; it reads as zeros then."""
+    if _fallocate is None:
+        raise _missing()
+    _check(_fallocate(fd, _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE, offset, length))
