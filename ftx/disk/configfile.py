@@ -40,9 +40,7 @@ def read_text(path: str, required: bool) -> str | None:
         if status.st_mode & 0o002:
             raise invalid(show(path), "every user may change it", f"chmod o-w {show(path)}")
         content = b""
-        while len(content) <= limits.CONFIG_FILE and (
-            chunk := os.read(fd, limits.CONFIG_FILE + 1 - len(content))
-        ):
+        while len(content) <= limits.CONFIG_FILE and (chunk := os.read(fd, limits.CONFIG_FILE + 1 - len(content))):
             content += chunk
     except OSError as error:
         raise invalid(show(path), f"cannot be read: {(error.strerror or 'error').lower()}") from error

@@ -60,9 +60,7 @@ def absolute(path: str, cwd: str) -> str:
     return whole.rstrip("/") or "/"
 
 
-def _places(
-    home: str | None, config_files: tuple[str, ...], top: str, state: str, run: str, inbox: str
-) -> Places:
+def _places(home: str | None, config_files: tuple[str, ...], top: str, state: str, run: str, inbox: str) -> Places:
     return Places(
         home=home,
         config_files=config_files,

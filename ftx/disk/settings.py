@@ -63,18 +63,14 @@ class Row:
 def _interface(name: str) -> str:
     """A network interface name as Linux allows it: 1 to 15 bytes, no slash, no space (dev_valid_name)."""
     if not 0 < len(name.encode()) < 16 or "/" in name or any(char.isspace() for char in name):
-        raise FtxError(
-            "usage", f"{show(name)} is not the name of a network interface", "ip link shows the names"
-        )
+        raise FtxError("usage", f"{show(name)} is not the name of a network interface", "ip link shows the names")
     return name
 
 
 ROWS: Final[dict[str, Row]] = {
     row.key: row
     for row in (
-        Row(
-            "name", "text", "name shown in discovery (default: the short host name)", "NAME", check=peer_name
-        ),
+        Row("name", "text", "name shown in discovery (default: the short host name)", "NAME", check=peer_name),
         Row(
             "listen",
             "texts",
@@ -194,9 +190,7 @@ def _checked_text(row: Row, value: str, subject: str, cwd: str) -> str:
         raise invalid(subject, "the value is empty" if not value.strip() else "the value has a NUL character")
     if row.choices and value not in row.choices:
         listed = f"choose {', '.join(row.choices[:-1])} or {row.choices[-1]}"
-        raise invalid(
-            subject, f'"{show(value)}" is not one of the choices', _like(value, row.choices, listed)
-        )
+        raise invalid(subject, f'"{show(value)}" is not one of the choices', _like(value, row.choices, listed))
     if row.kind == "path":
         return absolute(value, cwd)
     if row.check is not None:
@@ -291,11 +285,7 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
         problem = _AT_KEY.sub("", str(error)).replace("`", "")
         raise invalid(subject, show(problem[:1].lower() + problem[1:])) from error
     values = msgspec.structs.asdict(decoded)
-    return {
-        key: _checked(ROWS[key], value, origin, cwd)
-        for key, value in values.items()
-        if value is not msgspec.UNSET
-    }
+    return {key: _checked(ROWS[key], value, origin, cwd) for key, value in values.items() if value is not msgspec.UNSET}
 
 
 def gather(

@@ -1,0 +1,128 @@
+"""The configuration of a daemon: every value it runs with, and where each came from.
+
+`load()` takes a `Request`, which is everything the answer depends on besides the files, and gives a
+`Config`. The request is kept, so a reload sees the same command line, environment and working folder,
+whatever the process has become since.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import attrs
+
+from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_endpoint
+from ftx.disk.configfile import invalid
+from ftx.disk.places import Places, places
+from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
+from ftx.errors import FtxError
+
+__all__ = ["Config", "Request", "load"]
+
+_DEFAULT: Final = Origin("default")
+_DRAIN_TIMEOUT: Final = 30.0
+
+
+@attrs.frozen
+class Request:
+    """What somebody asked for when the daemon was started.
+
+    `options` holds what the command line said, by the keys of `ftx.disk.settings.ROWS`, and only that;
+    `home` and `config` are the options of those names. `environ` is reduced to what counts here.
+    """
+
+    options: Mapping[str, str | bool | Sequence[str]] = attrs.field(factory=dict)
+    home: str | None = None
+    config: str | None = None
+    environ: Mapping[str, str] = attrs.field(factory=dict)
+    uid: int = 0
+    cwd: str = "/"
+    host: str = ""
+
+    @classmethod
+    def of_process(
+        cls, options: Mapping[str, str | bool | Sequence[str]], home: str | None, config: str | None
+    ) -> Request:
+        """The request of this process: its environment, user, working folder and host name at this moment.
+
+        Raises FtxError `home-unusable` if the working folder has been removed.
+        """
+        try:
+            cwd = os.getcwd()
+        except OSError as error:
+            raise FtxError("home-unusable", "the current folder is gone", "change to another folder") from error
+        counts = {key: value for key, value in os.environ.items() if key.startswith(("FTX_", "XDG_"))}
+        return cls(dict(options), home, config, counts, os.geteuid(), cwd, socket.gethostname())
+
+
+@attrs.frozen
+class Config:
+    """What a daemon runs with; everything in it has been checked and every path is absolute.
+
+    `accept` is `own` or `paired`; `conflict` is `fail`, `skip` or `rename`; `own_key` is `own-address` or
+    `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached; `drain_timeout`
+    is in seconds. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
+    """
+
+    places: Places
+    name: str
+    listen: tuple[Endpoint, ...]
+    inbox: str
+    accept: str
+    conflict: str
+    discovery_port: int
+    no_discovery: bool
+    discovery_interface: tuple[str, ...]
+    control: str
+    no_control: bool
+    drain_timeout: float
+    own_key: str
+    origins: Mapping[str, Origin] = attrs.field(repr=False)
+    request: Request = attrs.field(repr=False)
+
+    def is_default(self, key: str) -> bool:
+        """True if nobody set `key`."""
+        return self.origins[key].kind == "default"
+
+
+def _endpoints(setting: Setting) -> tuple[Endpoint, ...]:
+    """The endpoints that were named; FtxError `config-invalid` for one that cannot be understood."""
+    parsed = []
+    for text in cast("tuple[str, ...]", setting.value):
+        try:
+            parsed.append(parse_endpoint(text))
+        except ValueError as error:
+            raise invalid(setting.origin.of("listen"), str(error), "for example tcp:7389") from error
+    return tuple(parsed)
+
+
+def load(request: Request) -> Config:
+    """The configuration for `request`. Blocking: reads the configuration files, creates nothing.
+
+    Raises FtxError `config-invalid`, whose message names the setting and the file, variable or option.
+    """
+    where = places(request.home, request.environ, request.uid, request.cwd)
+    found = gather(request.options, request.environ, where, request.cwd, request.config)
+    endpoints = _endpoints(found["listen"]) if "listen" in found else ()
+    if not endpoints:  # an empty list in a file says no more than no list
+        found.pop("listen", None)
+        endpoints = DEFAULT_ENDPOINTS
+    defaults: dict[str, Value] = {
+        "name": default_name(request.host),
+        "inbox": where.inbox,
+        "accept": "paired",
+        "conflict": "rename",
+        "discovery_port": DEFAULT_PORT,
+        "no_discovery": False,
+        "discovery_interface": (),
+        "control": where.control,
+        "no_control": False,
+        "drain_timeout": _DRAIN_TIMEOUT,
+        "own_key": "own-address",
+    }
+    values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in defaults.items()}
+    origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
+    return Config(places=where, listen=endpoints, origins=origins, request=request, **values)

@@ -1,0 +1,69 @@
+"""`ftx-server`: the daemon in the foreground, without a `twistd` on the PATH.
+
+It takes the options of `twistd ftx`, looks for no plugins, writes no pid file and logs to stderr. It ends
+with 0 after a clean stop, whatever signal asked for it (twistd would raise the signal again), with 1 when
+it cannot start, with 2 when the command line cannot be understood.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.python.usage import UsageError
+
+from ftx.daemon.tap import Options, makeService, sentence
+from ftx.errors import KINDS, FtxError
+
+if TYPE_CHECKING:
+    from twisted.application.service import MultiService
+
+__all__ = ["main"]
+
+
+def _log_to_stderr() -> None:
+    """Begin logging, one line per event, on stderr; stdout and warnings stay what they are."""
+    from twisted.logger import (
+        FilteringLogObserver,
+        LogLevel,
+        LogLevelFilterPredicate,
+        globalLogBeginner,
+        textFileLogObserver,
+    )
+
+    plain = FilteringLogObserver(textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.info)])
+    globalLogBeginner.beginLoggingTo([plain], redirectStandardIO=False)
+
+
+def _run(service: MultiService) -> int:
+    """Start `service`, run the reactor until something stops it, and say how the process ends."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    _log_to_stderr()
+    service.privilegedStartService()
+    service.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    return int(getattr(service, "exit_status", 0))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `ftx-server` with `arguments` (default: those of the process); returns its exit code."""
+    options = Options()
+    options.synopsis = "ftx-server [options]"
+    try:
+        options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
+    except UsageError as error:
+        print(f"ftx-server: {error}\nhint: see ftx-server --help", file=sys.stderr)
+        return KINDS["usage"].exit_code
+    try:
+        return _run(makeService(options))
+    except FtxError as error:
+        print(sentence(error), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""What a daemon lays its hands on before it starts: its home, its inbox, and the right to be the only one."""
+
+from __future__ import annotations
+
+from ftx.daemon.config import Config
+from ftx.disk.homelock import HomeLock
+from ftx.disk.places import prepare_home, prepare_inbox
+
+__all__ = ["claim"]
+
+
+def claim(config: Config) -> HomeLock:
+    """Make the home and the inbox where they are missing, and take the lock of the home; the caller releases it.
+
+    Blocking, quick, and meant for `makeService`, before a fork. Raises FtxError `home-unusable`, `inbox-unusable`
+    or `already-running`. The lock comes before the ports: a second daemon is told that it is the second one, not
+    that a port is in use.
+    """
+    prepare_home(config.places)
+    lock = HomeLock(config.places)
+    try:
+        # Nobody has chosen the download folder, so nobody can be told to make it.
+        prepare_inbox(config.inbox, parents=config.is_default("inbox") and config.places.home is None)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
