@@ -1,0 +1,319 @@
+"""The control socket: JSON lines over AF_UNIX, for this user and root only (`docs/control.md`).
+
+`ControlServer` owns the socket and its connections; `ControlProtocol` is one of them, a thin door around a
+`ftx.net.conversation.Conversation`. Twisted's own listening port is not used: it makes the socket 0666, and on
+closing it removes whatever has the path it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Final
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorSocket,
+)
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.unix import Server
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ftx import limits
+from ftx.errors import FtxError
+from ftx.net.acceptor import Acceptor, AcceptorReactor
+from ftx.net.conversation import Conversation, Dispatcher
+from ftx.net.local import PrivateListener, caller_of
+from ftx.wire.jsonlines import LineSplitter
+
+__all__ = ["ControlProtocol", "ControlReactor", "ControlServer"]
+
+#: Connections at once, refused ones on their way out included; above it they are dropped without a word.
+_OPEN_AT_ONCE: Final = 2 * limits.CONTROL_CLIENTS
+
+
+class ControlReactor(AcceptorReactor, IReactorSocket):
+    """What a control server needs of the reactor."""
+
+
+@implementer(IHalfCloseableProtocol, IFileDescriptorReceiver, IPushProducer)
+class ControlProtocol(Protocol):
+    """One connection: bytes to lines, flow control to the conversation, and its timers."""
+
+    transport: Server
+
+    def __init__(self, server: ControlServer) -> None:
+        """A protocol for the next connection that `server` takes."""
+        self._server = server
+        self._clock = server.reactor
+        self._lines = LineSplitter()
+        self._paused = False  # by the conversation
+        self._ended = False  # nothing that still arrives counts
+        self._half_closed = False
+        self._line_deadline: IDelayedCall | None = None
+        self._next_look: IDelayedCall | None = None
+
+    # -- from Twisted ---------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Find out who it is, and let the server decide."""
+        caller = caller_of(self.transport.getHandle())
+        server = self._server
+        self._conversation = Conversation(self, caller, server.dispatcher, self._clock, server.ended)
+        self.transport.registerProducer(self, True)
+        server.admit(self._conversation)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from the client."""
+        if not self._ended:
+            self._lines.feed(data)
+            self._deliver()
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """Somebody passes an open file (`SCM_RIGHTS`): nothing here takes one, and it must not stay open."""
+        os.close(descriptor)
+        self._refuse(FtxError("bad-request", "file descriptors are not accepted"))
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more, but may well wait for answers."""
+        self._half_closed = True
+        self._watch_line(False)
+        if not self._ended:
+            try:
+                line = self._lines.last_line()
+            except FtxError as error:
+                self._refuse(error)
+                return
+            if line is not None:
+                self._conversation.receive(line)
+        self._conversation.finish()
+        self._look()
+
+    def writeConnectionLost(self) -> None:
+        """See IHalfCloseableProtocol; we never close only our own side."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self._ended = True
+        self._watch_line(False)
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+        self._conversation.lost()
+
+    def pauseProducing(self) -> None:
+        """The client does not read as fast as we write."""
+        self._conversation.pause_output()
+
+    def resumeProducing(self) -> None:
+        """What was written is on its way."""
+        self._conversation.resume_output()
+
+    def stopProducing(self) -> None:
+        """See IPushProducer; `connectionLost` follows."""
+
+    # -- from the conversation ------------------------------------------------------------------------------
+
+    def write(self, message: bytes) -> None:
+        """See `Door.write`."""
+        self.transport.writeSequence([message, b"\n"])
+
+    def pause_input(self) -> None:
+        """See `Door.pause_input`."""
+        self._paused = True
+        self.transport.pauseProducing()
+
+    def resume_input(self) -> None:
+        """See `Door.resume_input`."""
+        self._paused = False
+        self._deliver()
+        if not self._paused and not self._half_closed and not self._ended:
+            self.transport.resumeProducing()
+
+    def close(self) -> None:
+        """See `Door.close`."""
+        self._ended = True
+        self._watch_line(False)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """See `Door.abort`."""
+        self._ended = True
+        self._watch_line(False)
+        self.transport.abortConnection()
+
+    # -- lines ----------------------------------------------------------------------------------------------
+
+    def _deliver(self) -> None:
+        """Hand on the whole lines there are, until the conversation has enough."""
+        began_anew = False
+        while not self._paused and not self._ended:
+            try:
+                line = self._lines.next_line()
+            except FtxError as error:
+                self._refuse(error)
+                return
+            if line is None:
+                break
+            began_anew = True
+            self._conversation.receive(line)
+        # a line that we do not read on our own account is not late
+        waits = self._lines.partial and not self._paused and not self._ended
+        if began_anew:
+            self._watch_line(False)
+        self._watch_line(waits)
+
+    def _refuse(self, error: FtxError) -> None:
+        self._ended = True
+        self._watch_line(False)
+        self._conversation.refuse(error)
+
+    def _watch_line(self, waits: bool) -> None:
+        """Run the deadline of a line that has begun, or stop it."""
+        if waits and self._line_deadline is None:
+            self._line_deadline = self._clock.callLater(limits.CONTROL_STALL, self._line_late)
+        elif not waits and self._line_deadline is not None:
+            self._line_deadline.cancel()
+            self._line_deadline = None
+
+    def _line_late(self) -> None:
+        self._line_deadline = None
+        self._refuse(FtxError("bad-request", f"the line was not finished within {limits.CONTROL_STALL:.0f} s"))
+
+    def _look(self) -> None:
+        """Notice that a half-closed client is gone altogether.
+
+        Its end of file has been read, so the reactor watches nothing on this connection until we write; a
+        subscriber of a daemon that does nothing would keep its place for ever.
+        """
+        self._next_look = None
+        if not self.transport.connected:
+            return
+        poll = select.poll()
+        poll.register(self.transport.getHandle(), 0)
+        if poll.poll(0):  # POLLHUP or POLLERR: these come unasked
+            self.abort()
+        else:
+            self._next_look = self._clock.callLater(limits.CONTROL_STALL, self._look)
+
+
+class _Connections(ServerFactory):
+    """Makes the protocols of one server."""
+
+    noisy = False
+
+    def __init__(self, server: ControlServer) -> None:
+        self._server = server
+
+    def buildProtocol(self, addr: IAddress | None) -> ControlProtocol:
+        return ControlProtocol(self._server)
+
+
+class ControlServer:
+    """The control socket at `path`, for root and the user `owner_uid`, who must be the user of this process.
+
+    `bind()` and `start()` may be called apart: what `bind()` refuses is then known before a daemon leaves its
+    terminal; connections wait in between.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: ControlReactor, path: str, dispatcher: Dispatcher, *, owner_uid: int) -> None:
+        """`dispatcher` carries requests out. Nothing is touched before `bind()`."""
+        self.reactor = reactor
+        self.path = path
+        self.dispatcher = dispatcher
+        self._owner_uid = owner_uid
+        self._factory = _Connections(self)
+        self._listener: PrivateListener | None = None
+        self._acceptor: Acceptor | None = None
+        self._open: set[Conversation] = set()
+        self._admitted: set[Conversation] = set()
+        self._turned_away: set[int] = set()
+        self._stopping = False
+        self._all_ended: Deferred[None] | None = None
+
+    def bind(self) -> None:
+        """Make the socket. Raises `control-unusable` or `already-running`, see `PrivateListener.make`."""
+        if self._listener is None:
+            self._listener = PrivateListener.make(self.path, self._owner_uid)
+
+    def start(self) -> None:
+        """Make the socket unless `bind()` did, and serve. Raises as `bind()` does."""
+        self.bind()
+        if self._listener is not None and self._acceptor is None:
+            self._acceptor = Acceptor(self.reactor, self._listener.listening, self._connected)
+            self._acceptor.start()
+
+    async def stop(self) -> None:
+        """Take no more connections, remove the socket, and end the connections there are.
+
+        What is being answered, and what was answered, has `limits.ABORT_AFTER` seconds to get out. A method must
+        not wait for this: it would wait for itself.
+        """
+        self._stopping = True
+        if self._acceptor is not None:
+            self._acceptor.stop()
+            self._acceptor = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for conversation in list(self._open):
+            conversation.close()
+        if not await self._ended_within(limits.ABORT_AFTER):
+            for conversation in list(self._open):
+                conversation.abandon()
+            await self._ended_within(limits.ABORT_AFTER)
+
+    # -- from the connections -------------------------------------------------------------------------------
+
+    def admit(self, conversation: Conversation) -> None:
+        """Serve a new connection, or turn it away with the reason."""
+        self._open.add(conversation)
+        caller = conversation.caller
+        if caller.uid not in (0, self._owner_uid):
+            if caller.uid not in self._turned_away and len(self._turned_away) < limits.CONTROL_CLIENTS:
+                self._turned_away.add(caller.uid)  # once per user: the log is not theirs to fill
+                self._log.warn("control socket: user {uid} turned away", uid=caller.uid)
+            conversation.refuse(FtxError("not-authorised", "this socket serves its own user and root only"))
+        elif self._stopping:
+            conversation.refuse(FtxError("busy", "the daemon is stopping"))
+        elif len(self._admitted) >= limits.CONTROL_CLIENTS:
+            many = f"there are {limits.CONTROL_CLIENTS} control connections already"
+            conversation.refuse(FtxError("busy", many, "close one of them, or try again later"))
+        else:
+            self._admitted.add(conversation)
+
+    def ended(self, conversation: Conversation) -> None:
+        """A connection is gone and nothing runs for it."""
+        self._open.discard(conversation)
+        self._admitted.discard(conversation)
+        if not self._open and self._all_ended is not None:
+            waiting, self._all_ended = self._all_ended, None
+            waiting.callback(None)
+
+    def _connected(self, connection: socket.socket) -> None:
+        with connection:  # Twisted works on a duplicate
+            if len(self._open) < _OPEN_AT_ONCE:
+                self.reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+
+    async def _ended_within(self, seconds: float) -> bool:
+        """Whether all connections ended in that time."""
+        if not self._open:
+            return True
+        self._all_ended = Deferred()
+        try:
+            await self._all_ended.addTimeout(seconds, self.reactor)
+        except TimeoutError:
+            self._all_ended = None
+            return False
+        return True
