@@ -1,0 +1,243 @@
+"""Discovery datagrams: the codec of `docs/discovery.md`.
+
+One datagram is one message and the layout is fixed, so there is nothing to skip, to nest or to negotiate: a
+header of eight bytes, then the fields of the kind at the offsets the specification names. Decoding is strict.
+Whatever a datagram contains, `decode()` returns a message or raises ProtocolError, nothing else.
+
+Signatures are made and checked elsewhere (keys are not the business of this floor): a reply is encoded
+without its signature, and decoded into the bytes that were signed and the signature over them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import attrs
+
+from ftx import limits
+from ftx.errors import ProtocolError
+
+__all__ = [
+    "INSTANCE_BYTES",
+    "MAGIC",
+    "NONCE_BYTES",
+    "VERSION",
+    "Announcement",
+    "Kind",
+    "Query",
+    "ReplyBody",
+    "SignedReply",
+    "Way",
+    "decode",
+    "encode_announcement",
+    "encode_query",
+    "encode_reply",
+    "fit_name",
+]
+
+#: The first four bytes of every datagram; no text in any encoding in use begins like this.
+MAGIC: Final = b"\xe6txD"
+#: The version of the format.
+VERSION: Final = 1
+#: Bytes of a query's nonce.
+NONCE_BYTES: Final = 16
+#: Bytes of a daemon's instance id.
+INSTANCE_BYTES: Final = 8
+
+_KEY_BYTES: Final = 32
+_SIGNATURE_BYTES: Final = 64
+_HEADER: Final = 8
+_PREFIX: Final = MAGIC + bytes([VERSION])
+_QUERY_FIELDS: Final = _HEADER + NONCE_BYTES
+_PADDING: Final = bytes(limits.DISCOVERY_QUERY - _QUERY_FIELDS)
+_REPLY_FIXED: Final = _HEADER + NONCE_BYTES + _KEY_BYTES + INSTANCE_BYTES + 5
+_ANNOUNCEMENT: Final = _HEADER + _KEY_BYTES + INSTANCE_BYTES
+
+
+class Kind(IntEnum):
+    """What a datagram is (section 2). 5 and 6 are reserved for the forms only paired peers can recognise."""
+
+    QUERY = 1
+    REPLY = 2
+    STARTED = 3
+    STOPPING = 4
+
+
+class Way(IntEnum):
+    """How a query travelled (section 1). A reply echoes it, signed, as nothing else tells the client."""
+
+    BROADCAST = 1
+    MULTICAST4 = 2
+    MULTICAST6 = 3
+    UNICAST = 4
+
+    @property
+    def label(self) -> str:
+        """The name as events carry it: `broadcast`, `multicast4`, `multicast6`, `unicast`."""
+        return self.name.lower()
+
+
+@attrs.frozen
+class Query:
+    """Who is here? (section 3)"""
+
+    way: Way
+    #: NONCE_BYTES random bytes, one value per search.
+    nonce: bytes
+
+
+@attrs.frozen
+class ReplyBody:
+    """The signed fields of a reply (section 4)."""
+
+    way: Way
+    nonce: bytes
+    #: The daemon's raw Ed25519 public key, 32 bytes.
+    public_raw: bytes
+    #: INSTANCE_BYTES random bytes, one value per start of the daemon.
+    instance: bytes
+    #: Its TCP port, 1 to 65535.
+    port: int
+    #: The lowest and highest version of the transfer protocol it speaks, 1 to 255.
+    lowest: int
+    highest: int
+    #: Its display name as it chose it: 1 to 64 characters of anything, to be cleaned before it is shown.
+    name: str
+
+
+@attrs.frozen
+class SignedReply:
+    """A reply as it arrived: nothing in `body` may be believed before the signature was checked."""
+
+    body: ReplyBody
+    #: The bytes that the signature covers (behind the signing context).
+    signed: bytes
+    #: 64 bytes.
+    signature: bytes
+
+
+@attrs.frozen
+class Announcement:
+    """A daemon says that it started or is stopping (section 5); unsigned, so only a reason to ask."""
+
+    kind: Kind
+    way: Way
+    public_raw: bytes
+    instance: bytes
+
+
+def fit_name(name: str) -> str:
+    """`name` as it may be in a reply: without what UTF-8 cannot say, cut to 64 characters and 255 bytes.
+
+    A name of which nothing is left becomes `unnamed`.
+    """
+    data = name.strip().encode("utf-8", "replace").decode("utf-8")[: limits.DISPLAY_NAME].encode("utf-8")
+    return data[: limits.DISCOVERY_NAME].decode("utf-8", "ignore") or "unnamed"
+
+
+def encode_query(query: Query) -> bytes:
+    """`query` as a datagram of `limits.DISCOVERY_QUERY` bytes; ValueError unless the nonce has its length."""
+    return _header(Kind.QUERY, query.way) + _sized("nonce", query.nonce, NONCE_BYTES) + _PADDING
+
+
+def encode_reply(body: ReplyBody) -> bytes:
+    """`body` as the bytes to be signed; the datagram is these and the 64 bytes of the signature.
+
+    ValueError for a field outside its range; names are made fit by `fit_name`.
+    """
+    name = body.name.encode("utf-8")
+    if not 0 < len(name) <= limits.DISCOVERY_NAME or len(body.name) > limits.DISPLAY_NAME:
+        raise ValueError("the name does not fit")
+    if not 0 < body.port <= 0xFFFF:
+        raise ValueError("a port is 1 to 65535")
+    if not 0 < body.lowest <= body.highest <= 0xFF:
+        raise ValueError("the range of versions is empty or beyond 1 to 255")
+    return b"".join(
+        (
+            _header(Kind.REPLY, body.way),
+            _sized("nonce", body.nonce, NONCE_BYTES),
+            _sized("key", body.public_raw, _KEY_BYTES),
+            _sized("instance", body.instance, INSTANCE_BYTES),
+            body.port.to_bytes(2, "big"),
+            bytes((body.lowest, body.highest, len(name))),
+            name,
+        )
+    )
+
+
+def encode_announcement(announcement: Announcement) -> bytes:
+    """`announcement` as a datagram; ValueError for another kind or a field that does not have its length."""
+    if announcement.kind not in (Kind.STARTED, Kind.STOPPING):
+        raise ValueError("not a kind of announcement")
+    return b"".join(
+        (
+            _header(announcement.kind, announcement.way),
+            _sized("key", announcement.public_raw, _KEY_BYTES),
+            _sized("instance", announcement.instance, INSTANCE_BYTES),
+        )
+    )
+
+
+def decode(data: bytes) -> Query | SignedReply | Announcement:
+    """The message in one datagram. ProtocolError `bad-message` for everything that is not exactly one."""
+    if len(data) < _HEADER or not data.startswith(_PREFIX):
+        raise _bad("not a discovery datagram of this version")
+    kind, way, reserved = data[5], data[6], data[7]
+    if not Way.BROADCAST <= way <= Way.UNICAST or reserved:
+        raise _bad("no such way, or reserved bits are set")
+    if kind == Kind.QUERY:
+        if len(data) != limits.DISCOVERY_QUERY or not data.endswith(_PADDING):
+            raise _bad("a query has its full length, in zeros")
+        return Query(Way(way), data[_HEADER:_QUERY_FIELDS])
+    if kind == Kind.REPLY:
+        return _decode_reply(data, Way(way))
+    if kind in (Kind.STARTED, Kind.STOPPING):
+        if len(data) != _ANNOUNCEMENT:
+            raise _bad("an announcement has another length")
+        return Announcement(Kind(kind), Way(way), data[8:40], data[40:48])
+    raise _bad("no such kind of datagram")
+
+
+def _decode_reply(data: bytes, way: Way) -> SignedReply:
+    if len(data) < _REPLY_FIXED:
+        raise _bad("a reply was cut")
+    port = int.from_bytes(data[64:66], "big")
+    lowest, highest, length = data[66], data[67], data[68]
+    end = _REPLY_FIXED + length
+    if len(data) != end + _SIGNATURE_BYTES:
+        raise _bad("a reply has another length than it says")
+    if not port or not 0 < lowest <= highest or not length:
+        raise _bad("a field of a reply is out of range")
+    try:
+        name = data[_REPLY_FIXED:end].decode("utf-8")
+    except UnicodeDecodeError:
+        raise _bad("a name is not UTF-8") from None
+    if len(name) > limits.DISPLAY_NAME:
+        raise _bad("a name is too long")
+    body = ReplyBody(
+        way=way,
+        nonce=data[8:24],
+        public_raw=data[24:56],
+        instance=data[56:64],
+        port=port,
+        lowest=lowest,
+        highest=highest,
+        name=name,
+    )
+    return SignedReply(body, data[:end], data[end:])
+
+
+def _header(kind: Kind, way: Way) -> bytes:
+    return _PREFIX + bytes((kind, way, 0))
+
+
+def _sized(what: str, value: bytes, length: int) -> bytes:
+    """`value`, which must have `length` bytes."""
+    if len(value) != length:
+        raise ValueError(f"{what}: {length} bytes are wanted")
+    return value
+
+
+def _bad(why: str) -> ProtocolError:
+    return ProtocolError("bad-message", why)
