@@ -17,11 +17,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Final, Literal, NoReturn
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import attrs
 
-from ftx.core.identity import parse_id
+from ftx.core.identity import format_id, parse_id
 from ftx.errors import FtxError
 from ftx.limits import DEPTH, NAME, PATH
 from ftx.text import show
@@ -61,6 +61,17 @@ class Target:
     id: bytes | None = None
     #: Folder inside the inbox, components joined with `/`; empty for the inbox itself.
     into: str = ""
+
+    def machine(self) -> str:
+        """The target without its folder, in a form that `parse_target` reads as the same machine and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        who = format_id(self.id) if self.id is not None else self.name
+        pinned = bool(host and who and self.host != self.name)
+        whole = f"{who}@{host}" if pinned else who or host
+        if self.port is None:
+            return f"{whole}:"
+        before = f"{quote(who, safe='')}@" if pinned else ""
+        return f"{_SCHEME}{before}{host or quote(who, safe='')}:{self.port}"
 
     def with_port(self, port: int | None) -> Target:
         """The same with the port that `-p` gave; FtxError("usage") when the URL names another one."""
@@ -103,8 +114,6 @@ def parse_target(text: str, *, option: bool = False) -> Target:
         )
     if not machine:
         _refuse(text, "there is no machine before the colon" if colon else "it is empty")
-    if "/" in machine:
-        _refuse(text, "a machine's name has no slash")
     return attrs.evolve(_parse_machine(machine, text), into=parse_folder(folder))
 
 
@@ -164,10 +173,14 @@ def _parse_one(machine: str, text: str) -> Target:
         return Target(text, "ipv6", host=machine[1:-1])
     if any(char in machine for char in "[]"):
         _refuse(text, "the brackets do not match")
-    if any(char.isspace() and char != " " for char in machine) or machine.strip() != machine:
-        _refuse(text, "there is white space at an end of the name, or a line break in it")
+    if show(machine, len(machine)) != machine:
+        _refuse(text, "there are invisible characters in it")
+    if machine.strip() != machine:
+        _refuse(text, "there is white space at an end of the name")
     if isinstance(_ip(machine), ipaddress.IPv4Address):
         return Target(text, "ipv4", host=machine)
+    if any(char in machine for char in ":/"):
+        _refuse(text, "a machine's name has no colon and no slash")
     identity = _identity(machine)
     if identity is not None:
         return Target(text, "identity", id=identity)
@@ -188,10 +201,11 @@ def _parse_url(text: str) -> Target:
             _refuse(text, f"'{show(digits)}' is not a port (1 to 65535)")
         port = int(digits)
     # RFC 6874 writes the zone of an IPv6 address as %25eth0; the raw % that people type means the same.
-    machine = machine.replace("%25", "%") if "[" in machine else unquote(machine, errors="surrogateescape")
-    if not machine:
+    name, at, address = machine.rpartition("@")
+    address = address.replace("%25", "%") if address.startswith("[") else unquote(address, errors="surrogateescape")
+    if not address:
         _refuse(text, "there is no machine in it")
-    found = _parse_machine(machine, text)
+    found = _parse_machine(unquote(name, errors="surrogateescape") + at + address, text)
     return attrs.evolve(found, kind="url", port=port, into=parse_folder(unquote(folder, errors="surrogateescape")))
 
 

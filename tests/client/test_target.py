@@ -45,6 +45,7 @@ GOOD = [
     ("ftx://192.168.1.7:1", "url", "", "192.168.1.7", 1, None, ""),
     (f"ftx://[{V6}]:7390/d", "url", "", V6, 7390, None, "d"),
     ("ftx://[fe80::1%25eth0]/d", "url", "", V6, None, None, "d"),
+    ("ftx://Anna%27s%20laptop@[::1]:99", "url", "Anna's laptop", "::1", 99, None, ""),
     ("ftx://pi@10.0.0.1:99/d%20e", "url", "pi", "10.0.0.1", 99, None, "d e"),
     (f"ftx://{ID_TEXT}@10.0.0.1", "url", "", "10.0.0.1", None, ID, ""),
 ]
@@ -89,7 +90,10 @@ BAD = [
     ("pi:" + "x" * 256, "too long"),
     ("pi:" + "x/" * 65, "too long or too deep"),
     (" pi:", "white space"),
-    ("p\ti:", "white space"),
+    ("p\ti:", "invisible"),
+    ("p\x1b[2Ji:", "brackets"),
+    ("p\u202ei:", "invisible"),
+    ("p\udcffi:", "invisible"),
     ("pi@:", "needs both"),
     ("@10.0.0.1:", "needs both"),
     ("a@b@c:", "more than one @"),
@@ -102,7 +106,8 @@ BAD = [
     ("ftx://pi:65536/", "not a port"),
     ("ftx://pi:/", "not a port"),
     ("ftx://pi:1x/", "not a port"),
-    ("ftx://pi:１/", "not a port"),
+    ("ftx://pi:\uff11/", "not a port"),
+    ("ftx://a%3Ab/", "no colon"),
     ("ftx://pi/a?b", "no ?"),
     ("ftx://pi/a#b", "no #"),
     ("ftx://pi/%2e%2e/x", "leaves the inbox"),
@@ -129,16 +134,22 @@ def test_a_mistyped_identity_is_not_taken_for_a_name():
 
 @given(st.text(max_size=60), st.booleans())
 def test_any_text_is_a_target_or_a_clean_error(text, option):
-    try:
-        target = parse_target(text, option=option)
-    except FtxError as error:
+    target, error = _parsed(text, option)
+    if error is not None:
         assert error.exit_code == 2
         said = error.message + error.hint
         assert show(said, len(said)) == said
-    else:
+    if target is not None:
         assert ".." not in target.into.split("/")
         assert not target.into.startswith("/")
         assert target.name or target.host or target.id
+
+
+def _parsed(text, option):
+    try:
+        return parse_target(text, option=option), None
+    except FtxError as error:
+        return None, error
 
 
 @given(st.text(max_size=60))
@@ -163,3 +174,15 @@ def test_the_folder_is_given_once():
     assert parse_target("pi:a").with_folder("").into == "a"
     with pytest.raises(FtxError, match="--into"):
         parse_target("pi:a").with_folder("b")
+
+
+@given(st.one_of(st.sampled_from([row[0] for row in GOOD]), st.text(max_size=40)), st.sampled_from([None, 7390]))
+def test_the_machine_alone_is_read_as_the_same_machine(text, port):
+    try:
+        target = parse_target(text, option=True)
+        target = target.with_port(port)
+    except FtxError:
+        return
+    again = parse_target(target.machine())
+    assert (again.name, again.host, again.id, again.port) == (target.name, target.host, target.id, target.port)
+    assert again.into == ""

@@ -1,0 +1,274 @@
+"""The global options: accepted before and after every verb, listed once, kept in one object.
+
+`Verb` and `Verbs` are click's command and group with these options added; what was given lands in the `Options`
+of the run, the later place winning over the earlier one. Nothing here imports Twisted: `--help`, `--version` and
+completion answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import attrs
+import click
+
+if TYPE_CHECKING:
+    from ftx.client.output import Output
+    from ftx.disk.places import Places
+    from ftx.disk.settings import Setting
+
+__all__ = ["GLOBAL", "PORT", "SECONDS", "Options", "Verb", "Verbs", "current"]
+
+#: The names of the parameters that every verb has.
+GLOBAL: Final = (
+    "home",
+    "verbose",
+    "quiet",
+    "json",
+    "progress",
+    "color",
+    "no_input",
+    "yes",
+    "timeout",
+    "retries",
+    "debug",
+    "discovery_port",
+    "discovery_interface",
+    "version",
+)
+
+
+@attrs.define(eq=False)
+class Options:
+    """What was asked for beside the verb; see `--help` for each."""
+
+    home: str | None = None
+    verbose: int = 0
+    quiet: bool = False
+    json: bool = False
+    progress: Literal["auto", "bar", "plain", "none"] = "auto"
+    color: Literal["auto", "always", "never"] = "auto"
+    no_input: bool = False
+    yes: bool = False
+    #: Seconds for the whole run, above 0; None for no limit.
+    timeout: float | None = None
+    #: Connection attempts after the first that was lost; None for the default, which counts time instead.
+    retries: int | None = None
+    debug: bool = False
+    discovery_port: int | None = None
+    discovery_interface: tuple[str, ...] = ()
+    #: The words after the program's name, as they were typed.
+    argv: tuple[str, ...] = ()
+    _output: Output | None = attrs.field(default=None, init=False)
+
+    @property
+    def output(self) -> Output:
+        """Where this run writes; made at the first use, when all options are known."""
+        if self._output is None:
+            from ftx.client.output import Output
+
+            self._output = Output(self.json, self.quiet, self.verbose, self.color, self.progress)
+        return self._output
+
+    def places(self) -> Places:
+        """Where this user's files are; nothing is created."""
+        from ftx.disk.places import places
+
+        return places(self.home, os.environ, os.geteuid(), os.getcwd())
+
+    def settings(self) -> dict[str, Setting]:
+        """What options, environment and configuration files set, as the daemon reads them.
+
+        FtxError `config-invalid` names what is wrong, and where.
+        """
+        from ftx.disk.settings import gather
+
+        given: dict[str, str | bool | Sequence[str]] = {}
+        if self.discovery_port is not None:
+            given["discovery_port"] = str(self.discovery_port)
+        if self.discovery_interface:
+            given["discovery_interface"] = self.discovery_interface
+        return gather(given, os.environ, self.places(), os.getcwd())
+
+    def confirm(self, question: str) -> bool:
+        """Whether to go on: asked on a terminal, and taken for granted with `--yes` or where nobody can answer.
+
+        The verbs that ask do what their words say; a script has said it already.
+        """
+        terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+        if self.yes or self.no_input or not terminal:
+            return True
+        return click.confirm(question, default=False, err=True)
+
+
+def current() -> Options:
+    """The options of the verb that is running."""
+    return click.get_current_context().find_root().ensure_object(Options)
+
+
+class _Seconds(click.ParamType[float]):
+    """A number of seconds: finite and above 0."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a float; a usage error for anything else."""
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not math.isfinite(seconds) or seconds <= 0:
+            self.fail(f"{value} is not above 0", param, ctx)
+        return seconds
+
+
+class _Whole(click.ParamType[int]):
+    """A whole number within bounds; click's own range would put them into every help text."""
+
+    def __init__(self, name: str, least: int, most: int) -> None:
+        self.name = name
+        self.least = least
+        self.most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """`value` as an int; a usage error for anything else."""
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and self.least <= int(text) <= self.most):
+            self.fail(f"{text!r} is not a number from {self.least} to {self.most}", param, ctx)
+        return int(text)
+
+
+SECONDS: Final = _Seconds()
+PORT: Final = _Whole("port", 1, 65535)
+_COUNT: Final = _Whole("count", 0, 1_000_000)
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep what was given here; what was not leaves an earlier place's value alone."""
+    if param.name is None or ctx.get_parameter_source(param.name) is click.core.ParameterSource.DEFAULT:
+        return
+    options = ctx.find_root().ensure_object(Options)
+    if param.name in ("verbose", "discovery_interface"):
+        value = getattr(options, param.name) + value
+    setattr(options, param.name, value)
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from ftx import __version__
+
+        click.echo(f"ftx-client {__version__}")
+        ctx.exit()
+
+
+def _global_options() -> list[click.Option]:
+    def option(*names: str, **more: Any) -> click.Option:
+        return click.Option(names, expose_value=False, callback=_remember, **more)
+
+    def flag(*names: str, help: str) -> click.Option:
+        return option(*names, is_flag=True, default=False, help=help)
+
+    return [
+        option(
+            "--home",
+            metavar="DIR",
+            type=click.Path(file_okay=False),
+            help="Keep everything below this folder (else FTX_HOME, else the platform's own folders).",
+        ),
+        option("-v", "--verbose", count=True, help="Say more; may be repeated."),
+        flag("-q", "--quiet", help="Print results and errors only, no progress."),
+        flag("--json", help="Print one JSON object per line on standard output."),
+        option(
+            "--progress",
+            type=click.Choice(["auto", "bar", "plain", "none"]),
+            default="auto",
+            help="How to show progress: auto is a bar on a terminal, else a line every 10 seconds.",
+        ),
+        option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="When to use colour; auto respects NO_COLOR.",
+        ),
+        flag("--no-input", help="Never ask."),
+        flag("-y", "--yes", help="Answer every question with yes."),
+        option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 10)."),
+        option(
+            "--retries",
+            metavar="N",
+            type=_COUNT,
+            help="Retry a lost connection at most N times (default: for 30 seconds without a byte).",
+        ),
+        option(
+            "--discovery-port",
+            metavar="PORT",
+            type=PORT,
+            help="UDP port of discovery (else FTX_DISCOVERY_PORT, else 7389).",
+        ),
+        option(
+            "--discovery-interface",
+            metavar="NAME",
+            multiple=True,
+            help="Network interface for discovery; may be repeated (else FTX_DISCOVERY_INTERFACE, else all).",
+        ),
+        flag("--debug", help="Show tracebacks and everything that is logged."),
+        click.Option(
+            ["-V", "--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Show the version and exit.",
+        ),
+    ]
+
+
+class Verb(click.Command):
+    """A verb: click's command with the global options, listed in a section of their own."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.params.extend(_global_options())
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verb's own options first."""
+        _format_options(self, ctx, formatter)
+
+
+class Verbs(click.Group):
+    """A group of verbs: click's group with the global options, aliases, and a suggestion for what is mistyped."""
+
+    command_class = Verb
+    group_class = type
+
+    def __init__(self, *args: Any, aliases: dict[str, str] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        #: Other names of verbs, which the list of verbs does not repeat.
+        self.aliases = aliases or {}
+        self.params.extend(_global_options())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb called `cmd_name`, or with that alias."""
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs, then the options."""
+        self.format_commands(ctx, formatter)
+        _format_options(self, ctx, formatter)
+
+
+def _format_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    own: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is not None and isinstance(param, click.Option):  # arguments are explained in the text above
+            (shared if param.name in GLOBAL or "--help" in param.opts else own).append(record)
+    for title, records in (("Options", own), ("Global options, before or after the verb", shared)):
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)

@@ -1,0 +1,238 @@
+"""What a run says: sentences and tables for people, JSON lines for programs.
+
+Everything here is pure and returns text. Whatever may have come from a peer goes through `ftx.text.show()`, also
+where the caller says it is clean: cleaning twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ftx.core.peers import TrustStore
+from ftx.errors import KINDS
+from ftx.limits import COMMAND_SHOWN
+from ftx.text import duration, plural, show, size
+from ftx.wire.events import Connected, Connecting, Discovered, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
+
+__all__ = [
+    "command_line",
+    "connected_line",
+    "connecting_line",
+    "discovered_table",
+    "done_line",
+    "failure_lines",
+    "file_line",
+    "json_line",
+    "peer_label",
+    "peers_table",
+    "retry_line",
+    "table",
+    "waiting_line",
+]
+
+#: Characters of a sentence; more is cut, so that nobody can scroll a screen away with one message.
+_SENTENCE = 1000
+
+
+def json_line(value: Event | dict[str, Any]) -> str:
+    """`value` as one line of JSON in ASCII, without the newline.
+
+    Everything beyond printable ASCII is written as `\\uXXXX`: exact for a program whatever the locale is, and
+    harmless on a terminal, where a name may hide bidirectional overrides.
+    """
+    raw = encode(value) if isinstance(value, Event) else msgspec.json.encode(value)
+    line = raw.decode("utf-8")
+    if line.isascii() and "\x7f" not in line:
+        return line
+    return "".join(char if " " <= char < "\x7f" else _escape(char) for char in line)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command that was typed, to be typed again; empty when it is too long, or cannot be shown exactly."""
+    line = shlex.join(argv)
+    return line if len(line) <= COMMAND_SHOWN and show(line, COMMAND_SHOWN) == line else ""
+
+
+def peer_label(peer: PeerInfo | None, fallback: str = "") -> str:
+    """How sentences call a peer: its name, else its address, else what the user wrote."""
+    if peer is None:
+        return show(fallback)
+    return show(peer.name or peer.address or fallback)
+
+
+def _where(peer: PeerInfo | None) -> str:
+    """`192.168.1.7 port 7389`, as far as it is known."""
+    if peer is None or not peer.address:
+        return ""
+    port = f" port {peer.port}" if peer.port else ""
+    return f"{show(peer.address)}{port}"
+
+
+def connecting_line(event: Connecting, fallback: str) -> str:
+    """`connecting to pi (192.168.1.7 port 7389)`."""
+    where = _where(event.peer)
+    return f"connecting to {peer_label(event.peer, fallback)}" + (f" ({where})" if where else "")
+
+
+def connected_line(event: Connected, fallback: str) -> str:
+    """`connected to pi (192.168.1.7 port 7389), id abcdefg-…`: who really answered."""
+    identity = show(event.peer.id[:7]) if event.peer and event.peer.id else ""
+    line = f"connected to {peer_label(event.peer, fallback)}"
+    where = _where(event.peer)
+    return line + (f" ({where})" if where else "") + (f", id {identity}-…" if identity else "")
+
+
+def waiting_line(event: Waiting, fallback: str) -> str:
+    """`waiting for somebody at pi to approve 3 files, 2.1 MiB (120 s left)`."""
+    what = [plural(event.files, "file")] if event.files is not None else []
+    if event.bytes is not None:
+        what.append(size(event.bytes))
+    left = f" ({duration(event.deadline_s)} left)" if event.deadline_s is not None else ""
+    return f"waiting for somebody at {peer_label(event.peer, fallback)} to approve {', '.join(what) or 'it'}{left}"
+
+
+def retry_line(event: Retry) -> str:
+    """`the connection was lost; attempt 2 in 1.0 s`."""
+    return f"{show(event.error.message, _SENTENCE)}; attempt {event.attempt} in {duration(event.delay_s)}"
+
+
+def file_line(event: FileEvent) -> str:
+    """The fate of one file: `stored     photos/1.jpg as photos/1 (1).jpg`."""
+    line = f"{show(event.status):<9}  {show(event.path, _SENTENCE)}"
+    if event.stored_as is not None and event.stored_as != event.path:
+        line += f" as {show(event.stored_as, _SENTENCE)}"
+    return line + (f": {show(event.error.message)}" if event.error else "")
+
+
+def done_line(done: Done, fallback: str = "") -> str:
+    """The last line of a transfer.
+
+    `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical, verified`. The rate counts only what
+    travelled this time, and what travelled is named when it is less than the whole.
+    """
+    count = plural(done.files, "file")
+    if done.files_failed:
+        count = f"{done.files:,} of {plural(done.files + done.files_failed, 'file')}"
+    parts = [f"sent {count}"]
+    if done.directories:
+        parts[0] += f" in {plural(done.directories, 'folder')}"
+    parts.append(f"{size(done.bytes)} to {peer_label(done.peer, fallback)} in {duration(done.seconds)}{_pace(done)}")
+    for number, word in (
+        (done.files_identical, "identical"),
+        (done.files_skipped, "skipped"),
+        (done.files_failed, "failed"),
+    ):
+        if number:
+            parts.append(f"{number:,} {word}")
+    if done.files:
+        parts.append("verified")
+    return ", ".join(parts)
+
+
+def _pace(done: Done) -> str:
+    rate = f"{size(done.bytes_wire / done.seconds)}/s" if done.seconds > 0 and done.bytes_wire > 0 else ""
+    if 0 < done.bytes_wire < done.bytes:
+        moved = f"{size(done.bytes_wire)} of it moved now"
+        return f" ({moved}, {rate})" if rate else f" ({moved})"
+    return f" ({rate})" if rate else ""
+
+
+def failure_lines(failures: Sequence[FileEvent], total: int) -> list[str]:
+    """The files that failed: those in `failures`, each with its reason, and how many more there are."""
+    lines = []
+    for event in failures:
+        why = show(event.error.message) if event.error else "failed"
+        lines.append(f"  {show(event.path, _SENTENCE)}: {why}")
+    more = total - len(failures)
+    if more > 0:
+        lines.append(f"  and {more:,} more")
+    hints = {hint for event in failures if event.error and (hint := event.error.hint or _hint(event.error.name))}
+    if len(hints) == 1:
+        lines.append(f"hint: {show(hints.pop(), _SENTENCE)}")
+    return lines
+
+
+def _hint(name: str) -> str:
+    return KINDS[name].hint if name in KINDS else ""
+
+
+def discovered_table(found: Iterable[Discovered]) -> list[str]:
+    """Who answered, sorted by name, a line for each identity: NAME ADDRESS ID TRUST VIA.
+
+    A peer that answered on several addresses is listed once, with all of them.
+    """
+    by_id: dict[str, list[Discovered]] = {}
+    for one in found:
+        by_id.setdefault(one.id, []).append(one)
+    rows = []
+    for identity, ones in sorted(by_id.items(), key=lambda item: (item[1][0].name.casefold(), item[0])):
+        addresses = dict.fromkeys(_endpoint(one) for one in ones)
+        rows.append(
+            (
+                show(ones[0].name),
+                ", ".join(addresses),
+                f"{show(identity[:15])}…",
+                _trust(ones),
+                ", ".join(dict.fromkeys(show(one.via) for one in ones)),
+            )
+        )
+    return table(("NAME", "ADDRESS", "ID", "TRUST", "VIA"), rows)
+
+
+def _endpoint(one: Discovered) -> str:
+    address = show(one.address)
+    return f"[{address}]:{one.port}" if ":" in address else f"{address}:{one.port}"
+
+
+def _trust(ones: Sequence[Discovered]) -> str:
+    """A reply that nobody signed may claim to be anyone: only a proven one is called paired."""
+    if any(one.paired and one.verified for one in ones):
+        return "paired"
+    return "unproven" if any(one.paired for one in ones) else "not paired"
+
+
+def peers_table(store: TrustStore) -> list[str]:
+    """The paired peers: NAME ID ADDRESSES SEEN."""
+    from ftx.core.identity import format_id
+
+    rows = [
+        (
+            show(peer.name),
+            f"{format_id(peer.id)[:15]}…",
+            show(", ".join(peer.addresses)) or "-",
+            show(peer.seen or "-")[:16].replace("T", " "),
+        )
+        for peer in sorted(store.peers, key=lambda peer: peer.name.casefold())
+    ]
+    return table(("NAME", "ID", "ADDRESSES", "SEEN (UTC)"), rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, as wide as their widest cell on a terminal; no white space at the ends of lines."""
+    whole = [head, *rows]
+    widths = [max(_columns(row[column]) for row in whole) for column in range(len(head))]
+    lines = []
+    for row in whole:
+        cells = [cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _columns(text: str) -> int:
+    """The columns that `text` takes on a terminal: wide East Asian characters two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )

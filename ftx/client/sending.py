@@ -1,0 +1,214 @@
+"""A run of `send`: each target in turn, its events turned into lines and JSON, one exit code at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from ftx.client import render
+from ftx.client.outcome import combined
+from ftx.client.run import write_lines
+from ftx.errors import KINDS, FtxError
+from ftx.limits import FAILURES_SHOWN
+from ftx.text import show
+from ftx.wire.events import (
+    Connected,
+    Connecting,
+    Done,
+    ErrorInfo,
+    Event,
+    Failed,
+    FileEvent,
+    PeerInfo,
+    Progress,
+    Retry,
+    Summary,
+    TargetResult,
+    Waiting,
+)
+
+if TYPE_CHECKING:
+    from ftx.client.options import Options
+    from ftx.client.output import Output
+    from ftx.client.run import Stop
+    from ftx.client.target import Target
+
+__all__ = ["Report", "Sending"]
+
+
+@attrs.define(eq=False)
+class Report:
+    """What one target's events say: to people as they come, and in the end as a result."""
+
+    output: Output
+    #: What the person called the target.
+    called: str
+    #: Whether every event must name the peer, since there are several targets.
+    named: bool = False
+    peer: PeerInfo | None = attrs.field(default=None, init=False)
+    failures: list[FileEvent] = attrs.field(factory=list, init=False)
+    failed_files: int = attrs.field(default=0, init=False)
+    last: Done | Failed | None = attrs.field(default=None, init=False)
+
+    def on_event(self, event: Event) -> None:
+        """Take one event of the job: print it with `--json`, show it otherwise."""
+        if event.peer is not None:
+            self.peer = event.peer
+        elif self.named:
+            event = msgspec.structs.replace(event, peer=self.peer or PeerInfo(name=self.called))
+        self.output.record(event)
+        match event:
+            case Connecting():
+                self.output.open_view().announce(render.connecting_line(event, self.called))
+            case Connected() if self.output.verbose:
+                self.output.note(render.connected_line(event, self.called))
+            case Waiting():
+                self.output.note(render.waiting_line(event, self.called))
+            case Retry():
+                self.output.note(render.retry_line(event), "warn")
+            case Progress():
+                self.output.progress_event(event)
+            case FileEvent():
+                self._file(event)
+            case Done() | Failed():
+                self.last = event
+            case _:
+                pass
+
+    def finish(self) -> TargetResult:
+        """Say how it ended; to be called once, after the last event."""
+        self.output.close_view()
+        peer = self.peer or PeerInfo(name=self.called)
+        self._say_failures()
+        match self.last:
+            case Done() as done:
+                style = "ok" if done.exit == 0 else "warn"
+                if not self.output.quiet:
+                    self.output.result(render.done_line(done, self.called), style)
+                return TargetResult(peer, done.result, done.exit)
+            case Failed() as failed:
+                return TargetResult(peer, "failed", failed.exit)
+            case _:
+                return TargetResult(peer, "failed", 1)
+
+    def _file(self, event: FileEvent) -> None:
+        if event.status == "failed":
+            self.failed_files += 1
+            if len(self.failures) < FAILURES_SHOWN:
+                self.failures.append(event)
+        if self.output.verbose:
+            self.output.note(render.file_line(event))
+
+    def _say_failures(self) -> None:
+        if self.failed_files:
+            noun = "1 file was" if self.failed_files == 1 else f"{self.failed_files:,} files were"
+            self.output.stderr(f"ftx-client: {noun} not sent to {render.peer_label(self.peer, self.called)}:", "error")
+            for line in render.failure_lines(self.failures, self.failed_files):
+                self.output.stderr(line, "hint" if line.startswith("hint:") else "")
+
+
+@attrs.define(eq=False)
+class Sending:
+    """The whole run. `main` is what `ftx.client.run.run` wants; the names are `ftx.client.api.send`'s."""
+
+    options: Options
+    sources: Sequence[str]
+    targets: Sequence[Target]
+    conflict: str | None = attrs.field(kw_only=True)
+    #: Where to copy the receipt of the only target, or None.
+    receipt: str | None = attrs.field(kw_only=True)
+
+    async def main(self, reactor: Any, stop: Stop) -> int:
+        """Send to one target after the other; fires with the exit code, and never fails with an FtxError."""
+        output = self.options.output
+        output.open_view()
+        results: list[TargetResult] = []
+        for target in self.targets:
+            if stop.error is not None:  # those that were not begun share the fate of the one that was cut short
+                results.append(TargetResult(PeerInfo(name=target.text), "failed", stop.error.exit_code))
+                continue
+            results.append(await self._one(reactor, stop, target))
+        code = combined(result.exit for result in results)
+        if stop.error is not None and code != 0:
+            code = stop.error.exit_code
+        output.record(Summary(exit=code, targets=results))
+        return code
+
+    async def _one(self, reactor: Any, stop: Stop, target: Target) -> TargetResult:
+        from twisted.internet.defer import CancelledError
+
+        output = self.options.output
+        report = Report(output, target.text, named=len(self.targets) > 1)
+        trouble: FtxError | None = None
+        try:
+            await self._send(reactor, target, report)
+            if self.receipt is not None and isinstance(report.last, Done):
+                await self._copy_receipt(reactor, report.last.receipt, self.receipt)
+        except FtxError as error:
+            trouble = error
+            if self.options.debug:
+                write_lines(self.options, "".join(traceback.format_exception(error)))
+        except CancelledError:
+            trouble = FtxError("interrupted")
+        if stop.error is not None and not isinstance(report.last, Done):
+            trouble = stop.error
+        return self._conclude(report, stop, target, trouble)
+
+    def _conclude(self, report: Report, stop: Stop, target: Target, trouble: FtxError | None) -> TargetResult:
+        """Say what went wrong, as an event too where the job has not said so itself, and how it ended."""
+        if trouble is not None and report.last is None:
+            info = ErrorInfo(trouble.number, trouble.name, trouble.message, trouble.hint)
+            report.on_event(Failed(error=info, exit=trouble.exit_code, resumable=stop.error is not None))
+        result = report.finish()
+        if isinstance(report.last, Failed) and stop.error is None:
+            said = _as_error(report.last.error)
+            self.options.output.error(said, f"cannot send to {show(target.text)}")
+        elif trouble is not None and isinstance(report.last, Done):  # sent, but the receipt could not be copied
+            self.options.output.error(trouble, "the files were sent")
+            result = msgspec.structs.replace(result, exit=combined({result.exit, trouble.exit_code} - {0}))
+        return result
+
+    async def _send(self, reactor: Any, target: Target, report: Report) -> None:
+        from ftx.client.api import send
+        from ftx.client.configured import api_settings
+
+        await send(
+            reactor,
+            api_settings(self.options),
+            self.sources,
+            target.machine(),
+            into=target.into,
+            conflict=self.conflict,
+            on_event=report.on_event,
+        )
+
+    async def _copy_receipt(self, reactor: Any, source: str | None, to: str) -> None:
+        from twisted.internet.threads import deferToThread
+
+        if source is None:
+            raise FtxError("local-io", "there is no receipt to copy")
+        await deferToThread(copy_receipt, source, to)
+
+
+def _as_error(info: ErrorInfo) -> FtxError:
+    """The exception for what an event says; a name this version does not know keeps its sentence."""
+    error = FtxError(info.name if info.name in KINDS else "internal", info.message)
+    error.hint = info.hint
+    return error
+
+
+def copy_receipt(source: str, to: str) -> None:
+    """Copy the receipt at `source` to the file `to`, whole or not at all. Blocking; FtxError `local-io`."""
+    beside = f"{to}.{os.getpid()}.part"
+    try:
+        shutil.copyfile(source, beside)
+        os.replace(beside, to)
+    except OSError as error:
+        why = (error.strerror or "input/output error").lower()
+        raise FtxError("local-io", f"the receipt cannot be written to {show(to)}: {why}") from error

@@ -1,0 +1,96 @@
+"""`ctl` and `demo`: the verbs that deal with a daemon on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ftx.client.options import Verb, Verbs, current
+
+__all__ = ["ctl", "demo"]
+
+
+@click.group(cls=Verbs, short_help="Look into the running daemon, and steer it.")
+def ctl() -> None:
+    """Look into the running daemon of this user, and steer it, over its control socket.
+
+    Exit code 12 when there is none.
+    """
+
+
+def _run(verb: str, *args: str) -> int:
+    from ftx.client.run import run
+
+    options = current()
+
+    async def main(reactor: Any, stop: Any) -> int:
+        from ftx.client.configured import control_path
+        from ftx.client.ctl import run_ctl
+
+        path = control_path(options)
+        return await run_ctl(reactor, path, verb, list(args), json=options.json, out=options.output)
+
+    return run(main, options, what=f"ctl {verb}")
+
+
+@ctl.command(short_help="Show what the daemon is doing.")
+def status() -> int:
+    """Show the daemon's name, id, addresses, inbox and counts."""
+    return _run("status")
+
+
+@ctl.command(short_help="List the jobs.")
+def jobs() -> int:
+    """List the running jobs, and those that ended lately."""
+    return _run("jobs")
+
+
+@ctl.command(short_help="Follow the events.")
+def watch() -> int:
+    """Follow the daemon's events until interrupted."""
+    return _run("watch")
+
+
+@ctl.command(short_help="Call any control method.")
+@click.argument("method")
+@click.argument("params", metavar="[JSON]", required=False)
+def call(method: str, params: str | None) -> int:
+    """Call METHOD with the parameters JSON (an object), and print its result; rpc.discover lists the methods."""
+    return _run("call", method, *([] if params is None else [params]))
+
+
+@ctl.command(short_help="Cancel a job.")
+@click.argument("job")
+def cancel(job: str) -> int:
+    """Cancel JOB, as `ctl jobs` shows it; what has arrived is kept for a later run."""
+    return _run("cancel", job)
+
+
+@ctl.command("reload", short_help="Read the configuration again.")
+def reload_configuration() -> int:
+    """Make the daemon read its configuration and peers again; jobs go on."""
+    return _run("reload")
+
+
+@ctl.command(short_help="Take no new jobs.")
+def drain() -> int:
+    """Make the daemon finish its jobs and take no new ones."""
+    return _run("drain")
+
+
+@ctl.command(short_help="Stop the daemon.")
+def shutdown() -> int:
+    """Make the daemon finish its jobs, as long as it may take for that, and stop."""
+    return _run("shutdown")
+
+
+@click.command(cls=Verb, short_help="See it work, on this machine alone.")
+def demo() -> int:
+    """Run a daemon, find it, send to it, cut the transfer and resume it, verify, and look inside: all of it real.
+
+    Everything happens on the loopback interface and below a temporary home that is removed afterwards.
+    """
+    from ftx.client.demo import run
+
+    return run(current().output)

@@ -1,0 +1,186 @@
+"""`peers`: the trust store. Everything here works without a network, and a running daemon sees each change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ftx.client.options import Options, Verbs, current
+from ftx.errors import FtxError
+from ftx.text import show
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from ftx.core.peers import Peer, TrustStore
+
+__all__ = ["peers"]
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from ftx.client.verbs.send import complete_names
+
+    return [CompletionItem(name, help=at) for name, at in complete_names("") if name.startswith(incomplete)]
+
+
+@click.group(cls=Verbs, invoke_without_command=True, short_help="Show and change the paired peers.")
+@click.pass_context
+def peers(ctx: click.Context) -> int:
+    """Show and change the paired peers: whose keys this machine trusts, and by which names.
+
+    Without a verb, list them.
+    """
+    return _list() if ctx.invoked_subcommand is None else 0
+
+
+@peers.command("list", short_help="List the paired peers.")
+def list_peers() -> int:
+    """List the paired peers."""
+    return _list()
+
+
+@peers.command(short_help="Trust the identity ID under NAME.")
+@click.argument("name")
+@click.argument("identity", metavar="ID")
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+def add(name: str, identity: str, addresses: tuple[str, ...]) -> int:
+    """Trust the identity ID, as `ftx-client id` prints it there, and call it NAME.
+
+    An ADDRESS says where to look for it first. An identity that is known already takes the new name, and the
+    addresses besides those it has.
+    """
+    from ftx.core.identity import format_id, parse_id, words
+    from ftx.core.peers import Peer
+    from ftx.wire.events import iso_time
+
+    options = current()
+    peer = Peer(name, parse_id(identity), addresses, iso_time())
+    _refuse_own(options, peer.id)
+    added = _change(options, lambda store: store.add(peer)).by_id(peer.id)
+    if added is not None:
+        _print(options, added, f"paired {show(added.name)}, id {format_id(added.id)}, {words(added.id)}")
+    return 0
+
+
+@peers.command(short_help="Trust NAME no longer.")
+@click.argument("name", shell_complete=_complete)
+def remove(name: str) -> int:
+    """Trust the peer NAME no longer: a running daemon refuses it from now on."""
+    options = current()
+    gone = _named(_load(options), name)
+    if not options.confirm(f"Trust {show(gone.name)} no longer?"):
+        options.output.note("nothing was changed")
+        return 0
+    _change(options, lambda store: store.remove(name))
+    _print(options, gone, f"removed {show(gone.name)}")
+    return 0
+
+
+@peers.command(short_help="Call the peer OLD by the name NEW.")
+@click.argument("old", shell_complete=_complete)
+@click.argument("new")
+def rename(old: str, new: str) -> int:
+    """Call the peer OLD by the name NEW."""
+    options = current()
+    changed = _named(_change(options, lambda store: store.rename(old, new)), new)
+    _print(options, changed, f"renamed {show(old)} to {show(changed.name)}")
+    return 0
+
+
+@peers.command("show", short_help="Show all that is known of NAME.")
+@click.argument("name", shell_complete=_complete)
+def show_peer(name: str) -> int:
+    """Show all that is known of the peer NAME, with the words to compare aloud."""
+    from ftx.core.identity import format_id, words
+
+    options = current()
+    peer = _named(_load(options), name)
+    options.output.record(_record(peer))
+    for label, value in (
+        ("name", peer.name),
+        ("id", format_id(peer.id)),
+        ("words", words(peer.id)),
+        ("addresses", ", ".join(peer.addresses) or "-"),
+        ("added", peer.added or "-"),
+        ("seen", peer.seen or "-"),
+    ):
+        options.output.result(f"{label + ':':<11}{show(value, 1000)}")
+    return 0
+
+
+def _list() -> int:
+    from ftx.client.render import peers_table
+
+    options = current()
+    store = _load(options)
+    for peer in store.peers:
+        options.output.record(_record(peer))
+    if store.peers:
+        for line in peers_table(store):
+            options.output.result(line)
+    else:
+        options.output.note("nobody is paired yet; pair with: ftx-client peers add NAME ID [ADDRESS]")
+    return 0
+
+
+def _load(options: Options) -> TrustStore:
+    from ftx.disk.peers import load
+
+    return load(options.places().peers)
+
+
+def _change(options: Options, change: Callable[[TrustStore], TrustStore]) -> TrustStore:
+    from ftx.disk.peers import update
+    from ftx.disk.places import prepare_home
+
+    places = options.places()
+    prepare_home(places)
+    return update(places.peers, change)
+
+
+def _named(store: TrustStore, name: str) -> Peer:
+    peer = store.by_name(name)
+    if peer is not None:
+        return peer
+    from difflib import get_close_matches
+
+    like = get_close_matches(name, [one.name for one in store.peers], n=1)
+    raise FtxError("no-such-peer", f"no peer is called {show(name)}", f"did you mean {like[0]}?" if like else "")
+
+
+def _refuse_own(options: Options, identity: bytes) -> None:
+    """The id of the wrong machine is the commonest mistake: this one's own needs no pairing, and is none."""
+    key = options.places().key
+    if not os.path.exists(key):
+        return
+    from ftx.disk.keys import load
+
+    if load(key).id == identity:
+        raise FtxError(
+            "usage",
+            "that is the identity of this machine itself",
+            "give the one that `ftx-client id` prints on the other machine",
+        )
+
+
+def _record(peer: Peer) -> dict[str, Any]:
+    from ftx.core.identity import format_id
+
+    return {
+        "name": peer.name,
+        "id": format_id(peer.id),
+        "addresses": list(peer.addresses),
+        "added": peer.added,
+        "seen": peer.seen,
+    }
+
+
+def _print(options: Options, peer: Peer, sentence: str) -> None:
+    options.output.record(_record(peer))
+    if not options.quiet:
+        options.output.result(sentence)
