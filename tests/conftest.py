@@ -84,6 +84,8 @@ def logged_errors() -> Iterator[list[LogEvent]]:
     def observe(event: LogEvent) -> None:
         if "log_failure" in event:
             events.append(event)
+        elif "failure" in event:  # by twisted.python.log.err, which the reactor itself uses
+            events.append({**event, "log_failure": event["failure"]})
 
     globalLogPublisher.addObserver(observe)
     yield events

@@ -138,9 +138,7 @@ def test_b29_other_kinds_of_keys_are_refused(odd_end: str, key: Any) -> None:
 @both_ends
 @pytest.mark.parametrize("with_issuer", [True, False], ids=["whole chain", "leaf alone"])
 @pytest.mark.parametrize("name", ["ftx", "leaf"], ids=["named", "looks self-signed"])
-def test_b30_a_certificate_issued_with_a_known_key_is_refused(
-    odd_end: str, with_issuer: bool, name: str
-) -> None:
+def test_b30_a_certificate_issued_with_a_known_key_is_refused(odd_end: str, with_issuer: bool, name: str) -> None:
     """A leaf for another key, signed by a known one: not that peer, and no peer at all."""
     leaf = certificate(STRANGER, issuer=YOU.private_key, issuer_name=name)
     extra = [certificate(YOU.private_key, ca=True)] if with_issuer else []
