@@ -116,11 +116,13 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     from ftx.daemon.config import load
-    from ftx.daemon.service import make_service
 
     speak_plainly()
     try:
-        service: MultiService = make_service(load(options.request()), reactor)
+        config = load(options.request())
+        from ftx.daemon.service import make_service  # much is imported for it: a mistake is told before
+
+        service: MultiService = make_service(config, reactor)
     except FtxError as error:
         raise SystemExit(sentence(error)) from None
     return service

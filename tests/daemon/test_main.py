@@ -1,0 +1,138 @@
+"""The doors of the daemon: ftx-server, twistd and twist say the same things and end with the same codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ftx import __version__
+from ftx.daemon.tap import Options
+from ftx.disk.settings import ROWS
+
+TWISTD = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+RUNNERS = {
+    "ftx-server": [sys.executable, "-m", "ftx.daemon.main"],
+    "twistd -n": [*TWISTD, "-n", "--pidfile=", "ftx"],
+    "twistd": [*TWISTD, "--pidfile=twistd.pid", "--logfile=twistd.log", "ftx"],
+    "twist": [sys.executable, "-m", "twisted", "ftx"],
+}
+
+
+def run(*command: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environ}, timeout=60
+    )
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which another program listens."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_options_become_a_request() -> None:
+    """What was given is in the request by key, repeated ones as lists, and nothing that was not given."""
+    options = Options()
+    options.parseOptions(
+        ["--home", "h", "--listen", "tcp:1", "--listen=tcp6:2", "--no-discovery", "--drain-timeout", "0", "--name", "x", "--config", "c"]
+    )
+    request = options.request()
+    assert request.options == {
+        "listen": ["tcp:1", "tcp6:2"],
+        "no_discovery": True,
+        "drain_timeout": "0",
+        "name": "x",
+    }
+    assert (request.home, request.config) == ("h", "c")
+    assert request.environ == {"FTX_DISCOVERY_INTERFACE": "lo"}
+    again = Options()
+    again.parseOptions([])
+    assert again.request().options == {}, "nothing is shared between two command lines"
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_help_names_every_option(runner: str, tmp_path: Path) -> None:
+    """--help lists every option there is, and none for what only the configuration has."""
+    done = run(*RUNNERS[runner], "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for row in ROWS.values():
+        assert (f"--{row.flag}" in done.stdout) == row.option
+    for absent in ("--share", "--limit-in", "--limit-out", "--control-packet"):
+        assert absent not in done.stdout
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_version_is_ours(runner: str, tmp_path: Path) -> None:
+    """--version is that of ftx, not of Twisted."""
+    done = run(*RUNNERS[runner], "--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"ftx {__version__}\n")
+
+
+def test_a_command_line_that_is_none(tmp_path: Path) -> None:
+    """Exit code 2, two lines, nothing made."""
+    done = run(*RUNNERS["ftx-server"], "--bogus", cwd=tmp_path, FTX_HOME=str(tmp_path / "home"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "ftx-server: option --bogus not recognized\nhint: see ftx-server --help\n"
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_bad_configuration(runner: str, tmp_path: Path) -> None:
+    """One sentence, a hint, exit code 1, whichever program runs the daemon; no pid file stays behind."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text("inbxo = 1\n", "utf-8")
+    done = run(*RUNNERS[runner], cwd=tmp_path, FTX_HOME=str(home))
+    assert done.returncode == 1
+    assert done.stderr == f"ftx: unknown key inbxo in {home}/config.toml\nhint: did you mean inbox?\n"
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_port_in_use(runner: str, taken: int, tmp_path: Path) -> None:
+    """The sentence of the contract, before any fork."""
+    done = run(*RUNNERS[runner], "--listen", f"tcp:{taken}", cwd=tmp_path, FTX_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert done.stderr == f"ftx: port {taken} is in use; stop the other program or use --listen tcp:PORT\n"
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_server_stops_with_0_and_holds_its_home(sign: signal.Signals, short_tmp: Path) -> None:
+    """A second daemon of the home is refused while the first one runs; a signal ends that with 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environ = {"FTX_HOME": str(short_tmp / "home")}
+    command = [*RUNNERS["ftx-server"], "--listen", f"tcp:{port}:interface=127.0.0.1", "--no-discovery"]
+    with (short_tmp / "log").open("wb") as log:
+        process = subprocess.Popen(command, stderr=log, env={**os.environ, **environ}, cwd=short_tmp)
+    deadline = time.monotonic() + 30
+    try:
+        while "ready" not in (short_tmp / "log").read_text("utf-8"):
+            assert process.poll() is None, (short_tmp / "log").read_text("utf-8")
+            assert time.monotonic() < deadline, (short_tmp / "log").read_text("utf-8")
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        second = run(*RUNNERS["ftx-server"], "--listen", "tcp:0", cwd=short_tmp, **environ)
+        assert second.returncode == 1
+        assert second.stderr.startswith(f"ftx: another ftx daemon uses {short_tmp}/home\n")
+        process.send_signal(sign)
+        assert process.wait(30) == 0, (short_tmp / "log").read_text("utf-8")
+    finally:
+        process.kill()
+        process.wait()
