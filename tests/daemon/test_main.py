@@ -28,9 +28,7 @@ RUNNERS = {
 
 def run(*command: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environ}, timeout=60
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environ}, timeout=60)
 
 
 @pytest.fixture
@@ -46,7 +44,20 @@ def test_options_become_a_request() -> None:
     """What was given is in the request by key, repeated ones as lists, and nothing that was not given."""
     options = Options()
     options.parseOptions(
-        ["--home", "h", "--listen", "tcp:1", "--listen=tcp6:2", "--no-discovery", "--drain-timeout", "0", "--name", "x", "--config", "c"]
+        [
+            "--home",
+            "h",
+            "--listen",
+            "tcp:1",
+            "--listen=tcp6:2",
+            "--no-discovery",
+            "--drain-timeout",
+            "0",
+            "--name",
+            "x",
+            "--config",
+            "c",
+        ]
     )
     request = options.request()
     assert request.options == {
