@@ -47,9 +47,9 @@ PUBLIC_BYTES: Final = 32
 #: Bytes of an Ed25519 signature (RFC 8032 section 5.1.6).
 SIGNATURE_BYTES: Final = 64
 
-#: Signing context of a job's receipt.
-SIGN_RECEIPT: Final = b"ftx 1 receipt"
-#: Signing context of a discovery reply.
+#: Signing context of a job's receipt (`docs/protocol.md`, section 8).
+SIGN_RECEIPT: Final = b"ftx receipt v1"
+#: Signing context of a discovery reply (`docs/discovery.md`).
 SIGN_DISCOVERY: Final = b"ftx 1 discovery"
 
 # SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING (32 bytes, no unused bits) }, RFC 8410 section 4.

@@ -13,15 +13,17 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from ftx import limits
 from ftx.errors import FtxError
 from ftx.text import show
 
-__all__ = ["create", "ensure_folder", "locked", "read", "replace", "sync_folder"]
+__all__ = ["create", "ensure_folder", "locked", "prune", "read", "replace", "sync_folder"]
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_DAY: Final = 86400.0
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -182,3 +184,29 @@ def locked(path: str, kind: str, wait: float = limits.LOCK_WAIT) -> Iterator[Non
         yield
     finally:
         os.close(fd)
+
+
+def prune(folder: str, suffix: str, keep: int, now: float) -> int:
+    """Remove from `folder` the files called `*suffix` that are too old, and all but the `keep` newest of
+    them.
+
+    Too old is what was not changed in the `limits.STATE_DAYS` days before `now` (seconds since 1970). Files
+    called `*.new` that nobody finished for a day go too, uncounted. How many were removed; what cannot be
+    looked at or removed is left, and a missing folder is an empty one.
+    """
+    found: list[tuple[float, str]] = []
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                age = now - entry.stat(follow_symlinks=False).st_mtime
+                if entry.name.endswith(suffix):
+                    found.append((age, entry.path))
+                elif entry.name.endswith(".new") and age > _DAY:
+                    os.unlink(entry.path)
+    removed = 0
+    for place, (age, path) in enumerate(sorted(found)):
+        if place >= keep or age > limits.STATE_DAYS * _DAY:
+            with suppress(OSError):
+                os.unlink(path)
+                removed += 1
+    return removed

@@ -124,7 +124,8 @@ def test_the_word_list_is_frozen() -> None:
 def test_contexts_keep_signatures_apart() -> None:
     assert identity.signed_bytes(b"a", b"bc") == b"a\0bc"
     assert identity.signed_bytes(b"a", b"bc") != identity.signed_bytes(b"ab", b"c")
-    assert identity.SIGN_RECEIPT != identity.SIGN_DISCOVERY
+    assert identity.SIGN_RECEIPT == b"ftx receipt v1"  # frozen, as the specifications say
+    assert identity.SIGN_DISCOVERY == b"ftx 1 discovery"
     for wrong in (b"", b"a\0b", "ä".encode()):
         with pytest.raises(ValueError, match="signing context"):
             identity.signed_bytes(wrong, b"")

@@ -1,0 +1,190 @@
+"""Reading what is sent: never anything else than the walk saw, and never a mix of two states of a file.
+
+A source is opened without following a link and without waiting, and must still be the file of the walk: same
+inode, size, mtime and ctime (ctime cannot be set by a program, so a changed file cannot pretend). The same is
+asked again after reading. Bytes past the announced size are looked for too: files of /proc claim to be empty.
+
+All of this blocks and belongs into worker threads. Different blocks of one `OpenSource` may be read at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from ftx.core.blocks import block_length
+from ftx.disk.walk import (
+    Root,
+    SourceFile,
+    SourceFolder,
+    SourceFolderEnd,
+    SourceItem,
+    SourceProblem,
+    Totals,
+    Walk,
+    count,
+    roots,
+    wire_time,
+)
+from ftx.errors import FtxError
+from ftx.limits import BLOCK
+
+__all__ = [
+    "OpenSource",
+    "Root",
+    "SourceFile",
+    "SourceFolder",
+    "SourceFolderEnd",
+    "SourceItem",
+    "SourceProblem",
+    "Totals",
+    "Walk",
+    "count",
+    "read_whole",
+    "roots",
+]
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_PASS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+#: What open(2) says of a link, a socket or a pipe in the place of the file.
+_REPLACED: Final = frozenset({errno.ELOOP, errno.ENXIO})
+
+
+def _failure(error: OSError) -> FtxError:
+    """What an OSError from a source means; the caller knows and names the path."""
+    if error.errno in _GONE:
+        return FtxError("source-vanished")
+    if error.errno in _REPLACED:
+        return FtxError("source-changed")
+    why = (error.strerror or "input/output error").lower()
+    return FtxError("source-unreadable", f"the source cannot be read: {why}")
+
+
+def _check(file: SourceFile, status: os.stat_result) -> None:
+    """Raise `source-changed` or `source-vanished` unless `status` is that of the walk."""
+    if (
+        status.st_size == file.size
+        and status.st_ino == file.inode
+        and wire_time(status.st_mtime_ns) == file.mtime_ns
+        and wire_time(status.st_ctime_ns) == file.ctime_ns
+        and stat.S_ISREG(status.st_mode)
+    ):
+        return
+    raise FtxError("source-vanished" if status.st_nlink == 0 else "source-changed")
+
+
+def _open(local: bytes) -> int:
+    try:
+        return os.open(local, _READ)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+    return _open_far(local)
+
+
+def _open_far(local: bytes) -> int:
+    """Open a path longer than the kernel takes at once (PATH_MAX): folder by folder."""
+    *folders, name = local.split(b"/")
+    fd = os.open(b"/" if local.startswith(b"/") else b".", _PASS)
+    try:
+        for folder in filter(None, folders):
+            below = os.open(folder, _PASS, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        return os.open(name, _READ, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def read_whole(file: SourceFile) -> bytes:
+    """The content of a file of one block: exactly `file.size` bytes (at most `limits.BLOCK`).
+
+    Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`. Five system calls.
+    """
+    try:
+        fd = _open(file.local)
+        try:
+            _check(file, os.fstat(fd))
+            content = os.read(fd, file.size + 1)
+            while 0 < len(content) < file.size:
+                more = os.read(fd, file.size + 1 - len(content))
+                if not more:
+                    break
+                content += more
+            _check(file, os.fstat(fd))
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _failure(error) from error
+    if len(content) != file.size:
+        raise FtxError("source-changed")
+    return content
+
+
+class OpenSource:
+    """A file of any size, open for reading blocks in any order. Made by `open`, ended by `close`."""
+
+    __slots__ = ("_fd", "file")
+
+    def __init__(self, file: SourceFile, fd: int) -> None:
+        self.file = file
+        self._fd = fd
+
+    @classmethod
+    def open(cls, file: SourceFile) -> OpenSource:
+        """Open `file`; FtxError `source-changed`, `source-vanished` or `source-unreadable`."""
+        try:
+            fd = _open(file.local)
+            try:
+                _check(file, os.fstat(fd))
+                if file.size > BLOCK:
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise _failure(error) from error
+        return cls(file, fd)
+
+    def read(self, index: int) -> bytes:
+        """Block `index`: exactly as many bytes as it has.
+
+        FtxError `source-changed` when the file ends before, or goes on behind its last block;
+        `source-unreadable` when the disk fails.
+        """
+        length = block_length(self.file.size, index)
+        start = index * BLOCK
+        # behind the last block there must be nothing
+        wanted = length + 1 if start + length == self.file.size else length
+        try:
+            content = os.pread(self._fd, wanted, start)
+            while 0 < len(content) < length:
+                more = os.pread(self._fd, wanted - len(content), start + len(content))
+                if not more:
+                    break
+                content += more
+        except OSError as error:
+            raise _failure(error) from error
+        if len(content) != length:
+            raise FtxError("source-changed")
+        return content
+
+    def unchanged(self) -> None:
+        """Return if the file is still what the walk saw; else FtxError `source-changed` or `source-vanished`.
+
+        What was read is one state of the file only if this was asked after the last read.
+        """
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise _failure(error) from error
+        _check(self.file, status)
+
+    def close(self) -> None:
+        """Give up the descriptor. No read may be under way; a second time does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
