@@ -18,6 +18,8 @@ BLOCK: Final = 1 * MiB
 DIGEST: Final = 32
 #: Content bytes in one data frame: frames stay well under 256 KiB, the packet bound of OpenSSH.
 PIECE: Final = 128 * KiB
+#: Pieces of one block: a peer that sends crumbs is not to make us keep a million of them. Part of the protocol.
+BLOCK_PIECES: Final = 64
 #: Blocks in one bitmap of a needs message or a journal group: 1 KiB of bitmap for 8 GiB of file.
 GROUP: Final = 8192
 
@@ -82,9 +84,30 @@ HANDSHAKE: Final = 32 * KiB
 #: Bytes of a peer's certificate in DER. Ours have 270.
 CERTIFICATE: Final = 1 * KiB
 
+#: Seconds between two log lines of one kind about one source, and how many sources are remembered.
+COMPLAINT_INTERVAL: Final = 60.0
+COMPLAINT_SOURCES: Final = 1024
+
+#: Seconds between two looks at the peers (a removal counts within a second), and between two clean-ups.
+PEERS_RECHECK: Final = 0.5
+CLEAN_INTERVAL: Final = 3600.0
+
+#: Seconds in which a discovery burst gets its answers, and a look for one paired peer whose addresses are known.
+DISCOVERY_BURST: Final = 1.0
+DISCOVERY_LOOK: Final = 0.2
+#: Seconds without a byte after which a lost connection is given up, and between attempts: first, growth, most.
+RETRY_FOR: Final = 30.0
+RETRY_FIRST: Final = 0.5
+RETRY_GROWTH: Final = 1.7
+RETRY_MOST: Final = 5.0
+
 # -- memory (bytes) and work -------------------------------------------------------------------------------
 #: Received content waiting for the disk, per job; above it the transport is paused.
 RECEIVE_QUEUE: Final = 3 * MiB
+#: Received bytes that come in chunks smaller than this are joined: an object for each would weigh more than they do.
+JOINED: Final = 1 * KiB
+#: Content of a piece up to which it is copied out of what was read from the socket, which a view would keep alive.
+COPIED: Final = 4 * KiB
 #: Blocks read ahead of the network by a sender.
 READ_AHEAD: Final = 3
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
@@ -96,6 +119,8 @@ DISK_BATCH: Final = 256
 DISK_BATCH_BYTES: Final = 1 * MiB
 #: Threads of the worker pool.
 WORKER_THREADS: Final = 4
+#: Threads it may be given; more only take turns.
+WORKER_THREADS_MOST: Final = 64
 #: Unsynced bytes of a partial before a sync is started; also started after SYNC_INTERVAL seconds.
 SYNC_BYTES: Final = 32 * MiB
 SYNC_INTERVAL: Final = 1.0
