@@ -232,10 +232,10 @@ DISCOVERY_NAME: Final = 255
 #: Interfaces used for discovery, and hosts asked by name in one search.
 DISCOVERY_INTERFACES: Final = 64
 DISCOVERY_HOSTS: Final = 64
-#: Seconds after the start of a search at which the query is sent, and how often after that: a little longer than
-#: the second in which a responder answers one source once.
-DISCOVERY_BURST: Final = (0.0, 0.15, 0.4)
-DISCOVERY_REPEAT: Final = 1.25
+#: Seconds after the start of a search at which the query is sent, and how often after that: a responder answers
+#: one source once a second, so within a second even a client that comes right behind another is answered.
+DISCOVERY_QUERIES: Final = (0.0, 0.15, 0.4)
+DISCOVERY_REPEAT: Final = 0.55
 #: Seconds after which a responder looks again which interfaces there are.
 INTERFACES_REFRESH: Final = 10.0
 

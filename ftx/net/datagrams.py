@@ -13,9 +13,8 @@ import socket
 import sys
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import attrs
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,9 +35,8 @@ _READ: Final = limits.DISCOVERY_QUERY + 1
 _ANCILLARY: Final = 128
 
 
-@attrs.frozen
-class Datagram:
-    """One datagram as it arrived."""
+class Datagram(NamedTuple):
+    """One datagram as it arrived. A tuple, because one is made for every datagram of a flood."""
 
     data: bytes
     #: Where it came from: address as text without a zone, and port.

@@ -211,14 +211,6 @@ class Responder:
         if self._limiter.exhausted(now):
             counters.limited += 1
             return
-        try:
-            query = decode(datagram.data)
-        except ProtocolError:
-            counters.malformed += 1
-            return
-        if not isinstance(query, Query):
-            counters.other += 1
-            return
         interface = self._present.get(datagram.interface)
         if interface is None:
             counters.elsewhere += 1
@@ -227,6 +219,14 @@ class Responder:
         asking = (datagram.source, datagram.port if interface.loopback else 0)
         if self._limiter.waiting(asking, now):
             counters.limited += 1
+            return
+        try:
+            query = decode(datagram.data)
+        except ProtocolError:
+            counters.malformed += 1
+            return
+        if not isinstance(query, Query):
+            counters.other += 1
             return
         source, destination = datagram.addresses()
         beyond = not on_link(source, interface)

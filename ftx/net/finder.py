@@ -64,7 +64,7 @@ class Finder:
         self._ways = frozenset(ways)
         self._found = FoundPeers(lambda identity: identity in known)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
-        self._burst = list(limits.DISCOVERY_BURST)
+        self._burst = list(limits.DISCOVERY_QUERIES)
         self._started = 0.0
         self._sockets: list[DatagramSocket] = []
         self._present: dict[int, Interface] = {}

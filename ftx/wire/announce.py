@@ -78,6 +78,10 @@ class Way(IntEnum):
         return self.name.lower()
 
 
+_KINDS: Final = {int(kind): kind for kind in Kind}
+_WAYS: Final = {int(way): way for way in Way}
+
+
 @attrs.frozen
 class Query:
     """Who is here? (section 3)"""
@@ -183,20 +187,18 @@ def decode(data: bytes) -> Query | SignedReply | Announcement:
     """The message in one datagram. ProtocolError `bad-message` for everything that is not exactly one."""
     if len(data) < _HEADER or not data.startswith(_PREFIX):
         raise _bad("not a discovery datagram of this version")
-    kind, way, reserved = data[5], data[6], data[7]
-    if not Way.BROADCAST <= way <= Way.UNICAST or reserved:
-        raise _bad("no such way, or reserved bits are set")
-    if kind == Kind.QUERY:
+    kind, way = _KINDS.get(data[5]), _WAYS.get(data[6])
+    if kind is None or way is None or data[7]:
+        raise _bad("no such kind or way, or reserved bits are set")
+    if kind is Kind.QUERY:
         if len(data) != limits.DISCOVERY_QUERY or not data.endswith(_PADDING):
             raise _bad("a query has its full length, in zeros")
-        return Query(Way(way), data[_HEADER:_QUERY_FIELDS])
-    if kind == Kind.REPLY:
-        return _decode_reply(data, Way(way))
-    if kind in (Kind.STARTED, Kind.STOPPING):
-        if len(data) != _ANNOUNCEMENT:
-            raise _bad("an announcement has another length")
-        return Announcement(Kind(kind), Way(way), data[8:40], data[40:48])
-    raise _bad("no such kind of datagram")
+        return Query(way, data[_HEADER:_QUERY_FIELDS])
+    if kind is Kind.REPLY:
+        return _decode_reply(data, way)
+    if len(data) != _ANNOUNCEMENT:
+        raise _bad("an announcement has another length")
+    return Announcement(kind, way, data[8:40], data[40:48])
 
 
 def _decode_reply(data: bytes, way: Way) -> SignedReply:
