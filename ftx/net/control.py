@@ -60,6 +60,7 @@ class ControlProtocol(Protocol):
         self._half_closed = False
         self._line_deadline: IDelayedCall | None = None
         self._next_look: IDelayedCall | None = None
+        self._linger: IDelayedCall | None = None
 
     # -- from Twisted ---------------------------------------------------------------------------------------
 
@@ -86,6 +87,10 @@ class ControlProtocol(Protocol):
         """The client sends nothing more, but may well wait for answers."""
         self._half_closed = True
         self._watch_line(False)
+        if self._linger is not None:
+            self._linger.cancel()
+            self._leave()
+            return
         if not self._ended:
             try:
                 line = self._lines.last_line()
@@ -98,15 +103,15 @@ class ControlProtocol(Protocol):
         self._look()
 
     def writeConnectionLost(self) -> None:
-        """See IHalfCloseableProtocol; we never close only our own side."""
+        """See IHalfCloseableProtocol: what was written before `close()` is out."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
         self._ended = True
         self._watch_line(False)
-        if self._next_look is not None:
-            self._next_look.cancel()
-            self._next_look = None
+        for timer in (self._next_look, self._linger):
+            if timer is not None and timer.active():
+                timer.cancel()
         self._conversation.lost()
 
     def pauseProducing(self) -> None:
@@ -143,13 +148,24 @@ class ControlProtocol(Protocol):
         self._ended = True
         self._watch_line(False)
         self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        if self._half_closed or self._server.stopping:
+            self.transport.loseConnection()
+        else:
+            # Closing with something unread would be a reset, which may overtake the reason just written: close
+            # our side, read on, and leave when the client does, or soon (RFC 9112, 9.6, for the same in HTTP).
+            self.transport.loseWriteConnection()
+            self._linger = self._clock.callLater(limits.ABORT_AFTER, self._leave)
+            self.transport.resumeProducing()
 
     def abort(self) -> None:
         """See `Door.abort`."""
         self._ended = True
         self._watch_line(False)
         self.transport.abortConnection()
+
+    def _leave(self) -> None:
+        self._linger = None
+        self.transport.loseConnection()
 
     # -- lines ----------------------------------------------------------------------------------------------
 
@@ -239,7 +255,7 @@ class ControlServer:
         self._open: set[Conversation] = set()
         self._admitted: set[Conversation] = set()
         self._turned_away: set[int] = set()
-        self._stopping = False
+        self.stopping = False
         self._all_ended: Deferred[None] | None = None
 
     def bind(self) -> None:
@@ -260,7 +276,7 @@ class ControlServer:
         What is being answered, and what was answered, has `limits.ABORT_AFTER` seconds to get out. A method must
         not wait for this: it would wait for itself.
         """
-        self._stopping = True
+        self.stopping = True
         if self._acceptor is not None:
             self._acceptor.stop()
             self._acceptor = None
@@ -285,7 +301,7 @@ class ControlServer:
                 self._turned_away.add(caller.uid)  # once per user: the log is not theirs to fill
                 self._log.warn("control socket: user {uid} turned away", uid=caller.uid)
             conversation.refuse(FtxError("not-authorised", "this socket serves its own user and root only"))
-        elif self._stopping:
+        elif self.stopping:
             conversation.refuse(FtxError("busy", "the daemon is stopping"))
         elif len(self._admitted) >= limits.CONTROL_CLIENTS:
             many = f"there are {limits.CONTROL_CLIENTS} control connections already"

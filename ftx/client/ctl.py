@@ -1,0 +1,189 @@
+"""The verb `ctl`: asking and telling the running daemon, for people and scripts.
+
+`run_ctl()` is all that the command line needs. With `json`, each verb prints the result of its method and `watch`
+one event per line; otherwise text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+import msgspec
+
+from ftx import limits
+from ftx.client import control
+from ftx.client.ctl_text import event_line, job_lines, jobs_table, status_lines
+from ftx.client.render import json_line
+from ftx.errors import FtxError
+from ftx.text import show
+
+__all__ = ["VERBS", "Verb", "run_ctl"]
+
+_T = TypeVar("_T")
+_JOB_DIGITS: Final = 32
+
+
+@attrs.frozen
+class _Session:
+    """One run of `ctl`."""
+
+    reactor: Any
+    path: str
+    json: bool
+    out: Callable[[str], None]
+
+    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
+        return await control.call(self.reactor, self.path, method, params)
+
+    async def all_pages(self, method: str, items: str) -> dict[str, Any]:
+        """The result of a method with a cursor, its pages put together."""
+        found: list[Any] = []
+        cursor: str | None = None
+        while True:
+            page = _mapping(await self.call(method, {"cursor": cursor} if cursor else {}))
+            found.extend(page.get(items) or [])
+            cursor = page.get("cursor")
+            if not cursor:
+                return {**page, items: found}
+
+    def show(self, result: Any, lines: Sequence[str]) -> None:
+        """Print `result` for a program or `lines` for a person."""
+        for line in [json_line(result)] if self.json else lines:
+            self.out(line)
+
+
+@attrs.frozen
+class Verb:
+    """One verb of `ctl`: what may follow it, and what it does."""
+
+    name: str
+    usage: str
+    help: str
+    least: int
+    most: int | None
+    run: Callable[[_Session, Sequence[str]], Awaitable[None]]
+
+
+async def run_ctl(
+    reactor: Any, path: str, verb: str, args: Sequence[str], *, json: bool, out: Callable[[str], None]
+) -> int:
+    """Carry out `ctl VERB ARGS…` with the daemon whose control socket is at `path`; returns the exit code.
+
+    `out` gets each line of the result, clean and without its newline. Raises `usage` for an unknown verb or the
+    wrong number of arguments, and whatever `ftx.client.control.call` raises: printing errors is the caller's.
+    """
+    found = VERBS.get(verb)
+    if found is None:
+        raise FtxError("usage", f"ctl has no verb {show(verb)}", f"there are {', '.join(VERBS)}")
+    if len(args) < found.least or (found.most is not None and len(args) > found.most):
+        raise FtxError("usage", f"ctl {verb} takes other arguments", f"ftx-client ctl {found.usage}")
+    await found.run(_Session(reactor, path, json, out), args)
+    return 0
+
+
+def _mapping(result: Any) -> Mapping[str, Any]:
+    if not isinstance(result, dict):
+        raise FtxError("protocol-error", "the daemon answered with something else than was asked for")
+    return result
+
+
+async def _status(session: _Session, args: Sequence[str]) -> None:
+    status = _mapping(await session.call("daemon.status"))
+    session.show(status, status_lines(status))
+
+
+async def _jobs(session: _Session, args: Sequence[str]) -> None:
+    result = await session.all_pages("jobs.list", "jobs")
+    session.show(result, jobs_table(result["jobs"]))
+
+
+async def _watch(session: _Session, args: Sequence[str]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
+        if event.get("event") == "snapshot":
+            session.show(event, jobs_table(event.get("jobs") or []))
+        else:
+            session.show(event, [event_line(event)])
+
+    await control.subscribe(session.reactor, session.path, args or None, limits.CONTROL_INTERVAL, on_event)
+
+
+async def _cancel(session: _Session, args: Sequence[str]) -> None:
+    job = _mapping(await session.call("jobs.cancel", {"job": await _job_id(session, args[0])}))
+    session.show(job, job_lines(job))
+
+
+async def _job_id(session: _Session, written: str) -> str:
+    """The whole id of the job that `written` begins."""
+    wanted = written.lower()
+    if not wanted or len(wanted) > _JOB_DIGITS or not set(wanted) <= set("0123456789abcdef"):
+        raise FtxError("usage", f"not the id of a job: {show(written)}", "ftx-client ctl jobs lists them")
+    if len(wanted) == _JOB_DIGITS:
+        return wanted
+    jobs = (await session.all_pages("jobs.list", "jobs"))["jobs"]
+    matching = sorted({str(job.get("job")) for job in map(_mapping, jobs) if str(job.get("job")).startswith(wanted)})
+    if not matching:
+        raise FtxError("no-such-job", f"no job begins with {wanted}")
+    if len(matching) > 1:
+        raise FtxError("usage", f"{len(matching)} jobs begin with {wanted}", "give more of its digits")
+    return matching[0]
+
+
+async def _call(session: _Session, args: Sequence[str]) -> None:
+    params: Any = None
+    if len(args) > 1:
+        try:
+            params = msgspec.json.decode(args[1])
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise FtxError("usage", f"the parameters are not JSON: {show(str(error))}") from None
+        if not isinstance(params, dict):
+            raise FtxError("usage", "the parameters must be a JSON object", "for example '{\"job\": \"…\"}'")
+    result = await session.call(args[0], params)
+    session.show(result, msgspec.json.format(json_line(result), indent=2).splitlines())
+
+
+def _order(method: str, said: str) -> Callable[[_Session, Sequence[str]], Awaitable[None]]:
+    """A verb that tells the daemon something and says that it was told."""
+
+    async def run(session: _Session, args: Sequence[str]) -> None:
+        session.show(await session.call(method), [said])
+
+    return run
+
+
+#: Every verb there is, by name, in the order of help texts.
+VERBS: Final[Mapping[str, Verb]] = {
+    verb.name: verb
+    for verb in (
+        Verb("status", "status", "the daemon at a glance", 0, 0, _status),
+        Verb("jobs", "jobs", "running, waiting and lately finished jobs", 0, 0, _jobs),
+        Verb("watch", "watch [EVENT…]", "what happens, line by line, until the daemon stops", 0, None, _watch),
+        Verb("cancel", "cancel JOB", "end a job; the first digits of its id will do", 1, 1, _cancel),
+        Verb(
+            "reload",
+            "reload",
+            "read configuration and peers again",
+            0,
+            0,
+            _order("daemon.reload", "configuration and peers were read again"),
+        ),
+        Verb(
+            "drain",
+            "drain",
+            "take no new jobs, stop when the running ones have ended",
+            0,
+            0,
+            _order("daemon.drain", "the daemon takes no new jobs and stops when the running ones have ended"),
+        ),
+        Verb(
+            "shutdown",
+            "shutdown",
+            "stop now; what was running can be resumed",
+            0,
+            0,
+            _order("daemon.shutdown", "the daemon is stopping"),
+        ),
+        Verb("call", "call METHOD [JSON]", "call a method by its name, see `call rpc.discover`", 1, 2, _call),
+    )
+}

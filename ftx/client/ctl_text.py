@@ -1,0 +1,201 @@
+"""What the daemon answers, as text for people.
+
+Everything here takes decoded JSON and is lenient: the daemon may be newer than this client, so what is missing or
+unknown is left out, never an error. Every string goes through `ftx.text.show()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ftx.client.render import table
+from ftx.text import duration, plural, show, size
+
+__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "status_lines"]
+
+#: Hex digits by which jobs are called on the screen.
+SHORT_JOB: Final = 8
+_STATES: Final = ("active", "waiting", "done", "failed")
+
+_Map = Mapping[str, Any]
+
+
+def _map(value: Any) -> _Map:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _text(value: Any, limit: int = 200) -> str:
+    return show(value if isinstance(value, str) else str(value), limit)
+
+
+def _count(value: Any) -> int | float:
+    return value if isinstance(value, int | float) else 0
+
+
+def _rate(value: Any) -> str:
+    return f"{size(value)}/s" if isinstance(value, int | float) else "-"
+
+
+def _of(done: Any, total: Any) -> str:
+    """`1.2 GiB of 2.0 GiB`, or what is known of it."""
+    if not isinstance(total, int | float):
+        return size(_count(done))
+    return f"{size(_count(done))} of {size(total)}"
+
+
+def job_name(job: Any) -> str:
+    """The short form of a job id."""
+    return _text(job)[:SHORT_JOB] if isinstance(job, str) and job else "-"
+
+
+def _peer(value: Any) -> str:
+    peer = _map(value)
+    return _text(peer.get("name") or peer.get("address") or (str(peer.get("id") or "")[:7]) or "-")
+
+
+def _address(value: Any) -> str:
+    address, port = _text(_map(value).get("address", "")), _text(_map(value).get("port", ""))
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def status_lines(status: _Map) -> list[str]:
+    """The daemon at a glance, a line for each thing."""
+    jobs, rates, discovery = _map(status.get("jobs")), _map(status.get("limits")), status.get("discovery")
+    found = _map(discovery)
+    interfaces = ", ".join(_text(name) for name in _list(found.get("interfaces"))) or "no interface"
+    rows = [
+        ("name", _text(status.get("name", "-"))),
+        ("id", _text(status.get("id", "-"))),
+        ("version", f"{_text(status.get('version', '-'))}, process {_text(status.get('pid', '-'))}"),
+        ("up", duration(_count(status.get("uptime_s")))),
+        ("listening", ", ".join(map(_address, _list(status.get("listening")))) or "nowhere"),
+        ("discovery", f"UDP port {_text(found.get('port', '-'))} on {interfaces}" if discovery else "off"),
+        ("inbox", _text(status.get("inbox", "-"), 4096)),
+        ("jobs", ", ".join(f"{_count(jobs.get(state)):,} {state}" for state in _STATES)),
+        ("received", size(_count(status.get("bytes_in")))),
+        ("sent", size(_count(status.get("bytes_out")))),
+        ("peers", f"{_count(status.get('peers_paired')):,} paired"),
+    ]
+    shares = _list(status.get("shares"))
+    if shares:
+        rows.append(("shares", ", ".join(_text(name) for name in shares)))
+    for key, label in (("rate_in", "limit in"), ("rate_out", "limit out")):
+        if _count(rates.get(key)):
+            rows.append((label, _rate(rates.get(key))))
+    return [f"{label:<10} {value}".rstrip() for label, value in rows]
+
+
+def jobs_table(jobs: Sequence[Any]) -> list[str]:
+    """Jobs, a line for each: JOB STATE PEER WAY DONE RATE PATH."""
+    if not jobs:
+        return ["no jobs"]
+    rows = [
+        (
+            job_name(job.get("job")),
+            _text(job.get("state", "-")),
+            _peer(job.get("peer")),
+            _text(job.get("direction", "-")),
+            _of(job.get("bytes_confirmed"), job.get("bytes_total")),
+            _rate(job.get("rate")) if job.get("state") == "active" else "-",
+            _text(job.get("path") or "-"),
+        )
+        for job in map(_map, jobs)
+    ]
+    return table(("JOB", "STATE", "PEER", "WAY", "DONE", "RATE", "PATH"), rows)
+
+
+def job_lines(job: _Map) -> list[str]:
+    """One job, a line for each thing."""
+    files = job.get("files")
+    rows = [
+        ("job", _text(job.get("job", "-"))),
+        ("state", _text(job.get("state", "-"))),
+        ("peer", _peer(job.get("peer"))),
+        ("way", _text(job.get("direction", "-"))),
+        ("files", f"{files:,}" if isinstance(files, int) else "-"),
+        ("verified", _of(job.get("bytes_confirmed"), job.get("bytes_total"))),
+        ("durable", size(_count(job.get("bytes_durable")))),
+        ("path", _text(job.get("path") or "-", 4096)),
+    ]
+    error = _error(job)
+    if error:
+        rows.append(("error", error))
+    return [f"{label:<10} {value}" for label, value in rows]
+
+
+def _error(holder: _Map) -> str:
+    error = _map(holder.get("error"))
+    return _text(error.get("message") or error.get("name") or "", 500)
+
+
+def event_line(event: _Map) -> str:
+    """One event as a line: time (UTC), job, peer, what happened."""
+    name = event.get("event")
+    clock = _text(event.get("time", ""))[11:19]
+    say = _SENTENCES.get(name) if isinstance(name, str) else None
+    said = say(event) if say is not None else ""
+    words = [clock, job_name(event.get("job")), _peer(event.get("peer")), _text(name), said]
+    return "  ".join(word for word in words if word)
+
+
+def _offer(event: _Map) -> str:
+    files, count = event.get("files"), event.get("bytes")
+    known = [plural(files, "file")] if isinstance(files, int) else []
+    if isinstance(count, int):
+        known.append(size(count))
+    return ", ".join(known)
+
+
+def _progress(event: _Map) -> str:
+    parts = [_text(event.get("stage", "")), _of(event.get("bytes_confirmed"), event.get("bytes_total"))]
+    if event.get("rate") is not None:
+        parts.append(_rate(event.get("rate")))
+    if isinstance(event.get("eta_s"), int | float):
+        parts.append(f"{duration(event['eta_s'])} left")
+    return ", ".join(part for part in parts if part)
+
+
+def _file(event: _Map) -> str:
+    path, stored = event.get("path", ""), event.get("stored_as")
+    said = f"{_text(event.get('status', ''))} {_text(path, 1000)}"
+    if stored and stored != path:
+        said += f" as {_text(stored, 1000)}"
+    error = _error(event)
+    return f"{said}: {error}" if error else said
+
+
+def _done(event: _Map) -> str:
+    parts = [
+        plural(int(_count(event.get("files"))), "file"),
+        size(_count(event.get("bytes"))),
+        duration(_count(event.get("seconds"))),
+    ]
+    failed = int(_count(event.get("files_failed")))
+    return ", ".join([*parts, f"{failed:,} failed"] if failed else parts)
+
+
+def _retry(event: _Map) -> str:
+    return f"attempt {_text(event.get('attempt', ''))} in {duration(_count(event.get('delay_s')))}: {_error(event)}"
+
+
+def _snapshot(event: _Map) -> str:
+    return plural(len(_list(event.get("jobs"))), "job")
+
+
+_SENTENCES: Final[Mapping[str, Callable[[_Map], str]]] = {
+    "offered": _offer,
+    "waiting": _offer,
+    "accepted": _offer,
+    "refused": _error,
+    "progress": _progress,
+    "file": _file,
+    "retry": _retry,
+    "done": _done,
+    "failed": _error,
+    "snapshot": _snapshot,
+}

@@ -1,0 +1,337 @@
+"""The methods of the control socket: one table, and the dispatcher that reads it.
+
+A row says everything there is to say about a method: name, one line for people, the Structs of its parameters and
+its result (which `rpc.discover` publishes as JSON schemas), whether it changes something, and the function. To
+add a method is to add a row. The dispatcher knows no transport: it gets a `Request` and a `Client` from
+whichever door there is (`ftx.net.conversation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
+
+import attrs
+import msgspec
+from twisted.logger import Logger
+
+from ftx import limits
+from ftx.daemon.events import EVENT_NAMES
+from ftx.daemon.metrics import CONTENT_TYPE, exposition
+from ftx.daemon.view import DaemonView, JobInfo, JobState, PeerRecord, StatusResult
+from ftx.errors import FtxError
+from ftx.net.conversation import Client, SendEvent
+from ftx.text import show
+from ftx.wire import events
+from ftx.wire.jsonlines import Request
+
+__all__ = ["ALIASES", "METHODS", "Commands", "Method"]
+
+#: Short forms, for people who type.
+ALIASES: Final[Mapping[str, str]] = {
+    "status": "daemon.status",
+    "jobs": "jobs.list",
+    "watch": "events.subscribe",
+    "peers": "peers.list",
+    "methods": "rpc.discover",
+    "metrics": "metrics.get",
+}
+
+_JobId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits")]
+_Cursor = Annotated[str | None, msgspec.Meta(description="from the page before; null for the first")]
+
+
+class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The parameters of a method. A misspelt one is an error."""
+
+
+class NoParams(Params, frozen=True):
+    """No parameters."""
+
+
+class JobParams(Params, frozen=True):
+    """Which job."""
+
+    job: _JobId
+
+
+class JobsParams(Params, frozen=True):
+    """Which jobs, and where to go on."""
+
+    state: JobState | None = None
+    cursor: _Cursor = None
+
+
+class CursorParams(Params, frozen=True):
+    """Where to go on."""
+
+    cursor: _Cursor = None
+
+
+class PeerNameParams(Params, frozen=True):
+    """Which peer."""
+
+    name: str
+
+
+class PeerParams(Params, frozen=True):
+    """A peer to be trusted."""
+
+    name: str
+    id: str
+    addresses: list[str] = []
+
+
+class SubscribeParams(Params, frozen=True):
+    """What to be told, and how often."""
+
+    types: list[str] | None = None
+    interval: Annotated[
+        float, msgspec.Meta(ge=limits.PROGRESS_FASTEST, le=limits.CONTROL_INTERVAL_SLOWEST)
+    ] = limits.CONTROL_INTERVAL
+
+
+class Ok(msgspec.Struct, frozen=True):
+    """It was done, or it has begun."""
+
+    ok: bool = True
+
+
+class JobsResult(msgspec.Struct, frozen=True):
+    """A page of jobs, oldest first."""
+
+    jobs: list[JobInfo]
+    cursor: str | None = None
+
+
+class PeersResult(msgspec.Struct, frozen=True):
+    """A page of peers, by name."""
+
+    peers: list[PeerRecord]
+    cursor: str | None = None
+
+
+class MetricsResult(msgspec.Struct, frozen=True):
+    """All counters and gauges."""
+
+    content_type: str
+    text: str
+
+
+class MethodInfo(msgspec.Struct, frozen=True):
+    """A method, with JSON schemas of what it takes and gives."""
+
+    name: str
+    description: str
+    mutating: bool
+    params: dict[str, Any]
+    result: dict[str, Any]
+
+
+class DiscoverResult(msgspec.Struct, frozen=True):
+    """A page of methods, by name."""
+
+    methods: list[MethodInfo]
+    cursor: str | None = None
+
+
+@attrs.frozen
+class Method:
+    """One row of the table."""
+
+    name: str
+    description: str
+    params: type[Params]
+    result: type[msgspec.Struct]
+    run: Callable[[Commands, Client, Any], Awaitable[msgspec.Struct]]
+    mutating: bool = False
+
+
+class Commands:
+    """The dispatcher: what a control door hands its requests to. Implements `ftx.net.conversation.Dispatcher`."""
+
+    _log = Logger()
+
+    def __init__(self, view: DaemonView) -> None:
+        """`view` is the daemon that the methods are about."""
+        self.view = view
+
+    async def answer(self, request: Request, client: Client) -> bytes:
+        """The result of `request` as JSON.
+
+        Raises `unknown-method`, `bad-parameters` (saying which), or what the method raises.
+        """
+        method = METHODS.get(ALIASES.get(request.method, request.method))
+        if method is None:
+            raise FtxError("unknown-method", f"there is no method {show(request.method, limits.CONTROL_WORD)}")
+        params = _decode(method, request.params)
+        if method.mutating:
+            caller = client.caller
+            self._log.info(
+                "control: {method} by user {uid}, process {pid}",
+                method=method.name,
+                uid=caller.uid,
+                pid=caller.pid,
+            )
+        return msgspec.json.encode(await method.run(self, client, params))
+
+    # -- the daemon -----------------------------------------------------------------------------------------
+
+    async def _status(self, client: Client, params: NoParams) -> StatusResult:
+        return self.view.status()
+
+    async def _reload(self, client: Client, params: NoParams) -> Ok:
+        await self.view.reload()
+        return Ok()
+
+    async def _drain(self, client: Client, params: NoParams) -> Ok:
+        await self.view.drain()
+        return Ok()
+
+    async def _shutdown(self, client: Client, params: NoParams) -> Ok:
+        await self.view.shutdown()
+        return Ok()
+
+    async def _metrics(self, client: Client, params: NoParams) -> MetricsResult:
+        return MetricsResult(CONTENT_TYPE, exposition(self.view.metrics()))
+
+    # -- jobs -----------------------------------------------------------------------------------------------
+
+    async def _jobs(self, client: Client, params: JobsParams) -> JobsResult:
+        found = self.view.jobs(params.state)
+        return JobsResult(*_page([(job.job, job) for job in found], params.cursor))
+
+    async def _job(self, client: Client, params: JobParams) -> JobInfo:
+        return self.view.job(params.job)
+
+    async def _cancel(self, client: Client, params: JobParams) -> JobInfo:
+        return await self.view.cancel(params.job)
+
+    # -- peers ----------------------------------------------------------------------------------------------
+
+    async def _peers(self, client: Client, params: CursorParams) -> PeersResult:
+        found = await self.view.peers()
+        return PeersResult(*_page([(peer.name, peer) for peer in found], params.cursor))
+
+    async def _add_peer(self, client: Client, params: PeerParams) -> PeerRecord:
+        return await self.view.add_peer(params.name, params.id, params.addresses)
+
+    async def _remove_peer(self, client: Client, params: PeerNameParams) -> PeerRecord:
+        return await self.view.remove_peer(params.name)
+
+    # -- events and self-description ------------------------------------------------------------------------
+
+    async def _subscribe(self, client: Client, params: SubscribeParams) -> Ok:
+        for name in params.types or ():
+            if name not in EVENT_NAMES and name != "snapshot":
+                known = ", ".join(EVENT_NAMES)
+                raise FtxError("bad-parameters", f"there is no event {show(name, 64)}", f"there are {known}")
+
+        def start(send: SendEvent) -> Callable[[], None]:
+            def on_event(event: events.Event) -> None:
+                send(events.encode(event), event.droppable)
+
+            return self.view.subscribe(on_event, params.types, params.interval)
+
+        client.stream(start)
+        return Ok()
+
+    async def _discover(self, client: Client, params: CursorParams) -> DiscoverResult:
+        described = [(name, _describe(METHODS[name])) for name in sorted(METHODS)]
+        return DiscoverResult(*_page(described, params.cursor))
+
+
+def _decode(method: Method, params: bytes) -> Any:
+    try:
+        return msgspec.json.decode(params, type=method.params)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FtxError("bad-parameters", f"{method.name}: {show(str(error))}") from None
+
+
+def _describe(method: Method) -> MethodInfo:
+    schemas = (msgspec.json.schema(method.params), msgspec.json.schema(method.result))
+    return MethodInfo(method.name, method.description, method.mutating, *schemas)
+
+
+_T = TypeVar("_T")
+
+
+def _page(items: Sequence[tuple[str, _T]], cursor: str | None) -> tuple[list[_T], str | None]:
+    """As many of `items` (each with a key of its own) behind the key `cursor` as fit in a line, and the next cursor.
+
+    Raises `bad-parameters` for a cursor whose item is gone: go back to the first page.
+    """
+    first = 0
+    if cursor is not None:
+        keys = [key for key, _ in items]
+        if cursor not in keys:
+            raise FtxError("bad-parameters", "the cursor is not valid any more", "begin with the first page")
+        first = keys.index(cursor) + 1
+    room = limits.CONTROL_LINE - 2 * limits.CONTROL_ENVELOPE
+    page: list[_T] = []
+    last = cursor
+    for key, item in items[first:]:
+        room -= len(msgspec.json.encode(item)) + 1
+        if room < 0 and page:
+            return page, last
+        page.append(item)
+        last = key
+    return page, None
+
+
+def _table(rows: Iterable[Method]) -> Mapping[str, Method]:
+    return {row.name: row for row in rows}
+
+
+#: Every method there is, by name.
+METHODS: Final = _table(
+    [
+        Method("daemon.status", "The daemon at a glance.", NoParams, StatusResult, Commands._status),
+        Method(
+            "daemon.reload",
+            "Read configuration and peers again, keep jobs; a bad configuration changes nothing.",
+            NoParams,
+            Ok,
+            Commands._reload,
+            mutating=True,
+        ),
+        Method(
+            "daemon.drain",
+            "Take no new jobs, and stop when the running ones have ended.",
+            NoParams,
+            Ok,
+            Commands._drain,
+            mutating=True,
+        ),
+        Method(
+            "daemon.shutdown",
+            "Stop now; what was running can be resumed.",
+            NoParams,
+            Ok,
+            Commands._shutdown,
+            mutating=True,
+        ),
+        Method("jobs.list", "Running, waiting and lately finished jobs.", JobsParams, JobsResult, Commands._jobs),
+        Method("jobs.show", "One job.", JobParams, JobInfo, Commands._job),
+        Method("jobs.cancel", "End a job.", JobParams, JobInfo, Commands._cancel, mutating=True),
+        Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
+        Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
+        Method(
+            "peers.remove",
+            "Trust a peer no more.",
+            PeerNameParams,
+            PeerRecord,
+            Commands._remove_peer,
+            mutating=True,
+        ),
+        Method(
+            "events.subscribe",
+            "Turn this connection into a stream of events, a snapshot first.",
+            SubscribeParams,
+            Ok,
+            Commands._subscribe,
+        ),
+        Method("metrics.get", "Counters and gauges.", NoParams, MetricsResult, Commands._metrics),
+        Method("rpc.discover", "The methods there are.", CursorParams, DiscoverResult, Commands._discover),
+    ]
+)

@@ -1,0 +1,172 @@
+"""What the control socket sees of the daemon: a small interface, and the shapes of what it shows.
+
+`DaemonView` is implemented by the running service; the methods in `ftx.daemon.commands` are written against it
+and nothing else. The Structs are the results of those methods as clients get them (`docs/control.md`): fields
+may be added, never changed. All text is valid Unicode: undecodable bytes of a path are replaced, see
+`ftx.text.path_text`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from ftx.wire.events import ErrorInfo, Event, PeerInfo
+
+__all__ = [
+    "Address",
+    "DaemonView",
+    "DiscoveryInfo",
+    "JobCounts",
+    "JobInfo",
+    "JobState",
+    "Limits",
+    "Metric",
+    "PeerRecord",
+    "StatusResult",
+]
+
+#: `active`: bytes may flow. `waiting`: for an approval, a slot or a peer. The other two are over.
+JobState = Literal["active", "waiting", "done", "failed"]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where the daemon listens."""
+
+    address: str
+    port: int
+
+
+class DiscoveryInfo(msgspec.Struct, frozen=True):
+    """Where the daemon answers discovery queries."""
+
+    port: int
+    interfaces: list[str]
+
+
+class JobCounts(msgspec.Struct, frozen=True):
+    """Jobs by state; `done` and `failed` since the daemon started."""
+
+    active: int = 0
+    waiting: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Rates in bytes per second; 0 means none."""
+
+    rate_in: int = 0
+    rate_out: int = 0
+
+
+class StatusResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon at a glance."""
+
+    version: str
+    name: str
+    id: str
+    pid: int
+    uptime_s: float
+    listening: list[Address]
+    #: None when discovery is off.
+    discovery: DiscoveryInfo | None
+    inbox: str
+    #: Names of the folders that may be pulled from.
+    shares: list[str]
+    jobs: JobCounts
+    #: Content bytes received and sent since the daemon started.
+    bytes_in: int
+    bytes_out: int
+    limits: Limits
+    peers_paired: int
+
+
+class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One job. `job` is 32 hex digits; `files` and `bytes_total` are null while they are being counted."""
+
+    job: str
+    state: JobState
+    peer: PeerInfo
+    #: Seen from the daemon: `in` receives, `out` sends.
+    direction: Literal["in", "out"]
+    files: int | None = None
+    bytes_total: int | None = None
+    bytes_confirmed: int = 0
+    bytes_durable: int = 0
+    #: Bytes per second, lately; null when nothing can be said.
+    rate: float | None = None
+    #: Where it goes, below the inbox, or what is sent.
+    path: str = ""
+    #: Why it failed.
+    error: ErrorInfo | None = None
+
+
+class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One known peer, as `ftx-client peers --json` prints it. Times are ISO 8601, `seen` null if never."""
+
+    name: str
+    id: str
+    addresses: list[str]
+    added: str
+    seen: str | None = None
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One measured value. Counters only rise; their names end in `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    value: float
+    labels: dict[str, str] = {}
+
+
+class DaemonView(Protocol):
+    """The running daemon. What is not async answers from memory, at once."""
+
+    def status(self) -> StatusResult:
+        """See `daemon.status`."""
+
+    def jobs(self, state: JobState | None) -> Sequence[JobInfo]:
+        """Every job there is and the last `limits.JOBS_REMEMBERED` finished ones, oldest first; or those in `state`.
+
+        The order of two jobs never changes: pages depend on it.
+        """
+
+    def job(self, job: str) -> JobInfo:
+        """The job with this id; raises `no-such-job`."""
+
+    async def cancel(self, job: str) -> JobInfo:
+        """End the job, which the peer is told; returns it as it is then. Raises `no-such-job`.
+
+        A job that is over stays as it is.
+        """
+
+    async def peers(self) -> Sequence[PeerRecord]:
+        """The known peers, by name."""
+
+    async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
+        """Trust an identity from now on; raises `name-taken`, `bad-identity` or `usage`."""
+
+    async def remove_peer(self, name: str) -> PeerRecord:
+        """Trust it no more, running jobs of its included; returns what was removed. Raises `no-such-peer`."""
+
+    def subscribe(
+        self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float
+    ) -> Callable[[], None]:
+        """See `ftx.daemon.events.EventStream.subscribe`, which does this."""
+
+    async def reload(self) -> None:
+        """Read configuration and peers again; raises `config-invalid` and keeps the old ones."""
+
+    async def drain(self) -> None:
+        """Begin to stop: no new jobs, the end when the running ones have ended. Returns at once."""
+
+    async def shutdown(self) -> None:
+        """Begin to stop now. Returns before anything of it has happened: the answer has yet to be sent."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """Counters and gauges; those of one name stand together."""
