@@ -26,6 +26,8 @@ def api_settings(options: Options) -> Settings:
         discovery_interfaces=tuple(_value(options, "discovery_interface", ())),
         timeout=options.timeout,
         retries=options.retries,
+        name=own_name(options),
+        own_key_anywhere=_value(options, "own_key", "own-address") == "anywhere",
     )
 
 

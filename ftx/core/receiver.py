@@ -138,6 +138,8 @@ class Receiver:
         #: Content bytes verified, and on disk; files that were there already count.
         self.verified = 0
         self.durable = 0
+        #: Those among the verified that were there before the job.
+        self.present = 0
         #: Content bytes that came over the wire.
         self.received = 0
         self._offer = offer
@@ -151,8 +153,8 @@ class Receiver:
         self._announced_files = 0
         self._announced_folders = 0
         self._draining = 0
-        #: The block whose pieces are coming: file, block, chunks, length so far.
-        self._open: tuple[_File, int, list[memoryview], int] | None = None
+        #: The block whose pieces are coming: file, block, chunks, length and pieces so far.
+        self._open: tuple[_File, int, list[memoryview], int, int] | None = None
         self._results: list[Stored | Identical | Skipped | Failed] = []
         self._wants: list[WantAll | WantGroup] = []
         self._reported = (0, 0)
@@ -182,12 +184,12 @@ class Receiver:
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         self.received += piece.length
         if self._open is not None:
-            file, block, chunks, length = self._open
+            file, block, chunks, length, pieces = self._open
             if file.number != piece.entry or block != piece.block or piece.encoding is not Encoding.RAW:
                 raise ProtocolError("protocol-error", "the pieces of a block did not follow each other")
         else:
             file = self._expected(piece.entry)
-            block, chunks, length = piece.block, [], 0
+            block, chunks, length, pieces = piece.block, [], 0, 0
             if file.life is not _Life.DRAINING and (
                 block not in file.missing if file.missing is not None else block != 0
             ):
@@ -196,10 +198,13 @@ class Receiver:
         length += expected if piece.encoding is Encoding.ZERO else piece.length
         if length > expected or (piece.digest is not None and length != expected):
             raise ProtocolError("protocol-error", "a block had the wrong length")
+        pieces += 1
+        if pieces > limits.BLOCK_PIECES:
+            raise ProtocolError("protocol-error", "a block came in too many pieces")
         if file.life is not _Life.DRAINING:
             chunks.extend(piece.chunks)
         if piece.digest is None:
-            self._open = (file, block, chunks, length)
+            self._open = (file, block, chunks, length, pieces)
             return []
         self._open = None
         zero = piece.encoding is Encoding.ZERO
@@ -276,10 +281,12 @@ class Receiver:
 
     def _entry_end(self, message: EntryEnd) -> list[Effect]:
         file = self._expected(message.number)
+        if file.missing is None or self._opened(file):
+            raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
         if file.life is _Life.DRAINING:
             self._drained(file)
             return []
-        if file.missing is None or file.missing.count or self._opened(file) or message.size != file.size:
+        if file.missing.count or message.size != file.size:
             raise ProtocolError("protocol-error", "a file was closed before all of it had come")
         file.life = _Life.CLOSING
         file.digest = message.digest
@@ -325,6 +332,7 @@ class Receiver:
         file = self._answered(number)
         self.verified += file.size
         self.durable += file.size
+        self.present += file.size
         return self._resolve_file(file, "identical", digest=digest, stored_as=stored_as)
 
     def want(self, number: int, held: BlockSet | None, now: float) -> list[Effect]:
@@ -343,6 +351,7 @@ class Receiver:
         file.verified = file.durable = held.bytes_in(file.size)
         self.verified += file.verified
         self.durable += file.durable
+        self.present += file.verified
         groups = -(-blocks // limits.GROUP)
         self._wants += [WantGroup(number, g, file.missing.group(g), g == groups - 1) for g in range(groups)]
         return []

@@ -127,6 +127,8 @@ class Sender:
         self.offer = offer
         self.transcript = Transcript()
         self.accepted: Accept | None = None
+        #: Content bytes that need not travel: identical files, and blocks that the receiver holds.
+        self.present = 0
         #: What the receiver confirmed last.
         self.progress = ProgressMessage(0, 0, 0)
         self.totals: Totals | None = None
@@ -255,7 +257,10 @@ class Sender:
         return [Send(EntryEnd(number, entry.size, digest))]
 
     def source_failed(self, number: int, error: str) -> list[Effect]:
-        """The file cannot be sent after all; `error` is the name of a kind."""
+        """The file cannot be sent after all; `error` is the name of a kind. Of what was read ahead, all may say so."""
+        entry = self._entries.get(number)
+        if entry is None or entry.closed:
+            return []
         return self._close_failed(self._leave(number), KINDS[error].number)
 
     def receipt_verified(self) -> None:
@@ -309,6 +314,7 @@ class Sender:
             entry.next_group += 1
             if not want.last:
                 return
+            self.present += entry.size - entry.wanted.bytes_in(entry.size)
         entry.answered = entry.asked = True
         self._unanswered -= 1
         self._ready.append(entry)
@@ -347,6 +353,7 @@ class Sender:
                 raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
             line = self.transcript.stored(entry.size, result.digest, entry.path, stored_as, identical=identical)
         del self._entries[entry.number]
+        self.present += entry.size if identical else 0
         status = "identical" if identical else "stored"
         return [Resolved(entry.path, entry.size, status, result.digest, stored_as, 0, entry.folder, line)]
 
@@ -412,7 +419,8 @@ class Sender:
             counts.files, counts.identical, counts.skipped = body.files, body.identical, body.skipped
             counts.folders, counts.failed, counts.bytes = body.folders, body.failed, body.bytes
         elif (
-            (body.files, body.identical, body.skipped) != (counts.files, counts.identical, counts.skipped)
+            body.durability != self.accepted.durability
+            or (body.files, body.identical, body.skipped) != (counts.files, counts.identical, counts.skipped)
             or (body.folders, body.failed, body.bytes) != (counts.folders, counts.failed, counts.bytes)
             or body.transcript != self.transcript.digest()
         ):

@@ -134,6 +134,11 @@ class Session:
         return self.stage in (Stage.CLOSED, Stage.FAILED)
 
     @property
+    def paused(self) -> bool:
+        """Whether we have stopped reading."""
+        return self._paused
+
+    @property
     def buffered(self) -> int:
         """Received bytes that wait for the rest of their frame."""
         return self._decoder.buffered
@@ -174,8 +179,8 @@ class Session:
     def send(self, message: Message, now: float) -> bytes:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
         self.step(type(message), now)
-        if isinstance(message, Hello) and self.role is Role.SERVER:
-            self._decoder.bounds = AFTER_SIGN_IN
+        if isinstance(message, Hello) and self.role is Role.SERVER and message.signed_in:
+            self._decoder.bounds = AFTER_SIGN_IN  # without it nothing is let in: an error from us is all that follows
         return encode(message)
 
     def step(self, event: type, now: float) -> None:

@@ -1,0 +1,403 @@
+"""One upload to one peer: attempts, retries, and the events that tell of them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from ftx import limits
+from ftx.client.find import Found
+from ftx.core.events import Resolved
+from ftx.core.identity import format_id, same
+from ftx.core.peers import TrustStore
+from ftx.core.progress import Meter
+from ftx.core.trust import Trusted, judge
+from ftx.disk.keys import Identity
+from ftx.disk.memory import DigestMemory
+from ftx.disk.peers import update
+from ftx.disk.receipts import ReceiptWriter
+from ftx.disk.receipts import clean as clean_receipts
+from ftx.disk.source import Root, SourceProblem, Totals
+from ftx.errors import Error, FtxError, kind_by_number
+from ftx.net.dial import Dialled, dial
+from ftx.net.interfaces import interfaces, own_addresses
+from ftx.net.sending import Sending, Watcher
+from ftx.net.tls import Credentials
+from ftx.net.worker import Worker
+from ftx.wire import events
+from ftx.wire.messages import Offer, Receipt, decode_receipt_body
+
+__all__ = ["Upload"]
+
+_log = Logger()
+
+#: Reasons after which another attempt makes sense.
+_LOST = frozenset({"connection-lost", "connection-reset", "peer-silent", "connect-timeout", "network-unreachable"})
+#: Reasons that mean the peer may be on its way back, once a connection had stood.
+_AWAY = _LOST | {"connection-refused", "peer-stopping", "busy", "hello-timeout"}
+
+
+class Upload(Watcher):
+    """Everything about one upload; `run()` may be called once."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        worker: Worker,
+        identity: Identity,
+        peers: TrustStore,
+        found: Found,
+        tops: tuple[Root, ...],
+        into: tuple[bytes, ...],
+        conflict: int | None,
+        *,
+        state: str,
+        peers_file: str,
+        name: str,
+        own_key_anywhere: bool,
+        retries: int | None,
+        on_event: Callable[[events.Event], object],
+    ) -> None:
+        self._reactor: IReactorTime = reactor
+        self._worker = worker
+        self._identity = identity
+        self._credentials = Credentials(identity)
+        self._peers = peers
+        self._found = found
+        self._tops = tops
+        self._offer = Offer(secrets.token_bytes(16), 0, list(into), conflict, None, None, None)
+        self._job = self._offer.job.hex()
+        self._memory = DigestMemory(os.path.join(state, "digests"))
+        self._receipts = os.path.join(state, "receipts")
+        self._peers_file = peers_file
+        self._name = name
+        self._own_key_anywhere = own_key_anywhere
+        self._retries = retries
+        self._on_event = on_event
+        self._peer = events.PeerInfo(name=found.name)
+        self._began = reactor.seconds()
+        self._sending: Sending | None = None
+        self._meter = Meter()
+        self._problems: list[tuple[tuple[bytes, ...], Error]] = []
+        self._skipped = 0
+        self._reasons: set[str] = set()
+        self._lines: list[bytes] = []
+        self._lines_size = 0
+        self._receipt_lane = worker.lane()
+        self._writer: ReceiptWriter | None = None
+        self._said: tuple[int, ...] = ()
+        self._said_at = float("-inf")
+        self._wire = 0
+        self._totals: Totals | None = None
+
+    async def run(self) -> events.Done | events.Failed:
+        """Try until the receipt is here or nothing more can be done; the last event is returned."""
+        reporting = LoopingCall(self._report)
+        reporting.clock = self._reactor
+        try:
+            receipt = await self._attempts(reporting)
+            return await self._done(receipt)
+        except FtxError as error:
+            if self._sending is None:
+                raise  # no job ever existed: the caller says what is wrong
+            return self._failed(error)
+        finally:
+            if reporting.running:
+                reporting.stop()
+            await self._receipt_lane.run(self._abandon_receipt)
+
+    # -- attempts ------------------------------------------------------------------------------------------
+
+    async def _attempts(self, reporting: LoopingCall) -> Receipt:
+        attempt = 0
+        delay = limits.RETRY_FIRST
+        last_heard = self._reactor.seconds()
+        while True:
+            sending: Sending | None = None
+            try:
+                dialled = await self._dial()
+                if not reporting.running:
+                    reporting.start(limits.PROGRESS_FASTEST, now=False)
+                sending = await self._begin(dialled)
+                receipt = await sending
+                dialled.connection.goodbye()
+                return receipt
+            except FtxError as error:
+                if self._sending is not None:
+                    self._totals = self._sending.totals
+                    last_heard = max(last_heard, self._last_heard)
+                if not self._may_retry(error, attempt, last_heard):
+                    raise
+                attempt += 1
+                info = events.error_info(error.as_value())
+                if info is not None:
+                    self._emit(events.Retry(job=self._job, peer=self._peer, attempt=attempt, delay_s=delay, error=info))
+            await deferLater(self._reactor, delay, lambda: None)
+            delay = min(delay * limits.RETRY_GROWTH, limits.RETRY_MOST)
+
+    def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:
+        if self._sending is None or error.name not in _AWAY:
+            return False  # a first connection that is refused is not tried again
+        if self._retries is not None and attempt >= self._retries:
+            return False
+        return self._reactor.seconds() - last_heard < limits.RETRY_FOR
+
+    async def _dial(self) -> Dialled:
+        first = self._found.places[0]
+        self._peer = events.PeerInfo(self._found.name, self._peer.id, first.host, first.port)
+        self._emit(events.Connecting(job=self._job, peer=self._peer))
+        addresses = await self._worker.run(lambda: own_addresses(interfaces()))
+
+        def accept(key: bytes, address: str) -> Trusted:
+            expected = self._found.expected
+            if expected is not None and not same(key, expected):
+                raise FtxError(
+                    "key-changed",
+                    f"{self._found.name} ({address}) answered with the key {format_id(key)}, not {format_id(expected)}",
+                )
+            return judge(
+                key,
+                address,
+                own_id=self._identity.id,
+                own_name=self._name,
+                own_addresses=addresses,
+                own_key_anywhere=self._own_key_anywhere,
+                peers=self._peers,
+                unknown="unknown-peer",
+            )
+
+        dialled = await dial(self._reactor, self._credentials, self._found.places, name=self._name, accept=accept)
+        trusted = dialled.trusted
+        self._peer = events.PeerInfo(
+            self._found.name if trusted.own else trusted.name, format_id(trusted.id), dialled.address, dialled.port
+        )
+        self._emit(events.Connected(job=self._job, peer=self._peer))
+        if not trusted.own:
+            await self._remember(trusted.id, f"{_bracketed(dialled.address)}:{dialled.port}")
+        return dialled
+
+    async def _remember(self, peer: bytes, address: str) -> None:
+        """Note where and when the peer was seen. A convenience: that it cannot be written stops nothing."""
+        now = events.iso_time()
+        try:
+            await self._worker.run(update, self._peers_file, lambda store: store.touch(peer, address, now))
+        except FtxError as error:
+            _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
+
+    async def _begin(self, dialled: Dialled) -> Deferred[Receipt]:
+        """Offer the job on a new connection. Lines of a receipt that an earlier attempt gathered are dropped."""
+        if self._sending is not None:
+            self._wire += self._sending.sent
+        await self._receipt_lane.run(self._abandon_receipt)
+        self._problems, self._skipped, self._lines, self._lines_size = [], 0, [], 0
+        self._reasons = set()
+        self._sending = Sending(
+            dialled.connection,
+            self._offer,
+            self._tops,
+            worker=self._worker,
+            clock=self._reactor,
+            wall=time.time,
+            memory=self._memory,
+            watcher=self,
+        )
+        self._emit(events.Offered(job=self._job, peer=self._peer))
+        return self._sending.run(self._totals)
+
+    @property
+    def _last_heard(self) -> float:
+        return self._sending.last_heard if self._sending is not None else self._began
+
+    # -- what the job tells (Watcher) ----------------------------------------------------------------------
+
+    def accepted(self, job: Sending) -> None:
+        """The receiver takes the job."""
+        totals = job.totals
+        self._emit(
+            events.Accepted(
+                job=self._job,
+                peer=self._peer,
+                files=None if totals is None else totals.files,
+                bytes=None if totals is None else totals.bytes,
+            )
+        )
+
+    def resolved(self, job: Sending, entry: Resolved) -> None:
+        """An entry has its result: an event, and a line of the receipt."""
+        self._lines.append(entry.line)
+        self._lines_size += len(entry.line)
+        if self._lines_size >= limits.READ_SIZE:
+            self._flush_lines()
+        error = None
+        if entry.error:
+            row = kind_by_number(entry.error)
+            error = Error(row.name, row.sentence, row.hint)
+            self._reasons.add(row.name)
+        if not entry.folder or error is not None:
+            self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
+
+    def problem(self, job: Sending, problem: SourceProblem) -> None:
+        """Something below the sources was left out. Links and devices are skipped, anything else has failed."""
+        if problem.error.name == "special-file":
+            self._skipped += 1
+            self._file(problem.path, "skipped", problem.error)
+        else:
+            self._problems.append((problem.path, problem.error))
+            self._reasons.add(problem.error.name)
+            self._file(problem.path, "failed", problem.error)
+
+    def _file(
+        self,
+        path: tuple[bytes, ...],
+        status: str,
+        error: Error | None,
+        size: int | None = None,
+        digest: bytes | None = None,
+        stored_as: tuple[bytes, ...] | None = None,
+    ) -> None:
+        self._emit(
+            events.file_event(
+                path,
+                job=self._job,
+                peer=self._peer,
+                status=status,
+                size=size,
+                digest=digest,
+                stored_as=stored_as,
+                error=error,
+            )
+        )
+
+    def _report(self) -> None:
+        """Progress: as often as it changes, within bounds, and once a second in any case."""
+        sending = self._sending
+        if sending is None:
+            return
+        machine, totals = sending.machine, sending.totals or self._totals
+        now = self._reactor.seconds()
+        counts = machine.transcript.counts
+        confirmed = machine.progress.verified
+        figures = (confirmed, machine.progress.durable, sending.sent, counts.files, counts.failed)
+        self._meter.feed(now, confirmed, None if totals is None else totals.bytes, machine.present)
+        if figures == self._said and now - self._said_at < limits.PROGRESS_SLOWEST:
+            return
+        self._said, self._said_at = figures, now
+        stage = "transferring"
+        if totals is None and not confirmed and not sending.sent:
+            stage = "scanning"
+        elif machine.progress.stage or (totals is not None and confirmed >= totals.bytes):
+            stage = "syncing"
+        self._emit(
+            events.Progress(
+                job=self._job,
+                peer=self._peer,
+                stage=stage,
+                bytes_confirmed=confirmed,
+                bytes_durable=machine.progress.durable,
+                bytes_sent=self._wire + sending.sent,
+                bytes_total=None if totals is None else totals.bytes,
+                files_done=counts.files + counts.skipped + counts.failed,
+                files_total=None if totals is None else totals.files,
+                rate=self._meter.rate,
+                eta_s=self._meter.eta_s,
+            )
+        )
+
+    # -- receipts ------------------------------------------------------------------------------------------
+
+    def _flush_lines(self) -> Deferred[None]:
+        lines, self._lines, self._lines_size = b"".join(self._lines), [], 0
+        return self._receipt_lane.run(self._write_lines, lines).addErrback(
+            lambda failure: _log.warn("the receipt cannot be written: {reason}", reason=failure.getErrorMessage())
+        )
+
+    def _write_lines(self, lines: bytes) -> None:
+        if self._writer is None:
+            Path(self._receipts).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._writer = ReceiptWriter(self._receipts, self._job)
+        self._writer.add(lines)
+
+    def _abandon_receipt(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+            self._writer = None
+
+    async def _keep_receipt(self, receipt: Receipt, signer: bytes) -> str | None:
+        """Write the receipt down; without it the job is no less done."""
+
+        def finish() -> str | None:
+            if self._writer is None:
+                return None
+            path = self._writer.finish(receipt.body, receipt.signature, signer)
+            self._writer = None
+            now = time.time()
+            clean_receipts(self._receipts, now)
+            self._memory.clean(now)
+            return path
+
+        await self._flush_lines()
+        try:
+            path: str | None = await self._receipt_lane.run(finish)
+        except FtxError as error:
+            _log.warn("the receipt could not be kept: {reason}", reason=error.message)
+            return None
+        return path
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    async def _done(self, receipt: Receipt) -> events.Done:
+        sending = self._sending
+        if sending is None or sending.peer is None:
+            raise FtxError("internal")
+        path = await self._keep_receipt(receipt, sending.peer.public_raw)
+        body = decode_receipt_body(receipt.body)
+        self._report()
+        failed = body.failed + len(self._problems)
+        code = 0
+        if failed:
+            alone = not body.files and not body.skipped and len(self._reasons) == 1
+            code = FtxError(next(iter(self._reasons))).exit_code if alone else FtxError("partial").exit_code
+        done = events.Done(
+            job=self._job,
+            peer=self._peer,
+            result="partial" if failed else "ok",
+            files=body.files,
+            directories=body.folders,
+            bytes=body.bytes,
+            bytes_wire=self._wire + sending.sent,
+            files_identical=body.identical,
+            files_skipped=body.skipped + self._skipped,
+            files_failed=failed,
+            seconds=self._reactor.seconds() - self._began,
+            receipt=path,
+            exit=code,
+        )
+        self._emit(done)
+        return done
+
+    def _failed(self, error: FtxError) -> events.Failed:
+        info = events.error_info(error.as_value())
+        if info is None:
+            raise error
+        resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy")
+        if error.exit_code == 6:
+            self._emit(events.Refused(job=self._job, peer=self._peer, error=info))
+        failed = events.Failed(job=self._job, peer=self._peer, error=info, exit=error.exit_code, resumable=resumable)
+        self._emit(failed)
+        return failed
+
+    def _emit(self, event: events.Event) -> None:
+        self._on_event(event)
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

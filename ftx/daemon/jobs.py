@@ -1,0 +1,356 @@
+"""The jobs of a daemon: who runs, who waits for whom, what became of them, and the events of all that.
+
+One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files. The
+older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`, other
+files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends, its
+disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from ftx import limits
+from ftx.core.events import Resolved
+from ftx.core.identity import format_id
+from ftx.core.policy import Rules, decide, may_push
+from ftx.core.progress import Meter
+from ftx.core.trust import Trusted
+from ftx.daemon.events import EventStream, snapshot_of
+from ftx.daemon.view import JobCounts, JobInfo, JobState
+from ftx.disk.keys import Identity
+from ftx.disk.store import Store
+from ftx.errors import Error, FtxError, kind, kind_by_number
+from ftx.net.receiving import Observer, Receiving, decode_receipt
+from ftx.net.transfer import Connection
+from ftx.net.worker import Worker
+from ftx.text import path_text, show
+from ftx.wire import events
+from ftx.wire.messages import CONFLICTS, Offer, Refuse
+
+__all__ = ["Jobs"]
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class _Running:
+    """A job that is being received."""
+
+    receiving: Receiving
+    trusted: Trusted
+    peer: events.PeerInfo
+    began: float
+    meter: Meter = attrs.field(factory=Meter)
+    cancelled: bool = False
+
+    @property
+    def hex(self) -> str:
+        return self.receiving.offer.job.hex()
+
+
+class Jobs(Observer):
+    """All jobs of one daemon. `rules` may be replaced while jobs run; they count for the next offer."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        worker: Worker,
+        store: Store,
+        identity: Identity,
+        rules: Rules,
+        wall: Callable[[], float],
+    ) -> None:
+        self.rules = rules
+        self.events = EventStream(reactor, lambda: snapshot_of(self.list(None)))
+        self.bytes_in = 0
+        self._reactor = reactor
+        self._worker = worker
+        self._store = store
+        self._identity = identity
+        self._wall = wall
+        self._running: dict[Receiving, _Running] = {}
+        #: Offers that are being decided, by (peer, job): the same offer twice at once is busy.
+        self._deciding: set[tuple[bytes, bytes]] = set()
+        self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
+        self._done = 0
+        self._failed = 0
+        self._draining = False
+        self._idle: Deferred[None] | None = None
+        self._reporting = LoopingCall(self._report)
+        self._reporting.clock = reactor
+
+    # -- offers --------------------------------------------------------------------------------------------
+
+    async def offer(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
+        """Decide an offer and begin the job, or refuse it. FtxError ends the connection."""
+        key = (trusted.id, offer.job)
+        if key in self._deciding:
+            connection.send(Refuse(offer.job, kind("busy").number))
+            return
+        self._deciding.add(key)
+        try:
+            await self._decide(connection, offer, trusted)
+        except FtxError as error:
+            if connection.over:
+                return
+            _log.info("job {job} of {peer} refused: {reason}", job=offer.job.hex(), peer=trusted.name, reason=error.name)
+            connection.send(Refuse(offer.job, error.number))
+        finally:
+            self._deciding.discard(key)
+
+    async def _decide(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
+        if self._draining:
+            raise FtxError("peer-stopping")
+        if not may_push(own=trusted.own, paired=trusted.peer is not None, rules=self.rules):
+            raise FtxError("not-authorised")
+        decision = decide(offer, self.rules)
+        if decision.refusal:
+            raise FtxError(decision.refusal)
+        await self._settle(connection, offer, trusted)
+        receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
+        if receipt is not None:
+            if not connection.over:
+                connection.send(decode_receipt(receipt))
+            return
+        store = await self._worker.run(
+            self._store.begin, trusted.id, offer.job, tuple(offer.into), decision.conflict
+        )
+        if connection.over or self._draining:
+            await self._worker.run(store.close)
+            raise FtxError("peer-stopping")
+        receiving = Receiving(
+            connection,
+            offer,
+            store,
+            CONFLICTS.index(decision.conflict),
+            worker=self._worker,
+            clock=self._reactor,
+            wall=self._wall,
+            identity=self._identity,
+            observer=self,
+        )
+        self._begin(receiving, trusted)
+
+    def _begin(self, receiving: Receiving, trusted: Trusted) -> None:
+        connection = receiving.connection
+        address = connection.transport.getPeer()  # type: ignore[union-attr]
+        peer = events.PeerInfo(
+            trusted.name, format_id(trusted.id), str(getattr(address, "host", "")), int(getattr(address, "port", 0))
+        )
+        job = self._running[receiving] = _Running(receiving, trusted, peer, self._reactor.seconds())
+        offer = receiving.offer
+        self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
+        receiving.begin()
+        self.events.publish(events.Accepted(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
+        _log.info("job {job} from {peer} ({address}) begins", job=job.hex, peer=peer.name, address=peer.address)
+        if not self._reporting.running:
+            self._reporting.start(limits.PROGRESS_FASTEST, now=False)
+
+    async def _settle(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
+        """Come to terms with the older jobs of the same key."""
+        for job in [job for job in self._running.values() if job.trusted.id == trusted.id]:
+            older = job.receiving.connection
+            alive = not older.over and await older.proves_alive()
+            if alive and job.receiving.offer.job == offer.job:
+                raise FtxError("busy")
+            if alive:
+                continue
+            if not older.over:
+                job.receiving.revoke()
+                older.fail(FtxError("superseded"))
+                older.abort()
+            if job.receiving in self._running:
+                await job.receiving.wait_stopped()
+
+    # -- what the jobs tell (Observer) ---------------------------------------------------------------------
+
+    def resolved(self, job: Receiving, entry: Resolved) -> None:
+        """An entry has its result: an event, if anybody listens."""
+        running = self._running.get(job)
+        if running is None or entry.folder or not self.events.subscribers:
+            return
+        error = None
+        if entry.error:
+            row = kind_by_number(entry.error)
+            error = Error(row.name, row.sentence, row.hint)
+        self.events.publish(
+            events.file_event(
+                entry.path,
+                job=running.hex,
+                peer=running.peer,
+                status=entry.status,
+                size=entry.size,
+                digest=entry.digest,
+                stored_as=entry.stored_as,
+                error=error,
+            )
+        )
+
+    def ended(self, job: Receiving, error: FtxError | None) -> None:
+        """The job and all its disk work are over."""
+        running = self._running.pop(job)
+        counts = job.machine.transcript.counts
+        seconds = self._reactor.seconds() - running.began
+        self.bytes_in += job.machine.received
+        if error is None:
+            self._done += 1
+            result = "partial" if counts.failed else "ok"
+            self.events.publish(
+                events.Done(
+                    job=running.hex,
+                    peer=running.peer,
+                    result=result,
+                    files=counts.files,
+                    directories=counts.folders,
+                    bytes=counts.bytes,
+                    bytes_wire=job.machine.received,
+                    files_identical=counts.identical,
+                    files_skipped=counts.skipped,
+                    files_failed=counts.failed,
+                    seconds=seconds,
+                    receipt=None,
+                    exit=kind("partial").exit_code if counts.failed else 0,
+                )
+            )
+            _log.info(
+                "job {job} from {peer}: {files} files, {folders} folders, {size} bytes in {seconds:.1f} s, {failed} failed",
+                job=running.hex,
+                peer=running.peer.name,
+                files=counts.files,
+                folders=counts.folders,
+                size=counts.bytes,
+                seconds=seconds,
+                failed=counts.failed,
+            )
+        else:
+            self._failed += 1
+            info = events.error_info(error.as_value())
+            if info is not None:
+                self.events.publish(
+                    events.Failed(
+                        job=running.hex, peer=running.peer, error=info, exit=error.exit_code, resumable=error.exit_code == 4
+                    )
+                )
+            _log.info(
+                "job {job} from {peer} ended: {reason}",
+                job=running.hex,
+                peer=running.peer.name,
+                reason=show(error.message),
+            )
+        state: JobState = "done" if error is None else "failed"
+        self._finished.append(self._info(running, state, error))
+        if not self._running:
+            if self._reporting.running:
+                self._reporting.stop()
+            if self._idle is not None:
+                idle, self._idle = self._idle, None
+                idle.callback(None)
+
+    # -- what is shown -------------------------------------------------------------------------------------
+
+    def list(self, state: JobState | None) -> list[JobInfo]:
+        """Every job there is and the last ones that ended, oldest first; or those in `state`."""
+        every = [*self._finished, *(self._info(job, "active", None) for job in self._running.values())]
+        return [info for info in every if state is None or info.state == state]
+
+    def find(self, job: str) -> JobInfo:
+        """The job with this id, the latest if it was tried several times; FtxError `no-such-job`."""
+        for info in reversed(self.list(None)):
+            if info.job == job:
+                return info
+        raise FtxError("no-such-job", f"there is no job {show(job, 64)}")
+
+    @property
+    def counts(self) -> JobCounts:
+        """How many there are in each state."""
+        return JobCounts(active=len(self._running), done=self._done, failed=self._failed)
+
+    def received_so_far(self) -> int:
+        """Content bytes that came over the wire since the start."""
+        return self.bytes_in + sum(job.receiving.machine.received for job in self._running.values())
+
+    def _info(self, job: _Running, state: JobState, error: FtxError | None) -> JobInfo:
+        machine = job.receiving.machine
+        totals = machine.totals
+        return JobInfo(
+            job=job.hex,
+            state=state,
+            peer=job.peer,
+            direction="in",
+            files=None if totals is None else totals.files,
+            bytes_total=None if totals is None else totals.bytes,
+            bytes_confirmed=machine.verified,
+            bytes_durable=machine.durable,
+            rate=job.meter.rate if state == "active" else None,
+            path=path_text(job.receiving.offer.into),
+            error=None if error is None else events.error_info(error.as_value()),
+        )
+
+    def _report(self) -> None:
+        now = self._reactor.seconds()
+        for job in self._running.values():
+            machine = job.receiving.machine
+            totals = machine.totals
+            job.meter.feed(now, machine.verified, None if totals is None else totals.bytes, machine.present)
+            counts = machine.transcript.counts
+            self.events.publish(
+                events.Progress(
+                    job=job.hex,
+                    peer=job.peer,
+                    stage="transferring",
+                    bytes_confirmed=machine.verified,
+                    bytes_durable=machine.durable,
+                    bytes_sent=machine.received,
+                    bytes_total=None if totals is None else totals.bytes,
+                    files_done=counts.files + counts.skipped + counts.failed,
+                    files_total=None if totals is None else totals.files,
+                    rate=job.meter.rate,
+                    eta_s=job.meter.eta_s,
+                )
+            )
+
+    # -- ends ----------------------------------------------------------------------------------------------
+
+    async def cancel(self, job: str) -> JobInfo:
+        """End a job; the peer is told. One that is over stays as it is. FtxError `no-such-job`."""
+        for running in list(self._running.values()):
+            if running.hex == job:
+                running.receiving.connection.fail(FtxError("cancelled"))
+                await running.receiving.wait_stopped()
+        return self.find(job)
+
+    def forget_peers(self, known: Callable[[bytes], bool]) -> None:
+        """End the jobs of peers that are not `known` any more."""
+        for running in list(self._running.values()):
+            if not running.trusted.own and not known(running.trusted.id):
+                running.receiving.connection.fail(FtxError("untrusted"))
+
+    def drain(self) -> Deferred[None]:
+        """Take no more jobs; fires when there are none."""
+        self._draining = True
+        waiting: Deferred[None] = Deferred()
+        if not self._running:
+            waiting.callback(None)
+        elif self._idle is None:
+            self._idle = waiting
+        else:
+            self._idle.chainDeferred(waiting)
+        return waiting
+
+    async def stop(self, reason: str = "peer-stopping") -> None:
+        """End what runs, resumable, and wait for its disk work."""
+        self._draining = True
+        for running in list(self._running.values()):
+            running.receiving.connection.fail(FtxError(reason))
+            running.receiving.connection.abort()
+        for running in list(self._running.values()):
+            await running.receiving.wait_stopped()
+        self.events.close()

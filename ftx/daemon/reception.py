@@ -1,0 +1,191 @@
+"""Where connections arrive: who is let in, and what is done about those who never say anything.
+
+A connection is judged when its hello has come: the key that TLS proved is looked up in the peers as they are at that
+moment, in a worker thread. Until then it is one of a bounded number of strangers; when there are too many, the
+one that has been silent for longest makes room, so that a crowd of idle connections locks nobody out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ftx import limits
+from ftx.core.identity import same
+from ftx.core.session import Role, agree
+from ftx.core.trust import Trusted, judge
+from ftx.daemon.jobs import Jobs
+from ftx.disk.keys import Identity
+from ftx.disk.peers import Watched
+from ftx.errors import FtxError
+from ftx.net.interfaces import interfaces, own_addresses
+from ftx.net.tls import PeerKey
+from ftx.net.transfer import Connection, our_hello
+from ftx.net.worker import Worker
+from ftx.text import show
+from ftx.wire.messages import Hello, Offer
+
+__all__ = ["Reception"]
+
+_log = Logger()
+
+
+class _Complaints:
+    """Says the same thing about the same source at most once a minute, and remembers a bounded number of sources."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def say(self, source: str, error: FtxError) -> None:
+        now = self._clock.seconds()
+        key = (source, error.name)
+        if now - self._said.get(key, -limits.COMPLAINT_INTERVAL) < limits.COMPLAINT_INTERVAL:
+            return
+        self._said.pop(key, None)
+        while len(self._said) >= limits.COMPLAINT_SOURCES:
+            del self._said[next(iter(self._said))]
+        self._said[key] = now
+        _log.info("connection from {source} ended: {reason} ({name})", source=source, reason=error.message, name=error.name)
+
+
+class Reception(ServerFactory):
+    """Makes a `Connection` for everyone who connects, and is the owner of all of them."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        worker: Worker,
+        identity: Identity,
+        name: str,
+        watched: Watched,
+        jobs: Jobs,
+        *,
+        own_key_anywhere: bool,
+    ) -> None:
+        self.name = name
+        self.own_key_anywhere = own_key_anywhere
+        self._reactor = reactor
+        self._worker = worker
+        self._identity = identity
+        self._watched = watched
+        self._jobs = jobs
+        #: Connections in the order in which they were last heard of, not yet signed in / signed in.
+        self._strangers: dict[Connection, None] = {}
+        self._known: dict[Connection, Trusted] = {}
+        self._running: set[Deferred[None]] = set()
+        self._complaints = _Complaints(reactor)
+        #: How many peers are paired, as of the last look.
+        self.paired = 0
+
+    # -- ServerFactory -------------------------------------------------------------------------------------
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection:
+        """A connection arrives; the stranger who has been silent for longest may have to go."""
+        while len(self._strangers) >= limits.UNSIGNED_TOTAL:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.abort(FtxError("busy", "too many connections that say nothing"))
+        where = show(str(getattr(addr, "host", "")), 64)
+        connection = Connection(self._reactor, Role.SERVER, self.name, self, where)
+        self._strangers[connection] = None
+        return connection
+
+    # -- Owner ---------------------------------------------------------------------------------------------
+
+    def key_proved(self, connection: Connection, peer: PeerKey) -> None:
+        """TLS is done; the stranger has shown life."""
+        if self._strangers.pop(connection, 0) is None:
+            self._strangers[connection] = None
+
+    def greeted(self, connection: Connection, hello: Hello) -> None:
+        """Judge the peer, then answer its hello."""
+        self._spawn(self._judge(connection, hello), connection)
+
+    def offered(self, connection: Connection, offer: Offer) -> None:
+        """A peer offers a job."""
+        self._spawn(self._jobs.offer(connection, offer, self._known[connection]), connection)
+
+    def ended(self, connection: Connection, error: FtxError | None) -> None:
+        """A connection is over."""
+        self._strangers.pop(connection, None)
+        known = self._known.pop(connection, None)
+        if error is not None and known is None:
+            self._complaints.say(connection.where, error)
+
+    # -- for the service -----------------------------------------------------------------------------------
+
+    def recheck(self) -> Deferred[None]:
+        """Look at the peers again and end the connections of those who were removed."""
+        return Deferred.fromCoroutine(self._recheck())
+
+    async def stop(self) -> None:
+        """End every connection and wait for what is being decided."""
+        for connection in [*self._strangers, *self._known]:
+            connection.abort(FtxError("peer-stopping"))
+        for running in list(self._running):
+            await running
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many strangers and how many signed in."""
+        return len(self._strangers), len(self._known)
+
+    # -- within --------------------------------------------------------------------------------------------
+
+    async def _judge(self, connection: Connection, hello: Hello) -> None:
+        peer = connection.peer
+        if peer is None:
+            return
+        peers, addresses = await self._worker.run(self._look)
+        if connection.over:
+            return
+        trusted = judge(
+            peer.id,
+            connection.where,
+            own_id=self._identity.id,
+            own_name=self.name,
+            own_addresses=addresses,
+            own_key_anywhere=self.own_key_anywhere,
+            peers=peers,
+            unknown="untrusted",
+        )
+        self._strangers.pop(connection, None)
+        self._known[connection] = trusted
+        connection.send(our_hello(self.name, signed_in=True))
+        connection.signed_in()
+        connection.session.version = agree(connection.session.hello, hello)
+
+    def _look(self) -> Any:
+        return self._watched.current(), own_addresses(interfaces())
+
+    async def _recheck(self) -> None:
+        peers = await self._worker.run(self._watched.current)
+        self.paired = len(peers.peers)
+        known = {peer.id for peer in peers.peers}
+        for connection, trusted in list(self._known.items()):
+            if not trusted.own and not any(same(trusted.id, one) for one in known):
+                connection.fail(FtxError("untrusted"))
+
+    def _spawn(self, coroutine: Any, connection: Connection) -> None:
+        """Run a decision; what it raises ends the connection."""
+        running: Deferred[None] = Deferred.fromCoroutine(coroutine)
+        self._running.add(running)
+
+        def settled(outcome: object) -> None:
+            self._running.discard(running)
+            if isinstance(outcome, Failure):
+                error = outcome.value
+                if not isinstance(error, FtxError):
+                    _log.failure("deciding about a connection failed in an unforeseen way", failure=outcome)
+                    error = FtxError("internal")
+                connection.fail(error)
+
+        running.addBoth(settled)

@@ -1,0 +1,160 @@
+"""The running daemon as the control socket sees it: `DaemonView`, implemented."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from ftx import __version__, limits
+from ftx.core.identity import format_id, parse_id
+from ftx.core.peers import Peer, TrustStore
+from ftx.daemon.jobs import Jobs
+from ftx.daemon.view import (
+    Address,
+    DiscoveryInfo,
+    JobCounts,
+    JobInfo,
+    JobState,
+    Limits,
+    Metric,
+    PeerRecord,
+    StatusResult,
+)
+from ftx.disk.peers import update
+from ftx.errors import FtxError
+from ftx.text import show
+from ftx.wire.events import Event, iso_time
+
+if TYPE_CHECKING:
+    from ftx.daemon.service import Daemon
+
+__all__ = ["Running"]
+
+
+def _record(peer: Peer) -> PeerRecord:
+    return PeerRecord(
+        name=peer.name, id=format_id(peer.id), addresses=list(peer.addresses), added=peer.added, seen=peer.seen
+    )
+
+
+class Running:
+    """See `ftx.daemon.view.DaemonView`."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._since = time.monotonic()
+
+    @property
+    def _jobs(self) -> Jobs:
+        jobs = self._daemon.jobs
+        if jobs is None:
+            raise FtxError("busy", "the daemon is starting")
+        return jobs
+
+    def status(self) -> StatusResult:
+        """See `DaemonView`."""
+        daemon = self._daemon
+        responder = daemon.responder
+        counts = daemon.jobs.counts if daemon.jobs is not None else JobCounts()
+        found = responder is not None and responder.running
+        return StatusResult(
+            version=__version__,
+            name=daemon.config.name,
+            id=format_id(daemon.identity.id),
+            pid=os.getpid(),
+            uptime_s=round(time.monotonic() - self._since, 3),
+            listening=[Address(host, port) for host, port in daemon.listening.addresses],
+            discovery=DiscoveryInfo(responder.port, list(responder.interfaces)) if found and responder else None,
+            inbox=show(daemon.config.inbox, limits.PATH),
+            shares=[],
+            jobs=counts,
+            bytes_in=daemon.jobs.received_so_far() if daemon.jobs is not None else 0,
+            bytes_out=0,
+            limits=Limits(),
+            peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
+        )
+
+    def jobs(self, state: JobState | None) -> Sequence[JobInfo]:
+        """See `DaemonView`."""
+        return self._jobs.list(state)
+
+    def job(self, job: str) -> JobInfo:
+        """See `DaemonView`."""
+        return self._jobs.find(job)
+
+    async def cancel(self, job: str) -> JobInfo:
+        """See `DaemonView`."""
+        return await self._jobs.cancel(job)
+
+    async def peers(self) -> Sequence[PeerRecord]:
+        """See `DaemonView`."""
+        store: TrustStore = await self._daemon.worker.run(self._daemon.watched.current)
+        return [_record(peer) for peer in sorted(store.peers, key=lambda peer: peer.name)]
+
+    async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
+        """See `DaemonView`."""
+        peer = Peer(name, parse_id(peer_id), tuple(addresses), iso_time())
+        store = await self._update(lambda store: store.add(peer))
+        added = store.by_id(peer.id)
+        return _record(peer if added is None else added)
+
+    async def remove_peer(self, name: str) -> PeerRecord:
+        """See `DaemonView`."""
+        gone: list[Peer] = []
+
+        def remove(store: TrustStore) -> TrustStore:
+            found = store.by_name(name)
+            if found is not None:
+                gone.append(found)
+            return store.remove(name)
+
+        await self._update(remove)
+        if self._daemon.reception is not None:
+            await self._daemon.reception.recheck()
+        return _record(gone[0])
+
+    def subscribe(
+        self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float
+    ) -> Callable[[], None]:
+        """See `DaemonView`."""
+        return self._jobs.events.subscribe(callback, types, interval)
+
+    async def reload(self) -> None:
+        """See `DaemonView`."""
+        await self._daemon.reload()
+
+    async def drain(self) -> None:
+        """See `DaemonView`."""
+        self._daemon.spawn(self._daemon.drain(), "draining")
+
+    async def shutdown(self) -> None:
+        """See `DaemonView`."""
+        self._daemon.reactor.callLater(0, self._daemon.end_process)
+
+    def metrics(self) -> Sequence[Metric]:
+        """See `DaemonView`."""
+        status = self.status()
+        strangers, known = (0, 0) if self._daemon.reception is None else self._daemon.reception.connections
+        found = [
+            Metric("ftx_received_bytes_total", "counter", "Content bytes received.", status.bytes_in),
+            Metric("ftx_jobs_done_total", "counter", "Jobs that ended with a receipt.", status.jobs.done),
+            Metric("ftx_jobs_failed_total", "counter", "Jobs that ended without one.", status.jobs.failed),
+            Metric("ftx_jobs_active", "gauge", "Jobs that run.", status.jobs.active),
+            Metric("ftx_connections", "gauge", "Connections.", strangers, {"signed_in": "no"}),
+            Metric("ftx_connections", "gauge", "Connections.", known, {"signed_in": "yes"}),
+            Metric("ftx_peers_paired", "gauge", "Paired peers.", status.peers_paired),
+            Metric("ftx_uptime_seconds", "gauge", "Seconds since the start.", status.uptime_s),
+        ]
+        responder = self._daemon.responder
+        if responder is not None:
+            counters = responder.counters
+            found.append(
+                Metric("ftx_discovery_answered_total", "counter", "Discovery queries answered.", counters.answered)
+            )
+        return found
+
+    async def _update(self, change: Callable[[TrustStore], TrustStore]) -> TrustStore:
+        store: TrustStore = await self._daemon.worker.run(update, self._daemon.config.places.peers, change)
+        return store

@@ -1,0 +1,332 @@
+"""The running daemon: what exists, in which order it begins, and in which order it ends.
+
+`make_service()` runs before a daemon leaves its terminal and lays hands on everything that can fail: the home and its
+lock, the identity, the peers, the inbox, the ports and the control socket. What it cannot have, it says in one sentence.
+`startService()` starts threads and opens the doors; `stopService()` closes them in the order listeners, discovery, jobs,
+inbox, control, so that `ctl status` works while the rest is going down.
+
+Signals: SIGTERM and SIGINT drain, then stop; a second one stops now, everything stays resumable. SIGHUP reads the
+configuration and the peers again. SIGUSR1 writes the running jobs into the log.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ftx import limits
+from ftx.core.identity import format_id
+from ftx.core.policy import Rules
+from ftx.daemon.commands import Commands
+from ftx.daemon.config import Config, load
+from ftx.daemon.jobs import Jobs
+from ftx.daemon.listen import ListeningService
+from ftx.daemon.reception import Reception
+from ftx.daemon.running import Running
+from ftx.daemon.startup import claim
+from ftx.disk.homelock import HomeLock
+from ftx.disk.inbox import Inbox
+from ftx.disk.keys import Identity, load_or_create
+from ftx.disk.peers import Watched
+from ftx.errors import FtxError
+from ftx.net.control import ControlServer
+from ftx.net.discovery import Responder
+from ftx.net.tls import Credentials
+from ftx.net.worker import Worker
+from ftx.text import show
+
+__all__ = ["Daemon", "make_service"]
+
+_log = Logger()
+
+
+def make_service(config: Config, reactor: Any) -> MultiService:
+    """Everything the daemon needs, claimed and checked; FtxError, one sentence, when something cannot be had."""
+    lock = claim(config)
+    try:
+        identity = load_or_create(config.places.key)
+        watched = Watched(config.places.peers)
+        watched.current()
+        # Opened for a moment only: its database must not be carried across a fork.
+        Inbox.open(config.inbox).close()
+        daemon = Daemon(config, reactor, lock, identity, watched)
+        daemon.listening.listeners.bind()
+        try:
+            if daemon.control is not None:
+                daemon.control.bind()
+        except BaseException:
+            daemon.listening.listeners.close()
+            raise
+    except BaseException:
+        lock.release()
+        raise
+    return daemon
+
+
+class Daemon(MultiService):
+    """The daemon as one service. `exit_status` is what a process that ran nothing else should end with."""
+
+    def __init__(self, config: Config, reactor: Any, lock: HomeLock, identity: Identity, watched: Watched) -> None:
+        super().__init__()
+        self.setName("ftx")
+        self.config = config
+        self.identity = identity
+        self.watched = watched
+        self.reactor = reactor
+        self.exit_status = 0
+        self.worker = Worker(reactor, limits.WORKER_THREADS)
+        self.inbox: Inbox | None = None
+        self.jobs: Jobs | None = None
+        self.responder: Responder | None = None
+        self._lock = lock
+        self._credentials = Credentials(identity)
+        self._incoming = _Incoming()
+        self.listening = ListeningService(config.listen, self._incoming, reactor)
+        self.reception: Reception | None = None
+        self.view = Running(self)
+        self.control: ControlServer | None = None
+        if not config.no_control:
+            self.control = ControlServer(reactor, config.control, Commands(self.view), owner_uid=os.geteuid())
+        self._watching = LoopingCall(self._look_again)
+        self._cleaning = LoopingCall(self._clean)
+        self._handlers: dict[int, Any] = {}
+        self._asked_to_stop = 0
+        self._stopping = False
+
+    # -- start ---------------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Bind what is not bound, while the process may still use low ports."""
+        super().privilegedStartService()
+        self.listening.privilegedStartService()
+
+    def startService(self) -> None:
+        """Open the inbox, start the threads, open the doors, and say that we are ready."""
+        super().startService()
+        config = self.config
+        self.inbox = Inbox.open(config.inbox)
+        self.worker.start()
+        self.jobs = Jobs(
+            self.reactor, self.worker, self.inbox, self.identity, Rules(config.conflict, config.accept), time.time
+        )
+        self.reception = Reception(
+            self.reactor,
+            self.worker,
+            self.identity,
+            config.name,
+            self.watched,
+            self.jobs,
+            own_key_anywhere=config.own_key == "anywhere",
+        )
+        self._incoming.target = self._credentials.server(self.reception, self.reactor)
+        if self.control is not None:
+            self.control.start()
+        self.listening.startService()
+        if not config.no_discovery:
+            self.responder = Responder(
+                self.reactor,
+                self.identity,
+                name=config.name,
+                tcp_port=self.listening.addresses[0][1],
+                port=config.discovery_port,
+                include=config.discovery_interface,
+                listen_addresses=[address for address, _ in self.listening.addresses],
+            )
+            self.responder.start()
+        for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):
+            call.clock = self.reactor
+            call.start(seconds)
+        self.reactor.callWhenRunning(self._take_signals)
+        _log.info(
+            "ready: {name}, id {id}, listening on {addresses}, inbox {inbox}, control {control}",
+            name=config.name,
+            id=format_id(self.identity.id),
+            addresses=", ".join(_address(host, port) for host, port in self.listening.addresses),
+            inbox=show(config.inbox),
+            control=show(config.control) if self.control is not None else "off",
+        )
+
+    # -- stop ----------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Close everything in order; fires when nothing of the daemon is left."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._stopping = True
+        self._restore_signals()
+        for call in (self._watching, self._cleaning):
+            if call.running:
+                call.stop()
+        await self.listening.stopService()
+        if self.responder is not None:
+            self.responder.stop()
+        if self.jobs is not None:
+            await self.jobs.stop()
+        if self.reception is not None:
+            await self.reception.stop()
+        await self.worker.stop()
+        if self.inbox is not None:
+            self.inbox.close()
+        if self.control is not None:
+            await self.control.stop()
+        self._lock.release()
+        await super().stopService()
+        _log.info("stopped")
+
+    async def drain(self) -> None:
+        """Take nothing new, wait for what runs (at most `drain_timeout`), then stop the process."""
+        if self._stopping:
+            return
+        self._stopping = True
+        _log.info("draining: no new jobs; stopping in at most {seconds} s", seconds=self.config.drain_timeout)
+        await self.listening.stopService()
+        if self.jobs is not None:
+            drained = self.jobs.drain()
+            try:
+                await drained.addTimeout(self.config.drain_timeout, self.reactor)
+            except TimeoutError:
+                _log.warn("jobs are still running; they can be resumed")
+        self.end_process()
+
+    def end_process(self) -> None:
+        """Stop the reactor, in the way that whoever runs us expects of the signal that asked for it."""
+        self._stopping = True
+        handler = self._handlers.get(self._asked_to_stop)
+        self._restore_signals()
+        if callable(handler):
+            # Twisted's own handler stops the reactor, and makes twistd end by the signal as it always does.
+            handler(self._asked_to_stop, None)
+        elif self.reactor.running:
+            self.reactor.stop()
+
+    # -- while running -------------------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """Read the configuration and the peers again; FtxError, and everything stays as it is, if they are wrong.
+
+        Rules, the name and the drain time change at once; what the sockets and folders are needs a restart.
+        """
+        request = self.config.request
+        config = await self.worker.run(load, request)
+        await self.worker.run(self.watched.current)
+        fixed = ("places", "listen", "inbox", "control", "no_control", "discovery_port", "no_discovery")
+        changed = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
+        if changed:
+            _log.warn("these settings count after a restart: {settings}", settings=", ".join(changed))
+        self.config = config
+        if self.jobs is not None and self.reception is not None:
+            self.jobs.rules = Rules(config.conflict, config.accept)
+            self.reception.name = config.name
+            self.reception.own_key_anywhere = config.own_key == "anywhere"
+            await self.reception.recheck()
+        _log.info("configuration and peers were read again")
+
+    def spawn(self, coroutine: Any, what: str) -> None:
+        """Run something nobody waits for; a failure is logged."""
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if isinstance(error, FtxError):
+                _log.warn("{what} failed: {reason}", what=what, reason=error.message)
+            else:
+                _log.failure("{what} failed in an unforeseen way", failure=failure, what=what)
+
+        Deferred.fromCoroutine(coroutine).addErrback(failed)
+
+    def _look_again(self) -> Deferred[None] | None:
+        if self.reception is None:
+            return None
+        looking = self.reception.recheck()
+        looking.addErrback(lambda failure: _log.warn("peers: {reason}", reason=failure.getErrorMessage()))
+        return looking
+
+    def _clean(self) -> Deferred[None] | None:
+        if self.inbox is None:
+            return None
+        cleaning = self.worker.run(self.inbox.clean, time.time())
+
+        def cleaned(count: int) -> None:
+            if count:
+                _log.info("removed {count} abandoned partial files", count=count)
+
+        cleaning.addCallbacks(
+            cleaned, lambda failure: _log.warn("cleaning up failed: {reason}", reason=failure.getErrorMessage())
+        )
+        return cleaning
+
+    # -- signals -------------------------------------------------------------------------------------------
+
+    def _take_signals(self) -> None:
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: lambda: self._asked(signal.SIGTERM),
+            signal.SIGINT: lambda: self._asked(signal.SIGINT),
+            signal.SIGHUP: lambda: self.spawn(self.reload(), "reading the configuration again"),
+            signal.SIGUSR1: self._log_jobs,
+        }
+        for number, action in actions.items():
+
+            def handler(_number: int, _frame: object, action: Callable[[], None] = action) -> None:
+                self.reactor.callFromThread(action)
+
+            try:
+                self._handlers[number] = signal.signal(number, handler)
+            except ValueError:  # not in the main thread: an embedding application has its own signals
+                return
+
+    def _restore_signals(self) -> None:
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def _asked(self, number: int) -> None:
+        if self._asked_to_stop or self._stopping:
+            self._asked_to_stop = self._asked_to_stop or number
+            self.end_process()
+            return
+        self._asked_to_stop = number
+        self.spawn(self.drain(), "draining")
+
+    def _log_jobs(self) -> None:
+        jobs = self.jobs.list("active") if self.jobs is not None else []
+        _log.info("{count} jobs are running", count=len(jobs))
+        for job in jobs:
+            _log.info(
+                "job {job} from {peer}: {confirmed} of {total} bytes",
+                job=job.job,
+                peer=job.peer.name,
+                confirmed=job.bytes_confirmed,
+                total=job.bytes_total,
+            )
+
+
+class _Incoming:
+    """The factory the listeners have from the start; what it makes comes from `target`, set when the daemon runs."""
+
+    def __init__(self) -> None:
+        self.target: Any = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return None if self.target is None else self.target.buildProtocol(addr)
+
+    def doStart(self) -> None:
+        if self.target is not None:
+            self.target.doStart()
+
+    def doStop(self) -> None:
+        if self.target is not None:
+            self.target.doStop()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

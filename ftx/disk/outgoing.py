@@ -1,0 +1,115 @@
+"""From a source to data frames, in one worker job each: read, hash, encode.
+
+A job of the disk's thread does everything that can be done there, so the reactor only passes finished bytes on to the
+transport: a batch of small files, or one block of a larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from ftx.core.blocks import BlockSet, block_digest
+from ftx.disk.journal import Journal
+from ftx.disk.memory import DigestMemory
+from ftx.disk.source import OpenSource, SourceFile, read_whole
+from ftx.errors import FtxError
+from ftx.limits import BLOCK
+from ftx.wire.frames import data_frames
+
+__all__ = ["LargeSource", "WholeBatch", "read_batch"]
+
+_ZEROS: Final = bytes(BLOCK)
+
+
+@attrs.frozen
+class WholeBatch:
+    """What became of a batch of files of one block.
+
+    `frames` are the data frames of those in `read` (entry number, block digest), in order; `failed` has (entry number,
+    name of the error).
+    """
+
+    frames: bytes
+    size: int
+    read: Sequence[tuple[int, bytes]]
+    failed: Sequence[tuple[int, str]]
+
+
+def read_batch(files: Sequence[tuple[int, SourceFile]]) -> WholeBatch:
+    """Read, hash and encode files of one block, given with their entry numbers. Never raises for a file."""
+    frames: list[bytes | memoryview] = []
+    read: list[tuple[int, bytes]] = []
+    failed: list[tuple[int, str]] = []
+    size = 0
+    for number, file in files:
+        try:
+            content = read_whole(file)
+        except FtxError as error:
+            failed.append((number, error.name))
+            continue
+        digest = block_digest([content])
+        frames += data_frames(number, 0, content, digest)
+        read.append((number, digest))
+        size += len(content)
+    return WholeBatch(b"".join(frames), size, read, failed)
+
+
+class LargeSource:
+    """A file of several blocks while it is sent, with what is remembered of its digests.
+
+    All methods block; calls must not overlap. FtxError `source-changed`, `source-vanished` or `source-unreadable` end
+    the file; `close()` follows in any case.
+    """
+
+    def __init__(self, number: int, source: OpenSource, journal: Journal, memory: DigestMemory) -> None:
+        self._number = number
+        self._source = source
+        self._journal = journal
+        self._memory = memory
+
+    @classmethod
+    def open(cls, number: int, file: SourceFile, memory: DigestMemory, now: float) -> LargeSource:
+        """Open `file`; `now` in seconds since 1970."""
+        source = OpenSource.open(file)
+        try:
+            journal = memory.recall(file) or memory.start(file, now)
+        except OSError as error:
+            source.close()
+            raise FtxError("local-io", "no room to keep digests in") from error
+        return cls(number, source, journal, memory)
+
+    @property
+    def known(self) -> BlockSet:
+        """The blocks whose digests are remembered."""
+        return self._journal.blocks
+
+    def block(self, index: int, send: bool) -> tuple[bytes, int]:
+        """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them."""
+        content = self._source.read(index)
+        digest = block_digest([content])
+        # Memory is committed block by block: whatever the receiver has made durable is then remembered here too, even
+        # if this process is killed. It costs two writes to the page cache, and no sync.
+        self._journal.set(index, digest)
+        try:
+            self._journal.commit(sync=False)
+        except OSError as error:
+            raise FtxError("local-io", "the memory of digests cannot be written") from error
+        if not send:
+            return b"", 0
+        zero = len(content) == BLOCK and content == _ZEROS
+        return b"".join(data_frames(self._number, index, content, digest, zero=zero)), len(content)
+
+    def digest(self) -> bytes:
+        """The file digest, after the last block: the source is still what it was when the sending began."""
+        self._source.unchanged()
+        return self._journal.file_digest()
+
+    def close(self, *, forget: bool = False) -> None:
+        """Let go of the file; `forget` what is remembered of it, when it turned out to have changed."""
+        self._journal.close()
+        if forget:
+            self._memory.forget(self._source.file)
+        self._source.close()

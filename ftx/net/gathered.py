@@ -1,0 +1,67 @@
+"""Small pieces of disk work that gather into batches while the disk is busy with the batch before.
+
+A batch of small files shares its syncs, its record transaction and its thread hand-off, which is most of what a small
+file costs. Nothing waits for a batch to fill: whoever owns the queue takes what is there whenever the disk is free.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from ftx import limits
+from ftx.core.events import FinishFolder, StoreWhole
+from ftx.disk.store import Failed, FolderEnd, JobStore, Stored, Whole
+
+__all__ = ["Batch", "Gathered"]
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Files of one block and finished folders, stored by one disk job. `size` is the files' content bytes."""
+
+    files: list[Whole]
+    folders: list[FolderEnd]
+    size: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """The entries in it."""
+        return [entry.number for entry in (*self.files, *self.folders)]
+
+    def store(self, job_store: JobStore) -> list[Stored | Failed]:
+        """Store everything (in a worker thread); one outcome per entry."""
+        outcomes = job_store.store_whole(self.files) if self.files else []
+        return outcomes + job_store.finish_folders(self.folders) if self.folders else outcomes
+
+
+class Gathered:
+    """What waits for the next batch, in order."""
+
+    def __init__(self) -> None:
+        self._files: deque[StoreWhole] = deque()
+        self._folders: deque[FinishFolder] = deque()
+
+    def add(self, effect: StoreWhole | FinishFolder) -> None:
+        """One more."""
+        if isinstance(effect, StoreWhole):
+            self._files.append(effect)
+        else:
+            self._folders.append(effect)
+
+    def take(self) -> Batch:
+        """The next batch, within `limits.DISK_BATCH` and `limits.DISK_BATCH_BYTES`; empty when nothing waits.
+
+        A folder is finished after everything in it has its result, so files and folders that wait at the same time
+        have nothing to do with each other.
+        """
+        files: list[Whole] = []
+        size = 0
+        while self._files and len(files) < limits.DISK_BATCH and size < limits.DISK_BATCH_BYTES:
+            whole = self._files.popleft()
+            files.append(Whole(whole.number, whole.chunks, whole.digest))
+            size += whole.length
+        count = min(len(self._folders), limits.DISK_BATCH)
+        folders = [FolderEnd(e.number, e.mode, e.mtime) for e in (self._folders.popleft() for _ in range(count))]
+        return Batch(files, folders, size)

@@ -1,0 +1,468 @@
+"""The receiving end of a job: the receiver machine, the storage, and the worker threads between them.
+
+The machine's effects are carried out here, each in a lane of the worker, so that what belongs to one file happens in
+order and different files do not wait for each other:
+
+- one lane looks entries up, ahead of everything;
+- one lane stores files of one block, in batches: while the disk works on a batch the next one gathers;
+- each larger file has a lane of its own for blocks and publishing, and its syncs run beside it.
+
+Content that waits for the disk is counted; above `limits.RECEIVE_QUEUE` the connection stops reading, and TCP passes
+that on to the sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ftx import limits
+from ftx.core.events import (
+    Conclude,
+    Discard,
+    Effect,
+    FinishFolder,
+    LookUp,
+    Publish,
+    Resolved,
+    Send,
+    StoreWhole,
+    Sync,
+    WriteBlock,
+)
+from ftx.core.identity import SIGN_RECEIPT
+from ftx.core.receiver import Receiver, ReceiverState
+from ftx.disk import store
+from ftx.disk.keys import Identity
+from ftx.errors import FtxError
+from ftx.net.gathered import Gathered
+from ftx.net.transfer import Connection
+from ftx.net.worker import Lane, Worker
+from ftx.wire.frames import Piece
+from ftx.wire.messages import (
+    Accept,
+    FolderEntry,
+    Message,
+    Offer,
+    Receipt,
+    ReceiptBody,
+    encode_receipt_body,
+)
+
+__all__ = ["Observer", "Receiving"]
+
+_log = Logger()
+
+
+class Observer:
+    """Who watches a receiving job; every method may be left as it is."""
+
+    def resolved(self, job: Receiving, entry: Resolved) -> None:
+        """An entry has its result."""
+
+    def ended(self, job: Receiving, error: FtxError | None) -> None:
+        """The job ended: with a receipt (None) or with an error. Its disk work is over."""
+
+
+@attrs.define(eq=False)
+class _Large:
+    """A file of several blocks that is being received."""
+
+    lane: Lane
+    sync: Deferred[None] | None = None
+
+
+class Receiving:
+    """One job from its acceptance to its receipt, or to its end without one.
+
+    `begin()` sends the accept; from then on it is the connection's job.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        offer: Offer,
+        job_store: store.JobStore,
+        conflict: int,
+        *,
+        worker: Worker,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        identity: Identity,
+        observer: Observer,
+    ) -> None:
+        self.offer = offer
+        self.connection = connection
+        self.machine = Receiver(offer, clock.seconds())
+        self.started_ns = int(wall() * 1e9)
+        self._waiting: list[Deferred[None]] | None = []
+        self._conflict = conflict
+        self._store = job_store
+        self._worker = worker
+        self._clock = clock
+        self._wall = wall
+        self._identity = identity
+        self._observer = observer
+        self._look_lane = worker.lane()
+        self._store_lane = worker.lane()
+        self._large: dict[int, _Large] = {}
+        self._gathered = Gathered()
+        self._storing = False
+        self._queued = 0
+        self._paused = False
+        self._working = 0
+        self._over = False
+        self._closing = False
+        self._revoked = False
+        self._error: FtxError | None = None
+        self._next_tick = clock.seconds() + limits.PROGRESS_FASTEST
+
+    def begin(self) -> None:
+        """Accept the offer; entries and content may come from now on."""
+        self.connection.job = self
+        self.connection.send(
+            Accept(self.offer.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, self._conflict, 0)
+        )
+
+    # -- what the connection calls -------------------------------------------------------------------------
+
+    def message(self, message: Message) -> None:
+        """A message of the sender."""
+        self._perform(self.machine.receive(message, self._clock.seconds()))
+
+    def piece(self, piece: Piece) -> None:
+        """Part of a block."""
+        self._perform(self.machine.piece(piece))
+
+    def turn(self) -> None:
+        """All that had arrived was handed over: send what that led to."""
+        self._flush()
+
+    def next_deadline(self) -> float | None:
+        """When to tick again."""
+        return None if self._over else self._next_tick
+
+    def tick(self, now: float) -> None:
+        """Progress and syncs that are due."""
+        self._next_tick = now + limits.PROGRESS_FASTEST
+        self._perform(self.machine.tick(now))
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended. What has arrived is still written and made durable, so that it need not come again."""
+        if not self._over:
+            self._over = True
+            self._error = error
+            self._finish()
+
+    def wait_stopped(self) -> Deferred[None]:
+        """Fires when every disk job of this transfer has ended and its store is closed."""
+        waiting: Deferred[None] = Deferred()
+        if self._waiting is None:
+            waiting.callback(None)
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    def revoke(self) -> None:
+        """Change nothing more on the disk: a newer connection takes over. Thread-safe."""
+        self._revoked = True
+        self._store.revoke()
+
+    # -- effects -------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.connection.send(effect.message)
+                case Resolved():
+                    self._observer.resolved(self, effect)
+                case LookUp():
+                    self._look_up(effect)
+                case StoreWhole() | FinishFolder():
+                    self._gather(effect)
+                case WriteBlock():
+                    self._write_block(effect)
+                case Sync():
+                    self._sync(effect.number)
+                case Publish():
+                    self._publish(effect)
+                case Discard():
+                    self._discard(effect)
+                case Conclude():
+                    self._conclude()
+
+    def _flush(self) -> None:
+        if not self._over:
+            self._perform(self.machine.flush(self._clock.seconds()))
+
+    def _run(
+        self,
+        lane: Lane,
+        done: Callable[[Any], None],
+        function: Callable[..., Any],
+        *args: Any,
+        failed: Callable[[FtxError], None],
+        release: int = 0,
+    ) -> Deferred[None]:
+        """Run `function` in `lane`; hand its outcome on, in the reactor thread, unless the job is over.
+
+        `release` held content bytes are let go when it has run. A failure that is no FtxError is a bug: it is logged, and
+        ends the job.
+        """
+        self._working += 1
+
+        def settle(outcome: Any) -> None:
+            self._working -= 1
+            self._hold(-release)
+            try:
+                if isinstance(outcome, Failure):
+                    error = outcome.value
+                    if not isinstance(error, FtxError):
+                        _log.failure("a disk job failed in an unforeseen way", failure=outcome)
+                        error = FtxError("storage-failed")
+                    if not self._over:
+                        failed(error)
+                elif not self._over:
+                    done(outcome)
+                self._flush()
+            except FtxError as error:
+                self.connection.fail(error)
+            if self._over:
+                self._finish()
+
+        return lane.run(function, *args).addBoth(settle)
+
+    def _hold(self, change: int) -> None:
+        self._queued += change
+        if not self._paused and self._queued > limits.RECEIVE_QUEUE:
+            self._paused = True
+            self.connection.pause_reading(True)
+        elif self._paused and self._queued <= limits.RECEIVE_QUEUE // 2:
+            self._paused = False
+            self.connection.pause_reading(False)
+
+    def _job_failed(self, error: FtxError) -> None:
+        """The storage as a whole failed, not one entry."""
+        self.connection.fail(error)
+
+    def _entry_failed(self, number: int) -> Callable[[FtxError], None]:
+        return lambda error: self._perform(self.machine.failed(number, error.name))
+
+    # -- looking up ----------------------------------------------------------------------------------------
+
+    def _look_up(self, effect: LookUp) -> None:
+        entries: list[store.FileEntry | store.FolderEntry] = [
+            store.FolderEntry(entry.number, tuple(entry.path))
+            if isinstance(entry, FolderEntry)
+            else store.FileEntry(entry.number, tuple(entry.path), entry.size, entry.mtime, entry.mode)
+            for entry in effect.entries
+        ]
+        for start in range(0, len(entries), limits.DISK_BATCH):
+            part = entries[start : start + limits.DISK_BATCH]
+            self._run(self._look_lane, self._looked_up, self._store.look_up, part, failed=self._job_failed)
+
+    def _looked_up(self, outcomes: Sequence[Any]) -> None:
+        now = self._clock.seconds()
+        for outcome in outcomes:
+            match outcome:
+                case store.Want(number=number, held=held):
+                    self._perform(self.machine.want(number, held, now))
+                case store.Have(number=number, stored_as=stored_as, digest=digest):
+                    self._perform(self.machine.have(number, stored_as, digest))
+                case store.Made(number=number):
+                    self._perform(self.machine.made(number))
+                case store.Skip(number=number):
+                    self._perform(self.machine.skip(number))
+                case store.Refuse(number=number, error=error):
+                    self._perform(self.machine.refuse(number, error))
+
+    # -- files of one block, and folders -------------------------------------------------------------------
+
+    def _gather(self, effect: StoreWhole | FinishFolder) -> None:
+        self._gathered.add(effect)
+        if isinstance(effect, StoreWhole):
+            self._hold(effect.length)
+        # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
+        # grow by themselves, and a single file does not wait.
+        if not self._storing:
+            self._storing = True
+            self._clock.callLater(0, self._store_gathered)
+
+    def _store_gathered(self) -> None:
+        batch = self._gathered.take()
+        self._storing = bool(batch.numbers) and not self._revoked
+        if not self._storing:
+            return
+
+        def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
+            for outcome in outcomes:
+                self._stored(outcome)
+
+        def failed(error: FtxError) -> None:
+            for number in batch.numbers:
+                self._perform(self.machine.failed(number, error.name))
+
+        ran = self._run(self._store_lane, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran.addCallback(lambda _: self._store_gathered())
+
+    def _stored(self, outcome: store.Stored | store.Failed) -> None:
+        if isinstance(outcome, store.Stored):
+            self._large.pop(outcome.number, None)
+            self._perform(self.machine.stored(outcome.number, outcome.stored_as, outcome.digest))
+        else:
+            self._perform(self.machine.failed(outcome.number, outcome.error))
+
+    # -- larger files --------------------------------------------------------------------------------------
+
+    def _file(self, number: int) -> _Large:
+        large = self._large.get(number)
+        if large is None:
+            large = self._large[number] = _Large(self._worker.lane())
+        return large
+
+    def _write_block(self, effect: WriteBlock) -> None:
+        number, block = effect.number, effect.block
+
+        def written(ok: bool) -> None:
+            self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
+
+        self._hold(effect.length)
+        self._run(
+            self._file(number).lane,
+            written,
+            self._store.write_block,
+            number,
+            block,
+            effect.chunks,
+            effect.digest,
+            failed=self._entry_failed(number),
+            release=effect.length,
+        )
+
+    def _sync(self, number: int) -> None:
+        large = self._file(number)
+
+        def synced(durable: int) -> None:
+            large.sync = None
+            self._perform(self.machine.synced(number, durable, self._clock.seconds()))
+
+        def failed(error: FtxError) -> None:
+            large.sync = None
+            self._entry_failed(number)(error)
+
+        large.sync = self._run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
+
+    def _publish(self, effect: Publish) -> None:
+        self._run(
+            self._file(effect.number).lane,
+            self._stored,
+            self._store.publish,
+            effect.number,
+            effect.digest,
+            failed=self._entry_failed(effect.number),
+        )
+
+    def _discard(self, effect: Discard) -> None:
+        """Give the entry up, behind its writes and after a sync that is under way."""
+        large = self._large.pop(effect.number, None)
+        lane = self._store_lane if large is None else large.lane
+
+        def discard(_: object) -> None:
+            self._run(
+                lane,
+                lambda _: None,
+                self._store.discard,
+                effect.number,
+                effect.keep,
+                failed=lambda error: _log.warn("a partial could not be given up: {error}", error=error.message),
+            )
+
+        if large is None or large.sync is None:
+            discard(None)
+        else:
+            large.sync.addCallback(discard)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        counts = self.machine.transcript.counts
+        peer = self.connection.peer
+        body = encode_receipt_body(
+            ReceiptBody(
+                self.offer.job,
+                b"" if peer is None else peer.id,
+                self._identity.id,
+                self.started_ns,
+                int(self._wall() * 1e9),
+                counts.files,
+                counts.identical,
+                counts.skipped,
+                counts.folders,
+                counts.failed,
+                counts.bytes,
+                0,
+                self.machine.transcript.digest(),
+            )
+        )
+
+        def sign() -> Receipt:
+            receipt = Receipt(body, self._identity.sign(SIGN_RECEIPT, body))
+            self._store.save_receipt(encode_receipt(receipt))
+            return receipt
+
+        def signed(receipt: Receipt) -> None:
+            self.connection.send(receipt)
+            self.connection.job = None
+            self._over = True
+
+        self._run(self._store_lane, signed, sign, failed=self._job_failed)
+
+    def _finish(self) -> None:
+        """When no disk job is under way any more: make durable what came, close the store, tell the observer."""
+        if not self._storing:
+            self._store_gathered()
+        if self._working or self._closing:
+            return
+        self._closing = True
+        numbers = [] if self._revoked else list(self._large)
+        self._worker.run(self._close, numbers).addBoth(self._closed)
+
+    def _close(self, numbers: list[int]) -> None:
+        try:
+            for number in numbers:
+                self._store.sync(number)
+        finally:
+            self._store.close()
+
+    def _closed(self, outcome: object) -> None:
+        if isinstance(outcome, Failure):
+            if outcome.check(FtxError) is None:
+                _log.failure("a job could not be closed", failure=outcome)
+            else:
+                _log.warn("the end of a job was not made durable: {reason}", reason=outcome.getErrorMessage())
+        error = self._error
+        if error is None and self.machine.state is not ReceiverState.CONCLUDING:
+            error = FtxError("connection-lost")
+        self._observer.ended(self, error)
+        waiting, self._waiting = self._waiting or [], None
+        for deferred in waiting:
+            deferred.callback(None)
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """A receipt as it is kept: the body behind the 64 bytes of its signature."""
+    return receipt.signature + receipt.body
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """A receipt as `encode_receipt` made it."""
+    return Receipt(data[64:], data[:64])
+
+

@@ -1,0 +1,382 @@
+"""The sending end of a job: the walk, the sender machine, and reading ahead of the network.
+
+Three lanes of the worker run beside the reactor: one walks and announces entries as far as the windows allow, one
+counts everything once for the totals, one reads content. Content is read ahead by `limits.READ_AHEAD` jobs and no
+further; while the transport is full nothing is read. What the disk's thread gives back is finished frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ftx import limits
+from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadWhole, Resolved, Send, VerifyReceipt
+from ftx.core.identity import SIGN_RECEIPT
+from ftx.core.sender import Sender
+from ftx.disk.keys import verify
+from ftx.disk.memory import DigestMemory
+from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
+from ftx.disk.source import Root, SourceFile, SourceFolder, SourceItem, SourceProblem, Totals, Walk, count
+from ftx.errors import FtxError, ProtocolError
+from ftx.net.tls import PeerKey
+from ftx.net.transfer import Connection
+from ftx.net.worker import Worker
+from ftx.wire.frames import Piece
+from ftx.wire.messages import Message, Offer, Receipt, Refuse
+
+__all__ = ["Sending", "Watcher"]
+
+_log = Logger()
+
+
+class Watcher:
+    """Who watches a sending job; every method may be left as it is."""
+
+    def accepted(self, job: Sending) -> None:
+        """The receiver takes the job."""
+
+    def resolved(self, job: Sending, entry: Resolved) -> None:
+        """An entry has its result."""
+
+    def problem(self, job: Sending, problem: SourceProblem) -> None:
+        """Something below the sources cannot be sent and was left out."""
+
+    def progressed(self, job: Sending) -> None:
+        """The figures changed."""
+
+
+@implementer(IPushProducer)
+class Sending:
+    """One job from its offer to its receipt.
+
+    `run()` gives a Deferred that fires with the receipt, or fails with FtxError; either way nothing of the job is
+    left running when it fires.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        offer: Offer,
+        roots: Sequence[Root],
+        *,
+        worker: Worker,
+        clock: IReactorTime,
+        wall: Callable[[], float],
+        memory: DigestMemory,
+        watcher: Watcher,
+    ) -> None:
+        self.machine = Sender(offer)
+        #: Content bytes given to the transport in this attempt.
+        self.sent = 0
+        self._connection = connection
+        self._roots = tuple(roots)
+        self._worker = worker
+        self._clock = clock
+        self._wall = wall
+        self._memory = memory
+        self._watcher = watcher
+        self._walk = Walk(self._roots)
+        self._walk_lane = worker.lane()
+        self._read_lane = worker.lane()
+        self._folders: list[int] = []
+        self._walking = False
+        self._walked = False
+        self._counted: Totals | None = None
+        self._reading = 0
+        self._working = 0
+        self._paused = False
+        self._large: LargeSource | None = None
+        self._over = False
+        self._closing = False
+        self._outcome: Receipt | FtxError | None = None
+        self._done: Deferred[Receipt] = Deferred(self._cancelled)
+
+    def run(self, counted: Totals | None = None) -> Deferred[Receipt]:
+        """Offer the job. `counted`: the totals, if an earlier attempt has found them."""
+        self._connection.job = self
+        self._connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
+        self._counted = counted
+        self._connection.send(self.machine.offer)
+        if counted is None:
+            self._run(self._worker.lane(), self._count_done, count, self._roots, lambda: self._over)
+        else:
+            self._count_done(counted)
+        return self._done
+
+    # -- what the connection calls -------------------------------------------------------------------------
+
+    def message(self, message: Message) -> None:
+        """A message of the receiver."""
+        before = self.machine.accepted
+        if isinstance(message, Refuse):
+            self._refused(message)
+            return
+        self._perform(self.machine.receive(message))
+        if before is None and self.machine.accepted is not None:
+            self._watcher.accepted(self)
+        self._watcher.progressed(self)
+
+    def _refused(self, message: Refuse) -> None:
+        """The offer is refused: that ends the job, not the session."""
+        try:
+            self.machine.receive(message)
+        except ProtocolError:
+            raise
+        except FtxError as reason:
+            self._end(reason)
+
+    def piece(self, piece: Piece) -> None:
+        """Never: content comes to receivers only."""
+        raise ProtocolError("wrong-state")
+
+    def turn(self) -> None:
+        """All that had arrived was handed over: announce and read what that made room for."""
+        self._announce()
+        self._read()
+
+    def next_deadline(self) -> float | None:
+        """Nothing of the sender is timed."""
+        return None
+
+    def tick(self, now: float) -> None:
+        """Nothing of the sender is timed."""
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended."""
+        self._end(error)
+
+    # -- what the transport calls (IPushProducer) ----------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The transport has enough for now."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport can take more."""
+        self._paused = False
+        self._read()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `lost` follows."""
+        self._paused = True
+
+    # -- effects -------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    self._connection.send(effect.message)
+                case Resolved():
+                    self._watcher.resolved(self, effect)
+                case VerifyReceipt():
+                    self._verify(effect)
+
+    def _verify(self, effect: VerifyReceipt) -> None:
+        peer = self._connection.peer
+        if peer is None or not verify(peer.public_raw, SIGN_RECEIPT, effect.body, effect.signature):
+            raise ProtocolError("protocol-error", "the receipt is not signed by the receiver")
+        self.machine.receipt_verified()
+        self._end(Receipt(effect.body, effect.signature))
+
+    def _run(self, lane: Any, done: Callable[[Any], None], function: Callable[..., Any], *args: Any) -> None:
+        """Run `function` in `lane` and hand its outcome on in the reactor thread, unless the job is over."""
+        self._working += 1
+
+        def settle(outcome: Any) -> None:
+            self._working -= 1
+            if not self._over:
+                try:
+                    if isinstance(outcome, Failure):
+                        if outcome.check(FtxError) is None:
+                            _log.failure("a job of the sender failed in an unforeseen way", failure=outcome)
+                        outcome.trap(FtxError)
+                    done(outcome)
+                except FtxError as error:
+                    self._connection.fail(error)
+            if self._over:
+                self._finish()
+
+        lane.run(function, *args).addBoth(settle)
+
+    # -- entries -------------------------------------------------------------------------------------------
+
+    def _count_done(self, totals: Totals) -> None:
+        self._counted = totals
+        self._perform(self.machine.counted(totals.files, totals.folders, totals.bytes))
+        self._watcher.progressed(self)
+
+    @property
+    def last_heard(self) -> float:
+        """When anything last came from the receiver, on the clock of this job."""
+        return self._connection.session.last_received
+
+    @property
+    def peer(self) -> PeerKey | None:
+        """The receiver's key."""
+        return self._connection.peer
+
+    @property
+    def totals(self) -> Totals | None:
+        """What there is to send, once it has been counted."""
+        return self._counted
+
+    def _announce(self) -> None:
+        if self._walking or self._walked or self._over:
+            return
+        room = self.machine.room()
+        # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
+        if room >= limits.BATCH // 2 or (room > 0 and self.machine.idle):
+            self._walking = True
+            self._run(self._walk_lane, self._walked_some, self._walk.batch, room)
+
+    def _walked_some(self, items: Sequence[SourceItem]) -> None:
+        self._walking = False
+        for item in items:
+            if isinstance(item, SourceFile):
+                self._perform(self.machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item))
+            elif isinstance(item, SourceFolder):
+                number, effects = self.machine.add_folder(item.path)
+                self._folders.append(number)
+                self._perform(effects)
+            elif isinstance(item, SourceProblem):
+                self._watcher.problem(self, item)
+            else:
+                self._perform(self.machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
+        if items:
+            self._perform(self.machine.flush_manifest())
+            self._announce()
+        else:
+            self._walked = True
+            self._perform(self.machine.end_manifest())
+
+    # -- content -------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Start as much reading as the read-ahead allows."""
+        while self._reading < limits.READ_AHEAD and not self._paused and not self._over:
+            work = self.machine.next_work()
+            if work is None:
+                return
+            self._reading += 1
+            match work:
+                case ReadWhole():
+                    files = [(number, self.machine.source(number)) for number in work.numbers]
+                    self._run(self._read_lane, self._whole_read, read_batch, files)
+                case OpenEntry():
+                    self._read_entry(work.number, self._opened, self._open, work.number)
+                case ReadBlock():
+                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send)
+                case CloseEntry():
+                    self._read_entry(work.number, self._entry_closed, self._close_large)
+
+    def _read_entry(
+        self, number: int, done: Callable[[int, Any], None], function: Callable[..., Any], *args: Any
+    ) -> None:
+        """Disk work for one larger file: a source that fails ends that file, not the job."""
+
+        def attempt() -> Any:
+            try:
+                return function(*args)
+            except FtxError as error:
+                self._drop_large(forget=error.name == "source-changed")
+                return error
+
+        def settle(outcome: Any) -> None:
+            self._reading -= 1
+            if outcome is None:
+                pass  # read ahead of a failure that is already known
+            elif isinstance(outcome, FtxError):
+                self._perform(self.machine.source_failed(number, outcome.name))
+            else:
+                done(number, outcome)
+            self._read()
+
+        self._run(self._read_lane, settle, attempt)
+
+    def _open(self, number: int) -> LargeSource:
+        self._large = LargeSource.open(number, self.machine.source(number), self._memory, self._wall())
+        return self._large
+
+    def _opened(self, number: int, large: LargeSource) -> None:
+        self.machine.opened(number, large.known.copy())
+
+    def _block(self, block: int, send: bool) -> tuple[bytes, int] | None:
+        return None if self._large is None else self._large.block(block, send)
+
+    def _block_read(self, number: int, outcome: tuple[bytes, int]) -> None:
+        frames, size = outcome
+        if frames:
+            self.sent += size
+            self._connection.write_data(frames)
+
+    def _close_large(self) -> bytes | None:
+        if self._large is None:
+            return None
+        digest = self._large.digest()
+        self._drop_large()
+        return digest
+
+    def _drop_large(self, *, forget: bool = False) -> None:
+        large, self._large = self._large, None
+        if large is not None:
+            large.close(forget=forget)
+
+    def _entry_closed(self, number: int, digest: bytes) -> None:
+        self._perform(self.machine.closed(number, digest))
+
+    def _whole_read(self, batch: WholeBatch) -> None:
+        self._reading -= 1
+        if batch.frames:
+            self.sent += batch.size
+            self._connection.write_data(batch.frames)
+        for number, digest in batch.read:
+            self._perform(self.machine.whole_read(number, digest))
+        for number, error in batch.failed:
+            self._perform(self.machine.source_failed(number, error))
+        self._read()
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def _cancelled(self, _: object) -> None:
+        self._connection.abort(FtxError("interrupted"))
+        self._end(FtxError("interrupted"))
+
+    def _end(self, outcome: Receipt | FtxError) -> None:
+        if self._over:
+            return
+        self._over = True
+        self._outcome = outcome
+        self._connection.job = None
+        if not self._connection.over:
+            self._connection.transport.unregisterProducer()  # type: ignore[union-attr]
+        self._finish()
+
+    def _finish(self) -> None:
+        """When no worker job is under way any more: let go of what is open, and fire."""
+        if self._working or self._closing:
+            return
+        self._closing = True
+
+        def close() -> None:
+            self._walk.close()
+            self._drop_large()
+
+        self._worker.run(close).addBoth(self._finished)
+
+    def _finished(self, outcome: object) -> None:
+        if isinstance(outcome, Failure):
+            _log.failure("a sending job could not be closed", failure=outcome)
+        if self._done.called:
+            return
+        if isinstance(self._outcome, FtxError):
+            self._done.errback(self._outcome)
+        elif self._outcome is not None:
+            self._done.callback(self._outcome)

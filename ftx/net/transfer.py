@@ -1,0 +1,314 @@
+"""The transfer connection: a Twisted transport on one side, a `Session` on the other, and one timer.
+
+`Connection` feeds bytes to the session, hands its events to an owner and to the job that runs on it, writes what they
+say, and calls both back when their time has come. It knows no rules of the protocol: those are the session's and the
+job machines'. What it does know is how connections really end:
+
+- Under TLS `loseConnection()` neither stops incoming data nor ever closes if the peer stays silent, so every close is
+  followed by `abortConnection()` after `limits.ABORT_AFTER`, and a connection that is over drops what still comes.
+- In TLS 1.3 a client's handshake completes before the server has judged it, so a client sends nothing but its hello
+  until the server's hello has come; the session enforces it.
+- A close without goodbye is an error, with a reason of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol as TypingProtocol
+from typing import cast
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from ftx import __version__, limits
+from ftx.core.session import Role, Session, Stage, error_frame, error_of
+from ftx.errors import FtxError, ProtocolError
+from ftx.net.failures import connection_failure
+from ftx.net.tls import PeerKey, SecureTransport, peer_of
+from ftx.wire.frames import Piece
+from ftx.wire.messages import ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong
+
+__all__ = ["Connection", "Job", "Owner", "our_hello"]
+
+#: Seconds between two looks at whether a peer has answered.
+_ALIVE_STEP = 0.05
+
+
+def our_hello(name: str, *, signed_in: bool = False) -> Hello:
+    """What this version of ftx says of itself; `name` is shown to the other side."""
+    return Hello("ftx", 1, 1, [], name[: limits.DISPLAY_NAME], f"ftx {__version__}", signed_in)
+
+
+class Job(TypingProtocol):
+    """What runs on a connection: a `Sending` or a `Receiving`."""
+
+    def message(self, message: Message) -> None:
+        """A message of the job. May raise FtxError, which ends the session with that reason."""
+
+    def piece(self, piece: Piece) -> None:
+        """Part of a block. May raise FtxError."""
+
+    def turn(self) -> None:
+        """Everything that had arrived was handed over."""
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is due, or None."""
+
+    def tick(self, now: float) -> None:
+        """It is due."""
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended before the job did."""
+
+
+class Owner(TypingProtocol):
+    """Who decides about a connection: a daemon or a client."""
+
+    def key_proved(self, connection: Connection, peer: PeerKey) -> None:
+        """The handshake is complete and `peer` proved its key. May raise FtxError to refuse it."""
+
+    def greeted(self, connection: Connection, hello: Hello) -> None:
+        """The peer's hello came. May raise FtxError. A server's owner answers with its own hello here."""
+
+    def offered(self, connection: Connection, offer: Offer) -> None:
+        """A client offers a job (servers only). May raise FtxError."""
+
+    def ended(self, connection: Connection, error: FtxError | None) -> None:
+        """The connection is over; None after a goodbye. Called once, last."""
+
+
+@implementer(IHandshakeListener)
+class Connection(Protocol):
+    """One end of a transfer connection. `where` names the other end's address in sentences for people."""
+
+    def __init__(self, clock: IReactorTime, role: Role, name: str, owner: Owner, where: str) -> None:
+        self.clock = clock
+        self.where = where
+        self.session = Session(role, our_hello(name), clock.seconds())
+        #: Who the peer proved to be, from `key_proved` on.
+        self.peer: PeerKey | None = None
+        #: The job that runs on this connection, if any.
+        self.job: Job | None = None
+        self._owner = owner
+        self._timer: IDelayedCall | None = None
+        self._abort: IDelayedCall | None = None
+        self._reason: FtxError | None = None
+        self._over = False
+        self._lost = False
+
+    # -- what Twisted calls --------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """The TCP connection stands; the handshake begins, and with it the time to sign in."""
+        self._arm()
+
+    def handshakeCompleted(self) -> None:
+        """TLS proved the peer's key."""
+        if self._over:
+            return
+        try:
+            self.peer = peer_of(self.transport)
+            self._owner.key_proved(self, self.peer)
+            if self.session.role is Role.CLIENT:
+                self.send(self.session.hello)
+        except FtxError as error:
+            self.fail(error)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the peer. Nothing is looked at any more once the connection is over."""
+        if self._over:
+            return
+        now = self.clock.seconds()
+        self.session.receive(data, now)
+        try:
+            while not self._over and (event := self.session.next_event(now)) is not None:
+                if isinstance(event, Piece):
+                    if self.job is None:
+                        raise ProtocolError("wrong-state")
+                    self.job.piece(event)
+                else:
+                    self._handle(event)
+            if self.job is not None and not self._over:
+                self.job.turn()
+        except FtxError as error:
+            self.fail(error)
+        self._arm()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The transport is gone. Tell the job, then the owner."""
+        self._lost = True
+        for call in (self._timer, self._abort):
+            if call is not None and call.active():
+                call.cancel()
+        if self._reason is None and self.session.stage is not Stage.CLOSED:
+            self._reason = self._why_lost(reason)
+        self._over = True
+        self.session.fail()
+        job, self.job = self.job, None
+        if job is not None:
+            job.lost(self._reason or FtxError("connection-lost"))
+        self._owner.ended(self, self._reason)
+
+    # -- what the owner and the job call -------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more can be sent or will be heard."""
+        return self._over
+
+    @property
+    def stopped_by(self) -> FtxError | None:
+        """Why the connection ended or is ending, if it was an error."""
+        return self._reason
+
+    def send(self, message: Message) -> None:
+        """Send a control message; one that the protocol forbids now is a bug of ours and raises LocalProtocolError."""
+        if not self._over:
+            self._write(self.session.send(message, self.clock.seconds()))
+            self._arm()
+
+    def write_data(self, frames: bytes) -> None:
+        """Send data frames that are already encoded: large writes, since TLS wants 64 KiB and more at once."""
+        if not self._over:
+            self.session.step(Piece, self.clock.seconds())
+            self._write(frames)
+
+    def signed_in(self) -> None:
+        """The peer is who we want: larger reads from now on."""
+        transport = self._secure()
+        if transport is not None:
+            socket = transport.transport
+            if hasattr(socket, "bufferSize"):
+                socket.bufferSize = limits.READ_SIZE_SIGNED_IN
+
+    def pause_reading(self, paused: bool) -> None:
+        """Stop or go on reading from the peer: back-pressure for a slow disk."""
+        if self._lost or self.transport is None:
+            return
+        transport = cast("SecureTransport", self.transport)
+        if paused:
+            transport.pauseProducing()
+        else:
+            transport.resumeProducing()
+        self.session.reading_paused(paused, self.clock.seconds())
+        self._arm()
+
+    async def proves_alive(self) -> bool:
+        """Whether the peer says anything within `limits.PROVE_ALIVE`, having been asked. A slow disk of ours is no death
+        of theirs: while we do not read, the peer counts as alive.
+        """
+        if self._over:
+            return False
+        if self.session.paused:
+            return True
+        asked = self.session.last_received
+        self.send(Ping(0))
+        waited = 0.0
+        while not self._over and self.session.last_received == asked and waited < limits.PROVE_ALIVE:
+            await deferLater(self.clock, _ALIVE_STEP, lambda: None)
+            waited += _ALIVE_STEP
+        return not self._over and self.session.last_received != asked
+
+    def goodbye(self) -> None:
+        """End the session cleanly."""
+        if not self._over and self.session.stage is Stage.READY:
+            self.send(Goodbye())
+            self._close()
+
+    def fail(self, error: FtxError) -> None:
+        """End the session with a reason, which the peer is told as a number, and see that it really ends."""
+        if self._over:
+            return
+        self._reason = error
+        self.session.fail()
+        if self.peer is not None:
+            self._write(error_frame(error))
+            self._close()
+        else:
+            self.abort()
+
+    def abort(self, error: FtxError | None = None) -> None:
+        """End the connection now, without another word."""
+        self._reason = self._reason or error
+        self._over = True
+        if self.transport is not None and not self._lost:
+            cast("SecureTransport", self.transport).abortConnection()
+
+    # -- within --------------------------------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Ping():
+                self.send(Pong(message.token))
+            case Hello():
+                self._owner.greeted(self, message)
+            case Offer():
+                self._owner.offered(self, message)
+            case Goodbye():
+                self._close()
+            case ErrorMessage():
+                # The reason is the peer's; nothing is answered to an error.
+                self._reason = error_of(message)
+                self.abort()
+            case _ if self.job is not None:
+                self.job.message(message)
+            case _:
+                raise ProtocolError("wrong-state")
+
+    def _write(self, data: bytes) -> None:
+        if self.transport is not None and not self._lost:
+            self.transport.write(data)
+
+    def _close(self) -> None:
+        self._over = True
+        if self._lost or self.transport is None:
+            return
+        self.transport.loseConnection()
+        self._abort = self.clock.callLater(limits.ABORT_AFTER, self.abort)
+
+    def _secure(self) -> SecureTransport | None:
+        return self.transport if isinstance(self.transport, SecureTransport) else None
+
+    def _why_lost(self, reason: Failure) -> FtxError:
+        if reason.check(ConnectionDone):
+            return FtxError("connection-lost", f"the connection to {self.where} was closed before the end")
+        return connection_failure(reason, self.where)
+
+    def _arm(self) -> None:
+        """One timer for everything that is due on this connection.
+
+        Deadlines mostly move away from us, with every byte that comes; so a timer that is early enough is left alone,
+        and finds out itself when it fires that there is nothing to do yet.
+        """
+        if self._over or self._lost:
+            return
+        due = self.session.next_deadline()
+        if self.job is not None:
+            other = self.job.next_deadline()
+            if other is not None and (due is None or other < due):
+                due = other
+        if due is None:
+            return
+        if self._timer is not None and self._timer.active():
+            if self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        self._timer = self.clock.callLater(max(0.0, due - self.clock.seconds()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self.clock.seconds()
+        try:
+            due = self.session.tick(now)
+            if due:
+                self._write(due)
+            if self.job is not None:
+                deadline = self.job.next_deadline()
+                if deadline is not None and now >= deadline:
+                    self.job.tick(now)
+        except FtxError as error:
+            self.fail(error)
+        self._arm()
