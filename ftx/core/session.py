@@ -256,6 +256,6 @@ def error_of(message: ErrorMessage) -> FtxError:
 
 
 def error_frame(error: FtxError) -> bytes:
-    """The frame that tells the peer why the session ends; errors that are only ours travel as a plain protocol error."""
+    """The frame that tells the peer why the session ends; errors that are only ours travel as `protocol-error`."""
     number = error.number if error.exit_code in (4, 5, 6, 7, 8) else kind("protocol-error").number
     return encode(ErrorMessage(number))

@@ -1,13 +1,16 @@
 """The receive buffer: bytes arrive in any pieces and are taken out whole, without being joined more than once.
 
-Appended chunks are kept as they came. `take()` copies only what it returns; `take_views()` copies nothing. There is
-no bound here, because the reader (`ftx.wire.frames`) never leaves more than one incomplete control frame or frame
-header in the buffer, and it bounds those before it waits for them.
+Appended chunks are kept as they came, but for very small ones, which are joined with their neighbours: a peer that
+sends single bytes is not to make us keep a hundred times as much. `take()` copies only what it returns; `take_views()`
+copies nothing. There is no bound here, because the reader (`ftx.wire.frames`) never leaves more than one incomplete
+frame in the buffer besides what came behind it in the same read, and it bounds those before it waits for them.
 """
 
 from __future__ import annotations
 
 from collections import deque
+
+from ftx import limits
 
 __all__ = ["ReceiveBuffer"]
 
@@ -26,9 +29,13 @@ class ReceiveBuffer:
 
     def append(self, data: bytes) -> None:
         """Add `data` at the end; it is kept by reference and must not change."""
-        if data:
+        if not data:
+            return
+        if self._chunks and len(self._chunks[-1]) + len(data) <= limits.JOINED:
+            self._chunks[-1] = memoryview(b"".join((self._chunks[-1], data)))
+        else:
             self._chunks.append(memoryview(data))
-            self._length += len(data)
+        self._length += len(data)
 
     def take(self, count: int) -> bytes | None:
         """The next `count` bytes, or None (and nothing taken) while fewer are there."""

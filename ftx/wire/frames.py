@@ -153,13 +153,11 @@ class FrameDecoder:
         self._type: FrameType | None = None
         self._length = 0
         self._data: tuple[int, int, Encoding, bool] | None = None
-        self._chunks: list[memoryview] = []
-        self._left = 0
 
     @property
     def buffered(self) -> int:
         """Bytes held back because what they belong to is not complete."""
-        return len(self._buffer) + sum(map(len, self._chunks))
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
         """Add bytes as they came from the transport."""
@@ -168,7 +166,6 @@ class FrameDecoder:
     def clear(self) -> None:
         """Forget everything that was fed."""
         self._buffer.clear()
-        self._chunks = []
 
     def next_item(self) -> Frame | Piece | None:
         """The next frame, or None when more bytes are needed."""
@@ -204,24 +201,20 @@ class FrameDecoder:
             if head is None:
                 return None
             self._begin_piece(head)
-        if self._data is None:
+        if self._data is None or len(self._buffer) < self._length - DATA_HEADER:
             return None
-        if self._left:
-            for view in self._buffer.take_views(self._left):
-                self._chunks.append(view)
-                self._left -= len(view)
-            if self._left:
-                return None
         entry, block, encoding, last = self._data
-        digest = None
-        if last:
-            digest = self._buffer.take(limits.DIGEST)
-            if digest is None:
-                return None
-        chunks, self._chunks = self._chunks, []
         self._type = self._data = None
         content = self._length - DATA_HEADER - (limits.DIGEST if last else 0)
-        return Piece(entry, block, encoding, chunks, content, digest)
+        chunks = self._content(content)
+        return Piece(entry, block, encoding, chunks, content, self._buffer.take(limits.DIGEST) if last else None)
+
+    def _content(self, length: int) -> Sequence[memoryview]:
+        """The next `length` bytes. A view keeps all that it came with alive: what is small is copied out of it."""
+        if length > limits.COPIED:
+            return self._buffer.take_views(length)
+        content = self._buffer.take(length)
+        return [memoryview(content)] if content else []
 
     def _begin_piece(self, head: bytes) -> None:
         if len(head) < DATA_HEADER:
@@ -237,4 +230,3 @@ class FrameDecoder:
         if content == 0 and not flags & _LAST:
             raise ProtocolError("bad-message", "a data frame carried nothing")
         self._data = (entry, block, Encoding(encoding), bool(flags & _LAST))
-        self._left = content

@@ -1,0 +1,255 @@
+"""Frames: every bound at and above it, every type in every stage, data frames in all their forms."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import tracemalloc
+from collections.abc import Iterable
+from types import FrameType as CodeFrame
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.decoding import check, outcome
+
+from ftx import limits
+from ftx.errors import ProtocolError
+from ftx.wire.frames import (
+    AFTER_SIGN_IN,
+    BEFORE_SIGN_IN,
+    DATA_HEADER,
+    HEADER,
+    Encoding,
+    Frame,
+    FrameDecoder,
+    FrameType,
+    Piece,
+    data_frames,
+    frame,
+)
+
+DIGEST = bytes(range(32))
+#: What `docs/protocol.md` section 4 reserves, and its neighbours.
+UNKNOWN = sorted(set(range(256)) - set(FrameType))
+
+
+def head(kind: int, length: int) -> bytes:
+    """A frame header by the book."""
+    return struct.pack(">IB", length, kind)
+
+
+def data(content: bytes = b"", *, entry: int = 1, block: int = 2, encoding: int = 0, flags: int = 1) -> bytes:
+    """A data frame by the book; `content` includes the digest, if there is to be one."""
+    return head(0x16, 14 + len(content)) + struct.pack(">IQBB", entry, block, encoding, flags) + content
+
+
+# -- bounds and types --------------------------------------------------------------------------------------
+
+
+def test_the_bounds_are_those_of_the_specification() -> None:
+    """Section 13."""
+    assert BEFORE_SIGN_IN == {FrameType.HELLO: 4096, FrameType.ERROR: 4096}
+    batches = {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS}
+    for kind in FrameType:
+        expected = 14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384
+        assert AFTER_SIGN_IN[kind] == expected
+
+
+@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, AFTER_SIGN_IN], ids=["before", "after"])
+@pytest.mark.parametrize("kind", FrameType)
+def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
+    """A length at the bound is waited for; one more is refused when the five bytes are there, and not before."""
+    if kind not in bounds:
+        check(head(kind, 1), [], "wrong-state", bounds)
+        return
+    check(head(kind, bounds[kind] + 1), [], "frame-too-large", bounds)
+    check(head(kind, 2**32 - 1), [], "frame-too-large", bounds)
+    decoder = FrameDecoder(bounds)
+    decoder.feed(head(kind, bounds[kind]))
+    assert decoder.next_item() is None
+    if kind is not FrameType.DATA:
+        body = bytes(bounds[kind])
+        decoder.feed(body)
+        assert decoder.next_item() == Frame(kind, body)
+
+
+@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, AFTER_SIGN_IN], ids=["before", "after"])
+def test_every_unknown_type(bounds: dict[int, int]) -> None:
+    """Reserved types too: their feature is not agreed."""
+    assert {0x00, 0x06, 0x20, 0x21, 0x22, 0x23, 0x28, 0x30, 0x40, 0x43, 0x50, 0x52, 0xFF} <= set(UNKNOWN)
+    for kind in UNKNOWN:
+        assert outcome([head(kind, 0)], bounds) == ([], "unknown-frame")
+        assert outcome([head(kind, 2**31)], bounds) == ([], "unknown-frame")
+
+
+def test_the_bounds_can_change_between_items() -> None:
+    """What comes behind a hello in the same bytes is judged by the bounds that the hello led to."""
+    decoder = FrameDecoder()
+    decoder.feed(frame(FrameType.HELLO, b"h") + frame(FrameType.PING, b"p"))
+    assert decoder.next_item() == Frame(FrameType.HELLO, b"h")
+    decoder.bounds = AFTER_SIGN_IN
+    assert decoder.next_item() == Frame(FrameType.PING, b"p")
+    assert decoder.next_item() is None
+
+
+def test_cleared() -> None:
+    """After clear() nothing is held."""
+    decoder = FrameDecoder()
+    decoder.feed(head(1, 100) + bytes(50))
+    assert decoder.next_item() is None
+    assert decoder.buffered == 50
+    decoder.clear()
+    assert decoder.buffered == 0
+
+
+# -- data frames -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (data(b"hello" + DIGEST), (1, 2, 0, b"hello", 5, DIGEST)),
+        (data(DIGEST), (1, 2, 0, b"", 0, DIGEST)),
+        (data(DIGEST, encoding=1), (1, 2, 1, b"", 0, DIGEST)),
+        (data(b"x", flags=0), (1, 2, 0, b"x", 1, None)),
+        (data(DIGEST, entry=2**32 - 1, block=2**64 - 1), (2**32 - 1, 2**64 - 1, 0, b"", 0, DIGEST)),
+        (data(b"\x07" * limits.PIECE, flags=0), (1, 2, 0, b"\x07" * limits.PIECE, limits.PIECE, None)),
+        (data(b"\x07" * limits.PIECE + DIGEST), (1, 2, 0, b"\x07" * limits.PIECE, limits.PIECE, DIGEST)),
+        (data(b"\x07" * (limits.COPIED + 1) + DIGEST), (1, 2, 0, b"\x07" * 4097, 4097, DIGEST)),
+    ],
+    ids=["last", "empty", "zero", "more", "largest numbers", "full", "full and last", "larger than copied"],
+)
+def test_a_valid_data_frame(wire: bytes, expected: Any) -> None:
+    """However it is cut."""
+    check(wire, [expected])
+
+
+@pytest.mark.parametrize(
+    ("wire", "error"),
+    [
+        (head(0x16, 0), "bad-message"),
+        (head(0x16, 13) + bytes(13), "bad-message"),
+        (data(b"x" + DIGEST, encoding=1), "bad-message"),
+        (data(b"", encoding=1, flags=0), "bad-message"),
+        (data(b"x", encoding=1, flags=0), "bad-message"),
+        (data(b"x" + DIGEST, encoding=2), "bad-message"),
+        (data(b"x" + DIGEST, encoding=3), "bad-message"),
+        (data(b"x" + DIGEST, encoding=255), "bad-message"),
+        *((data(b"x" + DIGEST, flags=1 | 1 << bit), "bad-message") for bit in range(1, 8)),
+        (data(b"", flags=0), "bad-message"),
+        (data(DIGEST[:31], flags=1), "bad-message"),
+        (data(bytes(limits.PIECE + 1), flags=0), "bad-message"),
+        (data(bytes(limits.PIECE + 1) + DIGEST), "frame-too-large"),
+    ],
+)
+def test_an_invalid_data_frame(wire: bytes, error: str) -> None:
+    """Wrong lengths, encodings and flags."""
+    check(wire, [], error)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, limits.PIECE - 1, limits.PIECE, limits.PIECE + 1, 3 * limits.PIECE, limits.BLOCK]
+)
+def test_our_own_data_frames(size: int) -> None:
+    """What we write is what we read, in pieces of at most 128 KiB, with the digest in the last."""
+    content = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    wire = b"".join(data_frames(7, 8, content, DIGEST))
+    items, error = outcome([wire[:100], wire[100:]])
+    assert error is None
+    pieces: list[Any] = items
+    assert b"".join(piece[3] for piece in pieces) == content
+    assert [piece[5] for piece in pieces] == [None] * (len(pieces) - 1) + [DIGEST]
+    assert len(pieces) == max(1, -(-size // limits.PIECE)) <= limits.BLOCK_PIECES
+    assert {piece[:2] for piece in pieces} == {(7, 8)}
+
+
+def test_our_own_zero_run() -> None:
+    """A zero block is its header and its digest."""
+    wire = b"".join(data_frames(7, 8, bytes(limits.BLOCK), DIGEST, zero=True))
+    assert len(wire) == HEADER + DATA_HEADER + 32
+    check(wire, [(7, 8, Encoding.ZERO, b"", 0, DIGEST)])
+
+
+def test_content_is_not_copied() -> None:
+    """The chunks of a large piece are views of what arrived; those of a small one keep nothing else alive."""
+    content = bytes(limits.PIECE)
+    arrived = data(content + DIGEST) + data(b"small" + DIGEST)
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    decoder.feed(arrived)
+    large, small = decoder.next_item(), decoder.next_item()
+    assert isinstance(large, Piece)
+    assert isinstance(small, Piece)
+    assert [chunk.obj for chunk in large.chunks] == [arrived]
+    assert [chunk.obj for chunk in small.chunks] == [b"small"]
+
+
+# -- anything at all ---------------------------------------------------------------------------------------
+
+
+def _walk(chunks: Iterable[bytes], decoder: FrameDecoder) -> None:
+    for chunk in chunks:
+        decoder.feed(chunk)
+        while decoder.next_item() is not None:
+            pass
+
+
+@given(
+    start=st.sampled_from([*FrameType, 0x20, 0xFF]),
+    chunks=st.lists(st.binary(max_size=200), max_size=10),
+    length=st.integers(0, 300) | st.integers(0, 2**32 - 1),
+)
+def test_nothing_but_protocol_errors(start: int, chunks: list[bytes], length: int) -> None:
+    """Bytes of any kind: items, or a ProtocolError."""
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    failure = ""
+    try:
+        _walk([head(start, length), *chunks], decoder)
+    except ProtocolError as error:
+        failure = error.name
+    assert failure in ("", "unknown-frame", "frame-too-large", "bad-message")
+
+
+def test_memory_of_a_frame_in_single_bytes() -> None:
+    """A frame that comes byte by byte is held in less than twice its size, data and control alike."""
+    for wire in (head(0x14, 65_536) + bytes(65_535), data(bytes(limits.PIECE) + DIGEST)[:-1]):
+        pieces = [wire[i : i + 1] for i in range(len(wire))]
+        decoder = FrameDecoder(AFTER_SIGN_IN)
+        tracemalloc.start()
+        try:
+            _walk(pieces, decoder)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert decoder.buffered <= len(wire)
+        assert held < 2 * len(wire) + 10_000
+
+
+def _calls(chunks: list[bytes]) -> int:
+    """How many calls, of Python and C functions, decoding takes."""
+    count = 0
+
+    def note(_frame: CodeFrame, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        _walk(chunks, decoder)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_work_is_linear(size: int) -> None:
+    """Twice the bytes take twice the calls, not four times, however small the chunks are."""
+    one = data(bytes(9_000) + DIGEST) + frame(FrameType.MANIFEST, bytes(9_000)) + frame(FrameType.PING, b"p") * 50
+
+    def work(wire: bytes) -> int:
+        return _calls([wire[i : i + size] for i in range(0, len(wire), size)])
+
+    assert work(one * 2) < 2.1 * work(one)
