@@ -1,0 +1,493 @@
+"""A client that sends and a server that receives, joined in memory: real sessions and machines, no socket, no clock.
+
+What a network and worker threads do is drawn from a seed: how the bytes are cut, and in which order what is under way
+comes back. Work in one lane stays in order, as it does in the daemon; lanes know nothing of each other. Bits can be
+flipped on the way, and either direction can be cut off.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.memory_disk import File, Folder, Have, Made, MemoryDisk, Refuse, Skip
+
+from ftx import limits
+from ftx.core import events
+from ftx.core.blocks import BlockSet, block_count, block_digest
+from ftx.core.receiver import Receiver
+from ftx.core.sender import Sender
+from ftx.core.session import Role, Session, agree, error_frame, error_of
+from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
+from ftx.wire import messages
+from ftx.wire.frames import Piece, data_frames
+from ftx.wire.messages import CONFLICTS, Accept, Goodbye, Hello, Message, Offer, Ping, Pong, Receipt, ReceiptBody
+
+__all__ = ["CLIENT", "JOB", "SERVER", "Pair", "hello", "offer"]
+
+JOB = bytes(range(16))
+#: Stand for the two identities; what an identity is, is no matter of the machines.
+CLIENT, SERVER = b"C" * 32, b"S" * 32
+_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+_CONTEXT = b"ftx receipt v1\0"
+#: Quiet quarters of a second after which nothing more can be expected: longer than any progress or sync is delayed.
+_QUIET = 12
+_CHUNKS = (1, 2, 5, 19, 300, 4096, 65536, 262144)
+
+
+def hello(name: str, *, signed_in: bool = False) -> Hello:
+    """What an end says of itself."""
+    return Hello("ftx", 1, 1, [], name, "ftx 0.1.0", signed_in)
+
+
+def offer(into: Sequence[bytes] = (), conflict: int | None = None) -> Offer:
+    """An offer of the fixed job."""
+    return Offer(JOB, 0, list(into), conflict, None, None, None)
+
+
+class _End:
+    """What both ends have: a session, bytes sent, lanes of work, and at most one error."""
+
+    def __init__(self, pair: Pair, role: Role, name: str) -> None:
+        self.pair = pair
+        self.session = Session(role, hello(name), pair.now)
+        #: Everything ever sent.
+        self.sent = bytearray()
+        #: Frames that were sent, one by one; data frames as one item per block.
+        self.frames: list[bytes] = []
+        #: How the session ended, if not by a goodbye.
+        self.error: FtxError | None = None
+        self.resolved: list[events.Resolved] = []
+        self.lanes: dict[Hashable, deque[Callable[[], None]]] = {}
+
+    def write(self, frame: bytes) -> None:
+        self.sent += frame
+        self.frames.append(bytes(frame))
+
+    def send(self, message: Message) -> None:
+        self.write(self.session.send(message, self.pair.now))
+
+    def later(self, lane: Hashable, work: Callable[[], None]) -> None:
+        self.lanes.setdefault(lane, deque()).append(work)
+
+    def work(self, lane: Hashable) -> None:
+        """Let the oldest work of a lane come back."""
+        queue = self.lanes[lane]
+        work = queue.popleft()
+        if not queue:
+            del self.lanes[lane]
+        self.guard(work)
+
+    def arrive(self, data: bytes) -> None:
+        """Bytes of the peer."""
+        if not self.session.over:
+            self.session.receive(data, self.pair.now)
+            self.guard(self._events)
+
+    def guard(self, action: Callable[[], None]) -> None:
+        """Carry out `action`; an FtxError ends the session. Anything else is a bug and ends the test."""
+        try:
+            action()
+            if not self.session.over:
+                self.turn()
+        except LocalProtocolError:
+            raise
+        except FtxError as error:
+            self.error = error
+            self.session.fail()
+            self.write(error_frame(error))
+        if self.session.over:
+            self.lanes.clear()
+
+    def _events(self) -> None:
+        while (event := self.session.next_event(self.pair.now)) is not None:
+            match event:
+                case Ping():
+                    self.send(Pong(event.token))
+                case Goodbye():
+                    pass
+                case messages.ErrorMessage():
+                    self.error = error_of(event)
+                case _:
+                    self.handle(event)
+
+    def handle(self, event: Message | Piece) -> None:
+        raise NotImplementedError
+
+    def turn(self) -> None:
+        raise NotImplementedError
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+        def due() -> None:
+            data = self.session.tick(self.pair.now)
+            if data:
+                self.write(data)
+
+        if not self.session.over:
+            self.guard(due)
+
+
+class SenderEnd(_End):
+    """The client: a source tree, the sender machine, and reading ahead as the real owner does."""
+
+    def __init__(
+        self, pair: Pair, entries: Iterable[Any], job_offer: Offer, memory: dict[Any, dict[int, bytes]]
+    ) -> None:
+        super().__init__(pair, Role.CLIENT, "desk")
+        self.machine = Sender(job_offer)
+        #: What was read: path, block, and whether it was to be sent.
+        self.reads: list[tuple[tuple[bytes, ...], int, bool]] = []
+        self.receipt: ReceiptBody | None = None
+        self._entries = deque(entries)
+        everything = list(self._entries)
+        files = [item for item in everything if isinstance(item, File)]
+        folders = sum(isinstance(item, Folder) for item in everything)
+        self._totals = (len(files), folders, sum(len(file.content) for file in files))
+        self._memory = memory
+        self._stack: list[int] = []
+        self._walking = self._walked = False
+        self._reading = 0
+        self._large: File | None = None
+        self._digests: dict[int, bytes] = {}
+        self.write(self.session.send(self.session.hello, pair.now))
+
+    def handle(self, event: Message | Piece) -> None:
+        if isinstance(event, Hello):
+            self.send(self.machine.offer)
+            self.later("count", lambda: self._perform(self.machine.counted(*self._totals)))
+        elif isinstance(event, Piece):
+            raise ProtocolError("wrong-state")
+        else:
+            self._perform(self.machine.receive(event))
+
+    def turn(self) -> None:
+        room = self.machine.room()
+        if room > 0 and not self._walking and not self._walked:
+            self._walking = True
+            self.later("walk", lambda: self._walk(self.pair.random.randint(1, room)))
+        while self._reading < limits.READ_AHEAD and (work := self.machine.next_work()) is not None:
+            self._reading += 1
+            self.later("read", lambda work=work: self._read(work))  # type: ignore[misc]
+
+    def _perform(self, effects: Sequence[events.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case events.Send():
+                    self.send(effect.message)
+                case events.Resolved():
+                    self.resolved.append(effect)
+                case events.VerifyReceipt():
+                    try:
+                        _KEY.public_key().verify(effect.signature, _CONTEXT + effect.body)
+                    except InvalidSignature as error:
+                        raise ProtocolError("protocol-error", "not signed by the receiver") from error
+                    self.machine.receipt_verified()
+                    self.receipt = messages.decode_receipt_body(effect.body)
+                    self.send(Goodbye())
+
+    def _walk(self, count: int) -> None:
+        self._walking = False
+        for _ in range(min(count, len(self._entries))):
+            item = self._entries.popleft()
+            if isinstance(item, File):
+                self._perform(self.machine.add_file(item.path, len(item.content), item.mtime, item.mode, item))
+            elif isinstance(item, Folder):
+                number, effects = self.machine.add_folder(item.path)
+                self._stack.append(number)
+                self._perform(effects)
+            else:
+                self._perform(self.machine.end_folder(self._stack.pop(), item.mode, item.mtime))
+        if self._entries:
+            self._perform(self.machine.flush_manifest())
+        else:
+            self._walked = True
+            self._perform(self.machine.end_manifest())
+
+    def _read(self, work: Any) -> None:
+        self._reading -= 1
+        if isinstance(work, events.ReadWhole):
+            for number in work.numbers:
+                self._whole(number, self.machine.source(number))
+        elif isinstance(work, events.OpenEntry):
+            file = self.machine.source(work.number)
+            if file.fault == "open":
+                self._perform(self.machine.source_failed(work.number, "source-vanished"))
+                return
+            self._large, self._digests = file, self._memory.setdefault(file.path, {})
+            known = BlockSet(block_count(len(file.content)))
+            for block in self._digests:
+                known.add(block)
+            self.machine.opened(work.number, known)
+        elif self._large is not None:
+            self._part(work, self._large)
+
+    def _whole(self, number: int, file: File) -> None:
+        if file.fault:
+            self._perform(self.machine.source_failed(number, "source-changed"))
+            return
+        self.reads.append((file.path, 0, True))
+        self._block(number, file, 0)
+        self._perform(self.machine.whole_read(number, block_digest([file.content])))
+
+    def _part(self, work: events.ReadBlock | events.CloseEntry, file: File) -> None:
+        stage = "close" if isinstance(work, events.CloseEntry) else f"read {work.block}"
+        if file.fault == stage:
+            self._large = None
+            self._perform(self.machine.source_failed(work.number, "source-changed"))
+        elif isinstance(work, events.ReadBlock):
+            self.reads.append((file.path, work.block, work.send))
+            self._digests[work.block] = block_digest([file.block(work.block)])
+            if work.send:
+                self._block(work.number, file, work.block)
+        else:
+            self._large = None
+            whole = len(self._digests) == block_count(len(file.content))
+            # A file that the receiver gave up is closed too, and its digest is of no interest.
+            self._perform(self.machine.closed(work.number, file.digest() if whole else bytes(32)))
+
+    def _block(self, number: int, file: File, block: int) -> None:
+        content = file.block(block)
+        digest = block_digest([content])
+        if file.lies == block:
+            content = bytes([content[0] ^ 1]) + content[1:]
+        self.session.step(Piece, self.pair.now)
+        zero = bool(content) and not any(content)
+        self.write(b"".join(data_frames(number, block, content, digest, zero=zero)))
+
+
+class ReceiverEnd(_End):
+    """The server: a disk, the receiver machine, and a lane per file."""
+
+    def __init__(self, pair: Pair, disk: MemoryDisk, refusal: str, receipts: dict[bytes, Receipt]) -> None:
+        super().__init__(pair, Role.SERVER, "attic")
+        self.disk = disk
+        self.machine: Receiver | None = None
+        #: Whether the receipt was made.
+        self.concluded = False
+        self._job = b""
+        self._refusal = refusal
+        self._receipts = receipts
+
+    def handle(self, event: Message | Piece) -> None:
+        now = self.pair.now
+        if isinstance(event, Hello):
+            self.send(hello("attic", signed_in=True))
+            self.session.version = agree(self.session.hello, event)
+        elif isinstance(event, Offer):
+            self._offered(event)
+        elif self.machine is None:
+            raise ProtocolError("wrong-state")
+        elif isinstance(event, Piece):
+            self._perform(self.machine.piece(event))
+        else:
+            self._perform(self.machine.receive(event, now))
+
+    def _offered(self, event: Offer) -> None:
+        self._job = event.job
+        if event.job in self._receipts:
+            self.send(self._receipts[event.job])
+        elif self._refusal:
+            self.send(messages.Refuse(event.job, KINDS[self._refusal].number))
+        else:
+            self.disk.begin(event.into)
+            self.machine = Receiver(event, self.pair.now)
+            conflict = CONFLICTS.index(self.disk.conflict)
+            self.send(Accept(event.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, conflict, 0))
+
+    def turn(self) -> None:
+        if self.machine is not None and not self.concluded:
+            self._perform(self.machine.flush(self.pair.now))
+
+    def tick(self) -> None:
+        super().tick()
+        if self.machine is not None and not self.concluded and not self.session.over:
+            machine = self.machine
+            self.guard(lambda: self._perform(machine.tick(self.pair.now)))
+
+    def _perform(self, effects: Sequence[events.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case events.Send():
+                    self.send(effect.message)
+                case events.Resolved():
+                    self.resolved.append(effect)
+                case events.LookUp():
+                    for entry in effect.entries:
+                        self.later("look", lambda entry=entry: self._look_up(entry))  # type: ignore[misc]
+                case events.Sync():
+                    self.later(("sync", effect.number), lambda number=effect.number: self._sync(number))  # type: ignore[misc]
+                case events.Discard():
+                    self._discard(effect)
+                case events.Conclude():
+                    self.later("sign", self._conclude)
+                case events.StoreWhole() | events.WriteBlock() | events.Publish() | events.FinishFolder():
+                    self.later(effect.number, lambda effect=effect: self._store(effect))  # type: ignore[misc]
+
+    def _look_up(self, entry: Any) -> None:
+        assert self.machine is not None
+        found = self.disk.look_up(entry)
+        match found:
+            case Have():
+                effects = self.machine.have(entry.number, found.stored_as, found.digest)
+            case Made():
+                effects = self.machine.made(entry.number)
+            case Skip():
+                effects = self.machine.skip(entry.number)
+            case Refuse():
+                effects = self.machine.refuse(entry.number, found.error)
+            case _:
+                effects = self.machine.want(entry.number, found.held, self.pair.now)
+        self._perform(effects)
+
+    def _store(self, effect: Any) -> None:
+        assert self.machine is not None
+        number = effect.number
+        try:
+            match effect:
+                case events.StoreWhole():
+                    done = self.disk.store_whole(number, b"".join(effect.chunks), effect.digest)
+                    effects = self.machine.stored(number, *done)
+                case events.WriteBlock():
+                    content = None if effect.chunks is None else b"".join(effect.chunks)
+                    ok = self.disk.write_block(number, effect.block, content, effect.digest)
+                    effects = self.machine.block_written(number, effect.block, ok, self.pair.now)
+                case events.Publish():
+                    effects = self.machine.stored(number, *self.disk.publish(number, effect.digest))
+                case _:
+                    path = self.disk.finish_folder(number, effect.mode, effect.mtime)
+                    effects = self.machine.stored(number, path, b"")
+        except ProtocolError:
+            raise
+        except FtxError as error:
+            effects = self.machine.failed(number, error.name)
+        self._perform(effects)
+
+    def _sync(self, number: int) -> None:
+        assert self.machine is not None
+        try:
+            effects = self.machine.synced(number, self.disk.sync(number), self.pair.now)
+        except FtxError as error:
+            effects = self.machine.failed(number, error.name)
+        self._perform(effects)
+
+    def _discard(self, effect: events.Discard) -> None:
+        def behind_its_writes() -> None:
+            self.later(effect.number, lambda: self.disk.discard(effect.number, effect.keep))
+
+        syncing = self.lanes.get(("sync", effect.number))
+        if syncing is None:
+            behind_its_writes()
+        else:
+            syncing.append(behind_its_writes)
+
+    def _conclude(self) -> None:
+        assert self.machine is not None
+        counts = self.machine.transcript.counts
+        body = messages.encode_receipt_body(
+            ReceiptBody(
+                self._job, CLIENT, SERVER, 1, 2, counts.files, counts.identical, counts.skipped, counts.folders,
+                counts.failed, counts.bytes, 0, self.machine.transcript.digest(),
+            )
+        )  # fmt: skip
+        self.concluded = True
+        receipt = Receipt(body, _KEY.sign(_CONTEXT + body))
+        self._receipts[self._job] = receipt
+        self.send(receipt)
+
+
+class Pair:
+    """One connection with one job. `run()` it, then look at `client`, `server` and the disk.
+
+    `cut`: `whole`, `bytes` or `random`. `orderly`: the first of what is under way comes back first, always.
+    `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
+    arrives.
+    """
+
+    def __init__(
+        self,
+        entries: Iterable[Any],
+        disk: MemoryDisk,
+        *,
+        seed: int = 0,
+        cut: str = "whole",
+        orderly: bool = False,
+        job_offer: Offer | None = None,
+        refusal: str = "",
+        memory: dict[Any, dict[int, bytes]] | None = None,
+        receipts: dict[bytes, Receipt] | None = None,
+        flip: tuple[str, int] | None = None,
+        lose: tuple[str, int] | None = None,
+    ) -> None:
+        self.now = 0.0
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.cut = cut
+        self.orderly = orderly
+        self.client = SenderEnd(self, entries, job_offer or offer(), {} if memory is None else memory)
+        self.server = ReceiverEnd(self, disk, refusal, {} if receipts is None else receipts)
+        #: Nothing was under way any more, but the session was not over: the connection would be lost.
+        self.stuck = False
+        self._flip = flip
+        self._lose = lose
+        self._arrived = {"client": 0, "server": 0}
+
+    def run(self) -> Pair:
+        """Until both ends are through, or nothing moves."""
+        quiet = 0
+        while not (self.client.session.over and self.server.session.over):
+            actions = [*self._deliveries(), *self._lanes(self.client), *self._lanes(self.server)]
+            if actions:
+                quiet = 0
+                self.now += 0.0002
+                (actions[0] if self.orderly else self.random.choice(actions))()
+                continue
+            quiet += 1
+            if quiet > _QUIET:
+                self.stuck = True
+                break
+            self.now += 0.25
+            self.client.tick()
+            self.server.tick()
+        return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether the job ended as it should: with a receipt, and a goodbye."""
+        return self.client.receipt is not None and not (self.client.error or self.server.error or self.stuck)
+
+    def explain(self) -> str:
+        """What a failing assertion should say."""
+        return f"seed {self.seed}, cut {self.cut}: {self.client.error!r} {self.server.error!r} stuck={self.stuck}"
+
+    def _deliveries(self) -> list[Callable[[], None]]:
+        found: list[Callable[[], None]] = []
+        for name, origin, target in (("client", self.client, self.server), ("server", self.server, self.client)):
+            end = len(origin.sent)
+            if self._lose is not None and self._lose[0] == name:
+                end = min(end, self._lose[1])
+            if self._arrived[name] < end:
+                found.append(lambda name=name, o=origin, t=target, end=end: self._deliver(name, o, t, end))  # type: ignore[misc]
+        return found
+
+    def _deliver(self, name: str, origin: _End, target: _End, end: int) -> None:
+        start = self._arrived[name]
+        if self.cut == "bytes":
+            end = start + 1
+        elif self.cut == "random":
+            end = min(end, start + self.random.choice(_CHUNKS))
+        self._arrived[name] = end
+        data = bytes(memoryview(origin.sent)[start:end])
+        if self._flip is not None and self._flip[0] == name and start <= self._flip[1] // 8 < end:
+            changed = bytearray(data)
+            changed[self._flip[1] // 8 - start] ^= 1 << (self._flip[1] % 8)
+            data = bytes(changed)
+        target.arrive(data)
+
+    def _lanes(self, end: _End) -> list[Callable[[], None]]:
+        return [lambda lane=lane: end.work(lane) for lane in end.lanes]  # type: ignore[misc]
