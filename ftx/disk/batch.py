@@ -1,0 +1,124 @@
+"""Files of one block, stored many at a time: as few system calls as a file needs, and as few syncs as a batch needs.
+
+Per file: open (unnamed), write, utimensat, fstat, linkat, fstat, close; fchmod only when the mode came out otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Sequence
+
+from ftx.core.blocks import block_digest, file_digest
+from ftx.disk.job import Job, Wanted
+from ftx.disk.partial import write_all
+from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
+from ftx.disk.root import storage_error
+from ftx.disk.store import Whole
+from ftx.disk.tree import Cursor
+from ftx.errors import FtxError
+
+__all__ = ["store_batch"]
+
+#: Too many open files, here or in all.
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+class _Batch:
+    """As many files as there are descriptors for. Not thread-safe; to be closed."""
+
+    def __init__(self, job: Job, outcomes: dict[int, Outcome]) -> None:
+        self._job = job
+        self._outcomes = outcomes
+        self._files: list[Staged] = []
+        self._cursor = Cursor(job.tree)
+        self._group = job.device.syncs.group()
+
+    def stage(self, whole: Whole) -> bool:
+        """Verify and write one file; False when there was no descriptor for it: then publish the others first."""
+        job = self._job
+        wanted = job.file(whole.number)
+        length = sum(map(len, whole.chunks))
+        if length != wanted.size or block_digest(whole.chunks) != whole.digest:
+            self._outcomes.update(failed_all(job, [wanted], FtxError("digest-mismatch")))
+            return True
+        job.check()
+        try:
+            self._files.append(self._write(wanted, whole))
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTORS and self._files:
+                return False
+            self._outcomes.update(failed_all(job, [wanted], storage_error(error)))
+        except FtxError as error:
+            self._outcomes.update(failed_all(job, [wanted], error))
+        return True
+
+    def _write(self, wanted: Wanted, whole: Whole) -> Staged:
+        job, root, staging = self._job, self._job.device.root, self._job.device.staging
+        mode = wanted_mode(job, wanted)
+        name = None
+        fd = root.create_unnamed(self._cursor.at(wanted.folder), mode)
+        if fd is None:
+            name = staging.fresh_name()
+            fd = root.create_staged(staging.fd, name)
+        try:
+            if wanted.size:
+                write_all(fd, whole.chunks, 0)
+            os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
+            status = os.fstat(fd)
+            if stat.S_IMODE(status.st_mode) != mode:
+                os.fchmod(fd, mode)
+        except BaseException:
+            os.close(fd)
+            if name is not None:
+                root.unlink_staged(staging.fd, name)
+            raise
+        return Staged(wanted, fd, status, file_digest(wanted.size, [whole.digest]), name)
+
+    def publish(self) -> None:
+        """Sync and publish what was staged. FtxError `superseded` when the job was revoked."""
+        self._cursor.close()
+        if not self._files:
+            return
+        try:
+            self._group.files((staged.fd for staged in self._files), len(self._files))
+        except OSError as error:
+            # no second try: the kernel may have dropped the data and forgotten that it did
+            self._outcomes.update(
+                failed_all(self._job, (staged.wanted for staged in self._files), storage_error(error))
+            )
+            return
+        self._outcomes.update(publish(self._job, self._files, self._group))
+
+    def close(self) -> None:
+        """Let go of everything; what was not published is gone."""
+        self._cursor.close()
+        self._group.close()
+        device = self._job.device
+        for staged in self._files:
+            os.close(staged.fd)
+            if staged.staged is not None:
+                device.root.unlink_staged(device.staging.fd, staged.staged)
+
+
+def store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
+    """Store `files`, in the same order; see `JobStore.store_whole()`."""
+    outcomes: dict[int, Outcome] = {}
+    left = deque(files)
+    while left:
+        try:
+            batch = _Batch(job, outcomes)
+        except OSError as error:
+            outcomes.update(failed_all(job, (job.file(whole.number) for whole in left), storage_error(error)))
+            break
+        try:
+            while left and batch.stage(left[0]):
+                left.popleft()
+            batch.publish()
+        finally:
+            batch.close()
+    ended = (outcome for outcome in outcomes.values() if getattr(outcome, "error", "") != "digest-mismatch")
+    job.release(*(job.file(outcome.number) for outcome in ended))
+    return [outcomes[whole.number] for whole in files]

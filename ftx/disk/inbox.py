@@ -1,0 +1,177 @@
+"""An inbox in a folder of a local file system: `Store` of `ftx.disk.store`.
+
+What it keeps there, and in which order it writes, is specified in `docs/storage.md`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+from ftx.disk.claims import Claims
+from ftx.disk.job import Device
+from ftx.disk.jobstore import InboxJob
+from ftx.disk.names import NameRules, check_path
+from ftx.disk.records import Records
+from ftx.disk.root import Means, Root, storage_error
+from ftx.disk.space import Space
+from ftx.disk.staging import Staging
+from ftx.disk.store import Path
+from ftx.disk.syncing import Syncs
+from ftx.errors import FtxError
+from ftx.text import show
+
+__all__ = ["Inbox"]
+
+#: The conflict policies there are, as an offer names them.
+_POLICIES: Final = frozenset({"fail", "skip", "rename"})
+_LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _say_nothing(sentence: str) -> None:
+    """The `report` of an inbox whose owner does not want to know."""
+
+
+class Inbox:
+    """An open inbox; locked, so that there is only one in all processes. Thread-safe."""
+
+    def __init__(self, device: Device, private_fd: int, lock_fd: int) -> None:
+        """Use `Inbox.open()`."""
+        self._device = device
+        self._private_fd = private_fd
+        self._lock_fd = lock_fd
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        *,
+        umask: int = 0o022,
+        rules: NameRules | None = None,
+        report: Callable[[str], None] = _say_nothing,
+        means: Means | None = None,
+    ) -> Inbox:
+        """Open the inbox `path`, making it (0700) if its parent exists.
+
+        Received files get their permission bits less `umask`. `rules` say which names the operator accepts beyond the
+        usual. `report` gets one sentence, fit for a log, for each failure of storage, from worker threads; it must not
+        raise. `means` takes kernel facilities away, for tests.
+
+        FtxError `already-running` when another process has it open, `inbox-unusable` with a sentence when it is no
+        folder, not ours, open to everybody, not writable, or when its records are damaged or too new.
+        """
+        means = means or Means()
+        try:
+            root = Root(path, means)
+        except OSError as error:
+            raise _unusable(path, (error.strerror or "input/output error").lower()) from error
+        closing = [root.close]
+        try:
+            _check_rights(path, root.fd)
+            private_fd = root.open_private()
+            closing.append(lambda: os.close(private_fd))
+            lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=private_fd)
+            closing.append(lambda: os.close(lock_fd))
+            _lock(path, lock_fd)
+            staging = Staging(root, fallocate=means.fallocate)
+            closing.append(staging.close)
+            root.probe(staging.fd, staging.fresh_name())
+            records = Records(private_fd)
+            records.check()
+            device = Device(
+                root=root,
+                staging=staging,
+                records=records,
+                claims=Claims(),
+                space=Space(root.fd),
+                syncs=Syncs(root.fd, means.syncfs),
+                rules=rules or NameRules(),
+                umask=umask,
+                report=report,
+            )
+            return cls(device, private_fd, lock_fd)
+        except BaseException as error:
+            for close in reversed(closing):
+                close()
+            if isinstance(error, OSError):
+                raise _unusable(path, (error.strerror or "input/output error").lower()) from error
+            if isinstance(error, FtxError) and error.name == "inbox-unusable":
+                raise _unusable(path, error.message, error.hint) from error
+            raise
+
+    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str) -> InboxJob:
+        """See `Store`. The folder `into` is made when the first entry arrives."""
+        if conflict not in _POLICIES:
+            raise FtxError("not-supported", f"the conflict rule {show(conflict)} is not supported")
+        if into:
+            check_path(into, self._device.rules)
+            try:
+                os.close(self._device.root.open_folder(into))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise storage_error(error) from error
+        return InboxJob(self._device, peer, job, into, conflict)
+
+    def receipt(self, peer: bytes, job: bytes) -> bytes | None:
+        """See `Store`."""
+        return self._device.records.receipt(peer, job)
+
+    def free(self) -> int:
+        """See `Store`. FtxError `storage-failed` when the file system does not say."""
+        try:
+            return self._device.space.free()
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def clean(self, now: float) -> int:
+        """See `Store`. FtxError `storage-failed` when it had to stop early."""
+        try:
+            removed = self._device.staging.clean(now)
+        except OSError as error:
+            raise storage_error(error) from error
+        self._device.records.prune()
+        return removed
+
+    def close(self) -> None:
+        """See `Store`. May be called again."""
+        if self._lock_fd < 0:
+            return
+        try:
+            self._device.records.close()
+        except FtxError as error:
+            self._device.report(error.message)
+        self._device.staging.close()
+        self._device.root.close()
+        os.close(self._private_fd)
+        os.close(self._lock_fd)
+        self._private_fd = self._lock_fd = -1
+
+
+def _unusable(path: str, why: str, hint: str = "") -> FtxError:
+    return FtxError("inbox-unusable", f"the inbox {show(path)} cannot be used: {why}", hint)
+
+
+def _check_rights(path: str, fd: int) -> None:
+    """Nobody but us (and root) may be able to exchange what is in the inbox."""
+    status = os.fstat(fd)
+    if status.st_uid not in (os.geteuid(), 0):
+        raise _unusable_plain("it belongs to another user")
+    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        raise _unusable_plain("everybody may write to it", f"chmod o-w {show(path)}")
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
+        raise _unusable_plain("it is not writable")
+
+
+def _unusable_plain(why: str, hint: str = "") -> FtxError:
+    return FtxError("inbox-unusable", why, hint)
+
+
+def _lock(path: str, lock_fd: int) -> None:
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FtxError("already-running", f"another ftx daemon uses the inbox {show(path)}") from error

@@ -1,0 +1,191 @@
+"""What the parts of one incoming job share: its entries, its claims, its folders, its right to go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from attrs import define, frozen
+
+from ftx import limits
+from ftx.disk.claims import Claims
+from ftx.disk.handles import HandleCache
+from ftx.disk.names import NameRules
+from ftx.disk.partial import Partial
+from ftx.disk.records import Records
+from ftx.disk.root import Root
+from ftx.disk.space import Space
+from ftx.disk.staging import Staging
+from ftx.disk.store import Path
+from ftx.disk.syncing import Syncs
+from ftx.disk.tree import Tree
+from ftx.errors import FtxError, LocalProtocolError
+from ftx.text import show_path
+
+__all__ = ["Device", "Job", "Wanted", "joined"]
+
+
+def joined(path: Path) -> bytes:
+    """`path` as records and partial keys have it."""
+    return b"/".join(path)
+
+
+@frozen
+class Device:
+    """What all jobs of one inbox share. `report` gets a sentence, clean for a log, for each failure of storage."""
+
+    root: Root
+    staging: Staging
+    records: Records
+    claims: Claims
+    space: Space
+    syncs: Syncs
+    rules: NameRules
+    umask: int
+    report: Callable[[str], None]
+
+
+@define(eq=False)
+class Wanted:
+    """A file that was asked for and is not stored yet."""
+
+    number: int
+    folder: Path
+    name: bytes
+    path: bytes
+    size: int
+    mtime_ns: int
+    mode: int
+    #: Whether the name was taken when it was looked up.
+    taken: bool
+    #: The key of its partial; None for a file of one block.
+    key: bytes | None
+    #: Bytes promised to it that are not on disk yet.
+    promised: int
+    #: What ended the use of its partial, if anything did.
+    failure: FtxError | None = None
+
+
+class Job:
+    """The shared part. Thread-safe; `running()` encloses every operation."""
+
+    def __init__(self, device: Device, peer: bytes, into: Path, conflict: str) -> None:
+        self.device = device
+        self.peer = peer
+        self.into = into
+        self.conflict = conflict
+        self.tree = Tree(device.root, device.umask)
+        #: The open partials, by entry number.
+        self.partials: HandleCache[int, Partial] = HandleCache(
+            limits.OPEN_PARTIALS, self._open_partial, self._close_partial
+        )
+        #: Entry number -> file.
+        self.wanted: dict[int, Wanted] = {}
+        #: Entry number -> folder, and whether this peer's transfers made it.
+        self.folders: dict[int, tuple[Path, bool]] = {}
+        self._revoked = False
+        self._ended = False
+        self._active = 0
+        self._state = threading.Condition()
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the right to change anything has ended."""
+        return self._revoked
+
+    def revoke(self) -> None:
+        """End that right."""
+        self._revoked = True
+
+    def check(self) -> None:
+        """FtxError `superseded` once the job was revoked or has ended; to be called before each change."""
+        if self._revoked or self._ended:
+            raise FtxError("superseded")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """An operation; the job does not end before the block does. FtxError `superseded` as `check()`."""
+        with self._state:
+            self.check()
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._active -= 1
+                if not self._active:
+                    self._state.notify_all()
+
+    def rest(self, timeout: float | None) -> bool:
+        """Let no further operation begin and wait for those under way; False when `timeout` seconds pass first."""
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._state:
+            self._ended = True
+            while self._active:
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._state.wait(left)
+        return True
+
+    # -- entries ------------------------------------------------------------------------------------------
+
+    def file(self, number: int) -> Wanted:
+        """The file of entry `number`. LocalProtocolError when it is not wanted."""
+        wanted = self.wanted.get(number)
+        if wanted is None:
+            raise LocalProtocolError(f"entry {number} is not a wanted file")
+        return wanted
+
+    def on_disk(self, wanted: Wanted, size: int) -> None:
+        """Note that `size` bytes promised to `wanted` are on disk now, or reserved there."""
+        size = min(size, wanted.promised)
+        wanted.promised -= size
+        self.device.space.release(size)
+
+    def _open_partial(self, number: int) -> Partial:
+        wanted = self.file(number)
+        if wanted.failure is not None:
+            raise FtxError(wanted.failure.name, wanted.failure.message)
+        if wanted.key is None:
+            raise LocalProtocolError(f"entry {number} is a file of one block")
+        return Partial(
+            self.device.staging, wanted.key, wanted.size, lambda size: self.on_disk(wanted, size), wanted.number
+        )
+
+    def _close_partial(self, partial: Partial) -> None:
+        partial.close()
+        wanted = self.wanted.get(partial.number)
+        if wanted is not None:
+            wanted.failure = partial.failure
+
+    def release(self, *files: Wanted) -> None:
+        """Forget files: their claims and what they were promised."""
+        for wanted in files:
+            if self.wanted.pop(wanted.number, None) is None:
+                continue
+            self.on_disk(wanted, wanted.promised)
+            if wanted.key is not None:
+                self.device.staging.leave(wanted.key)
+        self.device.claims.release([(self.peer, wanted.path) for wanted in files], self)
+
+    def end(self, timeout: float | None) -> bool:
+        """Come to rest and release everything; see `Claimant.end()`. May be called again, from any thread."""
+        if not self.rest(timeout):
+            return False
+        self.partials.close()
+        self.release(*self.wanted.values())
+        self.folders.clear()
+        self.tree.close()
+        return True
+
+    def reported(self, error: FtxError, path: Path) -> str:
+        """The name of `error`, after telling the operator about it if it is this machine's fault."""
+        if error.name in ("storage-failed", "no-space", "internal"):
+            self.device.report(f"{show_path(path)}: {error.message}")
+        return error.name
+

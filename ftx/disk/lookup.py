@@ -1,0 +1,296 @@
+"""Answering a batch of manifest entries: what is there already, what is wanted, what is refused.
+
+Claims come first, so that what another job of the same peer is just storing is never judged half-way; then the name
+records, then the disk. Folders are made here, so that the files in them have a place.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from ftx.core.blocks import block_count
+from ftx.disk.digest import digest_of
+from ftx.disk.job import Job, Wanted, joined
+from ftx.disk.names import check_path
+from ftx.disk.records import NameRecord
+from ftx.disk.root import storage_error
+from ftx.disk.staging import partial_key
+from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, Refuse, Skip, Want
+from ftx.disk.tree import Cursor
+from ftx.errors import FtxError
+from ftx.limits import FILE_SIZE
+
+__all__ = ["folder_record", "look_up"]
+
+
+class _LookUp:
+    """One call of `look_up()`."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.device = job.device
+        self.answers: dict[int, Answer] = {}
+        self._cursor = Cursor(job.tree)
+        self._checked: Path | None = None
+        #: Found again by their content: (entry, path, record complete with ctime).
+        self._found: list[tuple[FileEntry, Path, NameRecord]] = []
+
+    def run(self, entries: Sequence[FileEntry | FolderEntry]) -> None:
+        """Answer `entries`."""
+        folders: list[tuple[FolderEntry, Path]] = []
+        files: list[tuple[FileEntry, Path]] = []
+        for entry in entries:
+            path = (*self.job.into, *entry.path)
+            try:
+                self._check(entry, path)
+            except FtxError as error:
+                self._refuse(entry, path, error)
+                continue
+            if isinstance(entry, FolderEntry):
+                folders.append((entry, path))
+            else:
+                files.append((entry, path))
+        try:
+            self._folders(folders)
+            self._files(files)
+            self._confirm()
+        finally:
+            self._cursor.close()
+
+    def _check(self, entry: FileEntry | FolderEntry, path: Path) -> None:
+        """Refuse names and numbers that cannot be stored; a parent that was just checked is not checked again."""
+        if not entry.path:
+            raise FtxError("bad-name")
+        check_path(path, self.device.rules, parent_checked=path[:-1] == self._checked)
+        self._checked = path[:-1]
+        if isinstance(entry, FileEntry) and not (
+            0 <= entry.size <= FILE_SIZE and -(2**63) <= entry.mtime_ns < 2**63
+        ):
+            raise FtxError("bad-message", "a size or time is out of range")
+
+    def _refuse(self, entry: FileEntry | FolderEntry, path: Path, error: FtxError | OSError) -> None:
+        failure = storage_error(error) if isinstance(error, OSError) else error
+        self.answers[entry.number] = Refuse(entry.number, self.job.reported(failure, path))
+
+    # -- folders ------------------------------------------------------------------------------------------
+
+    def _folders(self, folders: Sequence[tuple[FolderEntry, Path]]) -> None:
+        if not folders:
+            return
+        job, records = self.job, self.device.records
+        new = {path for _, path in folders if self._absent(path)}
+        self._cursor.close()
+        job.check()
+        try:
+            found = records.find(job.peer, [joined(path) for _, path in folders])
+            if new:
+                # so that a later run knows them as made by this peer's transfers, whatever happens now
+                records.write(job.peer, [(joined(path), folder_record(path)) for path in sorted(new)])
+        except FtxError as error:
+            for entry, path in folders:
+                self._refuse(entry, path, error)
+            return
+        failed = []
+        for (entry, path), record in zip(folders, found, strict=True):
+            job.check()
+            try:
+                made = job.tree.make(path)
+                job.folders[entry.number] = (path, made or (path not in new and self._ours(path, record)))
+                self.answers[entry.number] = Made(entry.number)
+            except (OSError, FtxError) as error:
+                self._refuse(entry, path, error)
+                made = False
+            if path in new and not made:
+                failed.append(joined(path))
+        if failed:
+            records.forget(job.peer, failed)
+
+    def _absent(self, path: Path) -> bool:
+        """Whether there is nothing at `path` (also when its parent is not there yet)."""
+        try:
+            return self.device.root.status(self._cursor.at(path[:-1]), path[-1]) is None
+        except FileNotFoundError:
+            return True
+        except (OSError, FtxError):
+            return False
+
+    def _ours(self, path: Path, record: NameRecord | None) -> bool:
+        """Whether the existing folder `path` was made by this peer's transfers, and may be changed by them."""
+        if record is None or record.digest is not None:
+            return False
+        with self.job.tree.folder(path) as fd:
+            if record.inode not in (0, os.fstat(fd).st_ino):
+                return False
+        if record.ctime_ns is None:
+            self.job.tree.unsynced(path)  # made by a job that did not come to the point of saying so
+        self.job.tree.reopen(path)
+        return True
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def _files(self, files: Sequence[tuple[FileEntry, Path]]) -> None:
+        if not files:
+            return
+        job = self.job
+        paths = [joined(path) for _, path in files]
+        claimed = self.device.claims.take([(job.peer, path) for path in paths], job)
+        unused = {path for path, free in zip(paths, claimed, strict=True) if free}
+        try:
+            try:
+                records = self.device.records.find(job.peer, paths)
+            except FtxError as error:
+                for entry, path in files:
+                    self._refuse(entry, path, error)
+                return
+            for (entry, path), record, free in zip(files, records, claimed, strict=True):
+                job.check()
+                try:
+                    if not free:
+                        raise FtxError("busy")
+                    answer = self._file(entry, path, record)
+                except (OSError, FtxError) as error:
+                    self._refuse(entry, path, error)
+                    continue
+                if answer is None:
+                    continue
+                self.answers[entry.number] = answer
+                if isinstance(answer, Want):
+                    unused.discard(joined(path))
+        finally:
+            self.device.claims.release([(job.peer, path) for path in unused], job)
+
+    def _file(self, entry: FileEntry, path: Path, record: NameRecord | None) -> Answer | None:
+        """The answer for one file; None when it follows with `_confirm()`."""
+        root, name = self.device.root, path[-1]
+        folder_fd = self._cursor.at(path[:-1])
+        there = root.status(folder_fd, name)
+        if record is not None and record.size == entry.size and record.mtime_ns == entry.mtime_ns:
+            final = there if record.final == name else root.status(folder_fd, record.final)
+            if final is not None and record.digest is not None and _plausible(record, final):
+                if _unchanged(record, final):
+                    return Have(entry.number, (*path[:-1], record.final), record.digest)
+                renewed = self._found_again(folder_fd, record)
+                if renewed is not None:
+                    self._found.append((entry, path, renewed))
+                    return None
+        if there is not None:
+            if stat.S_ISDIR(there.st_mode) or self.job.conflict == "fail":
+                raise FtxError("exists")
+            if self.job.conflict == "skip":
+                return Skip(entry.number)
+        return self._want(entry, path, there is not None)
+
+    def _want(self, entry: FileEntry, path: Path, taken: bool) -> Want:
+        job, staging = self.job, self.device.staging
+        held = key = None
+        missing = entry.size
+        if block_count(entry.size) > 1:
+            key = partial_key(job.peer, joined(path), entry.size, entry.mtime_ns)
+            staging.use(key)
+        try:
+            if key is not None:
+                held = staging.held(key, entry.size)
+                missing -= 0 if held is None else held.bytes_in(entry.size)
+            if not self.device.space.promise(missing):
+                raise FtxError("no-space", "too little free space for this file")
+        except BaseException:
+            if key is not None:
+                staging.leave(key)
+            raise
+        job.wanted[entry.number] = Wanted(
+            entry.number,
+            path[:-1],
+            path[-1],
+            joined(path),
+            entry.size,
+            entry.mtime_ns,
+            entry.mode,
+            taken,
+            key,
+            missing,
+        )
+        return Want(entry.number, held)
+
+    # -- files that may be there --------------------------------------------------------------------------
+
+    def _found_again(self, folder_fd: int, record: NameRecord) -> NameRecord | None:
+        """The record renewed, if the file at its name has its content; the content is durable then."""
+        fd = self.device.root.open_file(folder_fd, record.final)
+        if fd is None:
+            return None
+        try:
+            before = os.fstat(fd)
+            if not _plausible(record, before) or digest_of(fd, record.size) != record.digest:
+                return None
+            os.fsync(fd)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if (after.st_mtime_ns, after.st_ctime_ns) != (before.st_mtime_ns, before.st_ctime_ns):
+            return None
+        return NameRecord(
+            record.final,
+            after.st_ino,
+            record.size,
+            record.mtime_ns,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+            record.digest,
+        )
+
+    def _confirm(self) -> None:
+        """Make the names of what was found again durable, then vouch for it."""
+        if not self._found:
+            return
+        job = self.job
+        self._cursor.close()
+        try:
+            group = self.device.syncs.group()
+            try:
+                job.tree.sync(group, {path[:-1] for _, path, _ in self._found})
+            finally:
+                group.close()
+            self._remove_leftovers()
+        except (OSError, FtxError) as error:
+            for entry, path, _ in self._found:
+                self._refuse(entry, path, error)
+            return
+        self.device.records.settle(job.peer, [(joined(path), record) for _, path, record in self._found])
+        for entry, path, record in self._found:
+            if record.digest is not None:
+                self.answers[entry.number] = Have(entry.number, (*path[:-1], record.final), record.digest)
+
+    def _remove_leftovers(self) -> None:
+        """A kill between publishing and the end leaves the journal, or a second link, in the staging folder."""
+        for entry, path, _ in self._found:
+            if block_count(entry.size) > 1:
+                self.device.staging.remove(partial_key(self.job.peer, joined(path), entry.size, entry.mtime_ns))
+
+
+def folder_record(path: Path, inode: int = 0) -> NameRecord:
+    """The record of a folder that this peer's transfers made, pending while `inode` is 0."""
+    return NameRecord(path[-1], inode, 0, 0, 0, 0 if inode else None, None)
+
+
+def _plausible(record: NameRecord, status: os.stat_result) -> bool:
+    """Whether the file may be the recorded one; a pending record speaks of one inode only."""
+    return (
+        stat.S_ISREG(status.st_mode)
+        and status.st_size == record.size
+        and status.st_mtime_ns == record.disk_ns
+        and (record.ctime_ns is not None or status.st_ino == record.inode)
+    )
+
+
+def _unchanged(record: NameRecord, status: os.stat_result) -> bool:
+    """Whether a plausible file has certainly not been touched since its content was verified."""
+    return record.ctime_ns == status.st_ctime_ns and record.inode == status.st_ino
+
+
+def look_up(job: Job, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+    """Answer `entries`, in the same order; see `JobStore.look_up()`."""
+    lookup = _LookUp(job)
+    lookup.run(entries)
+    return [lookup.answers[entry.number] for entry in entries]

@@ -1,0 +1,201 @@
+"""Giving durable content its final names: record first, then the name, then the folders, and only then `stored`."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+
+from attrs import define
+
+from ftx import limits
+from ftx.disk.job import Job, Wanted
+from ftx.disk.names import free_names
+from ftx.disk.records import NameRecord
+from ftx.disk.root import storage_error
+from ftx.disk.store import Failed, Path, Stored
+from ftx.disk.syncing import SyncGroup
+from ftx.disk.tree import Cursor
+from ftx.errors import FtxError
+
+__all__ = ["Outcome", "Staged", "failed_all", "publish", "wanted_mode"]
+
+Outcome = Stored | Failed
+
+
+@define(eq=False)
+class Staged:
+    """Verified and durable content of a wanted file, without its final name.
+
+    `staged` is its name in the staging folder, None for an unnamed file; `status` is its fstat after time and
+    permissions were set. The descriptor `fd` stays the caller's.
+    """
+
+    wanted: Wanted
+    fd: int
+    status: os.stat_result
+    digest: bytes
+    staged: bytes | None
+    name: bytes = b""
+    tries: int = 0
+
+    def record(self, ctime_ns: int | None = None) -> NameRecord:
+        """Its name record, pending or (with the time) complete."""
+        return NameRecord(
+            self.name,
+            self.status.st_ino,
+            self.wanted.size,
+            self.wanted.mtime_ns,
+            self.status.st_mtime_ns,
+            ctime_ns,
+            self.digest,
+        )
+
+
+def wanted_mode(job: Job, wanted: Wanted) -> int:
+    """The permission bits that `wanted` gets: the sender's, less the inbox's umask; never setuid, setgid, sticky."""
+    return stat.S_IMODE(wanted.mode) & 0o777 & ~job.device.umask
+
+
+def _as_failure(error: OSError | FtxError) -> FtxError:
+    return storage_error(error) if isinstance(error, OSError) else error
+
+
+class _Publication:
+    """One call of `publish()`."""
+
+    def __init__(self, job: Job, group: SyncGroup) -> None:
+        self.job = job
+        self.group = group
+        self.outcomes: dict[int, Outcome] = {}
+        self._cursor = Cursor(job.tree)
+        self._chosen: set[tuple[Path, bytes]] = set()
+        self._linked: list[tuple[Staged, int]] = []
+        self._recorded: set[int] = set()
+
+    def run(self, files: Sequence[Staged]) -> None:
+        """Everything up to the synced folders; `outcomes` has an answer for each file."""
+        try:
+            left = [staged for staged in files if self._choose(staged)]
+            while left:
+                self.job.check()
+                if not self._record(left):
+                    break
+                left = [staged for staged in left if self._place(staged) and self._choose(staged)]
+        finally:
+            self._cursor.close()
+        self._settle()
+
+    def _record(self, files: Sequence[Staged]) -> bool:
+        """Write the records, durable before the names are: a re-run then knows them as its own."""
+        try:
+            self.job.device.records.write(self.job.peer, [(staged.wanted.path, staged.record()) for staged in files])
+        except FtxError as error:
+            self.outcomes.update(failed_all(self.job, (staged.wanted for staged in files), error))
+            return False
+        self._recorded.update(staged.wanted.number for staged in files)
+        return True
+
+    def _failed(self, staged: Staged, error: FtxError) -> None:
+        wanted = staged.wanted
+        self.outcomes[wanted.number] = Failed(
+            wanted.number, self.job.reported(error, (*wanted.folder, wanted.name))
+        )
+
+    def _choose(self, staged: Staged) -> bool:
+        """Choose the (next) name to try; False when there is none left, which is an outcome."""
+        wanted = staged.wanted
+        if not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen:
+            staged.name = wanted.name
+        elif self.job.conflict != "rename":
+            self._failed(staged, FtxError("exists"))
+            return False
+        else:
+            try:
+                folder_fd = self._cursor.at(wanted.folder)
+                staged.name = self._next_free(staged, folder_fd)
+            except (OSError, FtxError) as error:
+                self._failed(staged, _as_failure(error))
+                return False
+            if not staged.name:
+                self._failed(staged, FtxError("exists"))
+                return False
+        self._chosen.add((wanted.folder, staged.name))
+        return True
+
+    def _next_free(self, staged: Staged, folder_fd: int) -> bytes:
+        """The next name that seems to be free, or nothing after `limits.RENAME_TRIES`."""
+        wanted = staged.wanted
+        for number, name in free_names(wanted.name, staged.tries + 1):
+            staged.tries = number
+            if (wanted.folder, name) in self._chosen:
+                continue
+            if self.job.device.root.status(folder_fd, name) is None:
+                return name
+        staged.tries = limits.RENAME_TRIES
+        return b""
+
+    def _place(self, staged: Staged) -> bool:
+        """Give the file its name. True when the name was taken meanwhile; anything else is settled or an outcome."""
+        wanted, device = staged.wanted, self.job.device
+        self.job.check()
+        try:
+            folder_fd = self._cursor.at(wanted.folder)
+            if staged.staged is None:
+                device.root.link(staged.fd, folder_fd, staged.name)
+            else:
+                device.root.move(device.staging.fd, staged.staged, folder_fd, staged.name)
+            self._linked.append((staged, os.fstat(staged.fd).st_ctime_ns))
+        except FileExistsError:
+            return True
+        except (OSError, FtxError) as error:
+            self._failed(staged, _as_failure(error))
+        return False
+
+    def _settle(self) -> None:
+        """Sync the folders; then, and only then, the files are stored."""
+        linked, job = self._linked, self.job
+        extra = [job.device.staging.fd] if any(staged.staged is not None for staged, _ in linked) else []
+        if linked:
+            try:
+                job.tree.sync(self.group, {staged.wanted.folder for staged, _ in linked}, extra)
+            except (OSError, FtxError) as error:
+                self.outcomes.update(failed_all(job, (staged.wanted for staged, _ in linked), _as_failure(error)))
+            else:
+                job.device.records.settle(
+                    job.peer, [(staged.wanted.path, staged.record(ctime)) for staged, ctime in linked]
+                )
+                for staged, _ in linked:
+                    wanted = staged.wanted
+                    stored_as = (*wanted.folder, staged.name)
+                    self.outcomes[wanted.number] = Stored(wanted.number, stored_as, staged.digest)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove the records that never got their file: they must not vouch for somebody else's."""
+        placed = {staged.wanted.number for staged, _ in self._linked}
+        lost = [self.job.file(number).path for number in self._recorded & self.outcomes.keys() - placed]
+        if lost:
+            try:
+                self.job.device.records.forget(self.job.peer, lost)
+            except FtxError as error:
+                # pending, and for an inode that is about to go: it will not be believed anyway
+                self.job.device.report(error.message)
+
+
+def publish(job: Job, files: Sequence[Staged], group: SyncGroup) -> dict[int, Outcome]:
+    """Publish `files`, durably; the outcome of each by its number.
+
+    `group` was begun before any of them was written. FtxError `superseded` when the job was revoked on the way.
+    """
+    publication = _Publication(job, group)
+    publication.run(files)
+    return publication.outcomes
+
+
+def failed_all(job: Job, files: Iterable[Wanted], error: FtxError) -> dict[int, Outcome]:
+    """The outcome of a failure that all of `files` share; the operator is told once."""
+    files = list(files)
+    if files:
+        job.reported(error, (*files[0].folder, files[0].name))
+    return {wanted.number: Failed(wanted.number, error.name) for wanted in files}

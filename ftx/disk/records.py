@@ -1,0 +1,300 @@
+"""Name records and receipts: what was received, from whom, and under which name it is.
+
+One SQLite database, `records.db` in the inbox's private folder; the schema is specified in `docs/storage.md`,
+"Records". It is the one file of an inbox that is opened by a path, because SQLite knows no other way: the path is
+`/proc/self/fd/N/records.db`, N being the held descriptor of that folder, which is 0700 and ours. The connection is
+made at the first use, not at `open()`, because SQLite's locks do not survive the fork of a daemon.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, TypeVar
+
+from attrs import frozen
+
+from ftx import limits
+from ftx.errors import FtxError
+
+__all__ = ["NameRecord", "Records"]
+
+_APPLICATION_ID: Final = 0x66747831
+_SCHEMA_VERSION: Final = 1
+_FILE: Final = "records.db"
+_SCHEMA: Final = """
+CREATE TABLE names (
+    peer BLOB NOT NULL, path BLOB NOT NULL, final BLOB NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, disk_ns INTEGER NOT NULL, ctime_ns INTEGER, digest BLOB, stored INTEGER NOT NULL,
+    PRIMARY KEY (peer, path)
+) WITHOUT ROWID;
+CREATE TABLE receipts (
+    peer BLOB NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (peer, job)
+) WITHOUT ROWID;
+"""
+_FIND: Final = (
+    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names WHERE peer = ? AND path = ?"
+)
+_WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_DAY: Final = 86400
+
+T = TypeVar("T")
+_Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int]
+
+
+def _signed(number: int) -> int:
+    """An unsigned 64-bit number as SQLite can keep it."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+@frozen
+class NameRecord:
+    """One received file or folder, of one peer.
+
+    `final` is the last component of its name on disk, in the folder of the requested path; `inode` 0 is a folder about
+    to be made. `mtime_ns` is as offered, `disk_ns` as the file system keeps it, `ctime_ns` None while pending.
+    `digest` is the file digest, None for a folder.
+    """
+
+    final: bytes
+    inode: int
+    size: int
+    mtime_ns: int
+    disk_ns: int
+    ctime_ns: int | None
+    digest: bytes | None
+
+
+def _row(peer: bytes, path: bytes, record: NameRecord, now: int) -> _Row:
+    return (
+        peer,
+        path,
+        record.final,
+        _signed(record.inode),
+        record.size,
+        record.mtime_ns,
+        record.disk_ns,
+        record.ctime_ns,
+        record.digest,
+        now,
+    )
+
+
+def _failure(error: sqlite3.Error) -> FtxError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return FtxError("no-space", "the records cannot be written: no space left")
+    return FtxError("storage-failed", f"the records cannot be used: {error}")
+
+
+class Records:
+    """The database. Thread-safe: one lock around everything, held during commits.
+
+    Every method raises FtxError `no-space` or `storage-failed`. Paths are requested paths, joined with `/`.
+    """
+
+    def __init__(self, folder_fd: int, clock: Callable[[], float] = time.time) -> None:
+        """The database in the folder `folder_fd`, which stays the caller's; nothing is opened yet."""
+        self._folder_fd = folder_fd
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        #: Rows that only complete what a crash may leave pending; they go with the next transaction.
+        self._waiting: dict[tuple[bytes, bytes], NameRecord] = {}
+
+    # -- opening ------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Make the database if there is none, and see that it can be used.
+
+        FtxError `inbox-unusable` when it is damaged, of a newer version, or not ours to write.
+        """
+        try:
+            connection = self._connect()
+            try:
+                size = os.stat(_FILE, dir_fd=self._folder_fd).st_size
+                if size <= limits.RECORDS_CHECKED:
+                    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                    if found != "ok":
+                        raise sqlite3.DatabaseError(found)
+            finally:
+                connection.close()
+            os.fsync(self._folder_fd)
+        except (sqlite3.Error, OSError) as error:
+            raise FtxError(
+                "inbox-unusable",
+                f"its records .ftx/{_FILE} cannot be used: {error}",
+                f"move .ftx/{_FILE} away: what was received before is then stored again under another name when sent",
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        # the held folder, whatever became of its name; SQLite itself would create a database anywhere
+        folder = f"/proc/self/fd/{self._folder_fd}"
+        os.stat(folder)
+        connection = sqlite3.connect(f"{folder}/{_FILE}", isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > _SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"made by a newer ftx (version {version})")
+            if version == 0:
+                connection.executescript(
+                    f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
+                    f" PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+                )
+            elif connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
+                raise sqlite3.DatabaseError("not made by ftx")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _use(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `action` with the connection; the lock is held."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+            return action(self._connection)
+        except sqlite3.Error as error:
+            raise _failure(error) from error
+        except OSError as error:
+            raise FtxError("storage-failed", f"the records cannot be opened: {error.strerror}") from error
+
+    def _transact(self, statements: Iterable[tuple[str, Iterable[Sequence[Any]]]]) -> None:
+        """One durable transaction: what waits, then `statements` with their rows; the lock is held."""
+
+        def action(connection: sqlite3.Connection) -> None:
+            now = int(self._clock())
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                waiting = [_row(*key, record, now) for key, record in self._waiting.items()]
+                connection.executemany(_WRITE, waiting)
+                for statement, rows in statements:
+                    connection.executemany(statement, rows)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._waiting.clear()
+
+        self._use(action)
+
+    # -- names --------------------------------------------------------------------------------------------
+
+    def find(self, peer: bytes, paths: Sequence[bytes]) -> list[NameRecord | None]:
+        """The records of these paths of `peer`, in the same order."""
+
+        def action(connection: sqlite3.Connection) -> list[NameRecord | None]:
+            found: list[NameRecord | None] = []
+            execute = connection.execute
+            for path in paths:
+                record = self._waiting.get((peer, path))
+                if record is None:
+                    row = execute(_FIND, (peer, path)).fetchone()
+                    if row is not None:
+                        record = NameRecord(row[0], row[1] % 2**64, *row[2:])
+                found.append(record)
+            return found
+
+        with self._lock:
+            return self._use(action)
+
+    def write(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
+        """Write these records (path, record) durably, in one transaction."""
+        with self._lock:
+            for path, _ in records:
+                self._waiting.pop((peer, path), None)  # older than what is written now
+            now = int(self._clock())
+            self._transact([(_WRITE, [_row(peer, path, record, now) for path, record in records])])
+
+    def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
+        """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
+        with self._lock:
+            for path, record in records:
+                self._waiting[(peer, path)] = record
+            if len(self._waiting) > limits.PENDING_CONFIRMATIONS:
+                try:
+                    self._transact([])
+                except FtxError:
+                    self._waiting.clear()
+
+    def forget(self, peer: bytes, paths: Sequence[bytes]) -> None:
+        """Remove the records of these paths, durably."""
+        with self._lock:
+            for path in paths:
+                self._waiting.pop((peer, path), None)
+            self._transact([("DELETE FROM names WHERE peer = ? AND path = ?", [(peer, path) for path in paths])])
+
+    def flush(self) -> None:
+        """Write what waits for a transaction."""
+        with self._lock:
+            if self._waiting:
+                self._transact([])
+
+    # -- receipts -----------------------------------------------------------------------------------------
+
+    def save_receipt(self, peer: bytes, job: bytes, body: bytes) -> None:
+        """Keep a receipt, durably; old ones go (`limits.STATE_DAYS`, `limits.RECEIPT_FILES`)."""
+        now = int(self._clock())
+        with self._lock:
+            self._transact(
+                [
+                    ("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", [(peer, job, body, now)]),
+                    ("DELETE FROM receipts WHERE stored < ?", [(now - limits.STATE_DAYS * _DAY,)]),
+                    (
+                        "DELETE FROM receipts WHERE (peer, job) IN"
+                        " (SELECT peer, job FROM receipts ORDER BY stored DESC LIMIT -1 OFFSET ?)",
+                        [(limits.RECEIPT_FILES,)],
+                    ),
+                ]
+            )
+
+    def receipt(self, peer: bytes, job: bytes) -> bytes | None:
+        """The receipt of this job of `peer`, or None."""
+
+        def action(connection: sqlite3.Connection) -> bytes | None:
+            row = connection.execute("SELECT body FROM receipts WHERE peer = ? AND job = ?", (peer, job)).fetchone()
+            return None if row is None else bytes(row[0])
+
+        with self._lock:
+            return self._use(action)
+
+    # -- upkeep -------------------------------------------------------------------------------------------
+
+    def prune(self, keep: int = limits.NAME_RECORDS) -> int:
+        """Remove the oldest name records beyond `keep`; how many."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            return int(connection.execute("SELECT count(*) FROM names").fetchone()[0])
+
+        with self._lock:
+            surplus = self._use(count) - keep
+            if surplus <= 0:
+                return 0
+            self._transact(
+                [
+                    (
+                        "DELETE FROM names WHERE (peer, path) IN"
+                        " (SELECT peer, path FROM names ORDER BY stored LIMIT ?)",
+                        [(surplus,)],
+                    )
+                ]
+            )
+            return surplus
+
+    def close(self) -> None:
+        """Write what waits and close the database; FtxError when that could not be written. May be called again."""
+        with self._lock:
+            try:
+                if self._waiting:
+                    self._transact([])
+            finally:
+                if self._connection is not None:
+                    self._connection.close()
+                    self._connection = None

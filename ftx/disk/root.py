@@ -1,0 +1,285 @@
+"""The root of an inbox: the only place where names from the wire become files.
+
+One directory descriptor is held from the start, and every name is resolved relative to it (or to a folder opened
+through it) by openat2(2) in a way that cannot leave it: no symbolic links, no magic links, no `..`, no other file
+system. Where openat2 is not to be had the path is walked one component at a time with O_NOFOLLOW. Nothing here, and
+nothing that receives, uses a path that starts anywhere else; a test in `tests/disk/` holds the package to that.
+
+Files get their final names without ever replacing anything: by linkat(2) of an unnamed file, or by renameat2(2) with
+RENAME_NOREPLACE, or by link and unlink; a plain rename is never used.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from attrs import frozen
+
+from ftx.disk import linux
+from ftx.disk.names import PRIVATE
+from ftx.disk.store import Path
+from ftx.errors import FtxError
+
+__all__ = ["Means", "Root", "storage_error"]
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_BENEATH: Final = (
+    linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS | linux.RESOLVE_NO_XDEV
+)
+_UNNAMED: Final = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+_STAGED: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_EXISTING: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: What kernels and file systems say that do not offer a call or a flag.
+_ABSENT: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+#: Besides, for O_TMPFILE (a kernel that does not know it opens a folder for writing)…
+_NO_TMPFILE: Final = _ABSENT | {errno.EISDIR}
+#: …and for linking what /proc/self/fd names (no /proc there, or links forbidden).
+_NO_LINK: Final = _ABSENT | {errno.ENOENT, errno.EPERM, errno.EXDEV}
+
+
+@frozen
+class Means:
+    """What of the kernel may be used; all of it, unless a test takes something away."""
+
+    openat2: bool = True
+    tmpfile: bool = True
+    noreplace: bool = True
+    syncfs: bool = True
+    fallocate: bool = True
+
+
+def storage_error(error: OSError) -> FtxError:
+    """The FtxError of a failed file operation. Its message names no path."""
+    number = error.errno
+    why = (error.strerror or "input/output error").lower()
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return FtxError("no-space", why)
+    if number in (errno.ELOOP, errno.ENAMETOOLONG):
+        return FtxError("bad-name", why)
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return FtxError("exists", why)
+    if number == errno.EFBIG:
+        return FtxError("too-large", why)
+    if number == errno.EXDEV:
+        return FtxError("storage-failed", "another file system is mounted there")
+    return FtxError("storage-failed", why)
+
+
+def _single(name: bytes) -> bytes:
+    """`name` if it is one component; the last line of defence, after `ftx.disk.names`."""
+    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+        raise FtxError("bad-name")
+    return name
+
+
+class Root:
+    """An inbox folder, held open. Thread-safe: what it learns about the kernel is only ever set to False.
+
+    Methods take descriptors of folders that `open_folder()` opened, and single names in them. They raise OSError as it
+    comes, to be turned by `storage_error()`, or FtxError `bad-name`.
+    """
+
+    def __init__(self, path: str, means: Means) -> None:
+        """Hold the folder `path` (the operator's word, not a peer's), making its last component if need be."""
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        else:
+            parent = os.open(os.path.dirname(os.path.abspath(path)), _FOLDER)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+        #: The folder itself.
+        self.fd = os.open(path, _FOLDER)
+        self.device = os.fstat(self.fd).st_dev
+        self._private = -1
+        self._openat2 = means.openat2
+        self._noreplace = means.noreplace
+        #: Whether unnamed files can be made and linked; `probe()` finds out.
+        self.tmpfile = means.tmpfile
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    # -- ftx's own folder ---------------------------------------------------------------------------------
+
+    def open_private(self, *names: bytes) -> int:
+        """Make and open `.ftx`, or the folder below it that `names` leads to, private; returns a descriptor.
+
+        FtxError `inbox-unusable` when it is another user's, or on another file system.
+        """
+        fd = os.dup(self.fd)
+        try:
+            for name in (PRIVATE, *names):
+                try:
+                    os.mkdir(_single(name), 0o700, dir_fd=fd)
+                except FileExistsError:
+                    pass
+                else:
+                    os.fsync(fd)
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+                self._secure(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _secure(self, fd: int) -> None:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            raise FtxError("inbox-unusable", "its folder .ftx belongs to another user")
+        if status.st_dev != self.device:
+            raise FtxError("inbox-unusable", "its folder .ftx is on another file system")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(fd, 0o700)
+        if self._private < 0:
+            self._private = status.st_ino
+
+    def probe(self, staging_fd: int, name: bytes) -> None:
+        """Find out whether unnamed files work here, with a trial file `name` in `staging_fd`."""
+        fd = self.create_unnamed(staging_fd, 0o600)
+        if fd is None:
+            return
+        try:
+            self.link(fd, staging_fd, name)
+            os.unlink(name, dir_fd=staging_fd)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            self.tmpfile = False
+        finally:
+            os.close(fd)
+
+    # -- folders ------------------------------------------------------------------------------------------
+
+    def open_folder(self, path: Path) -> int:
+        """Open the folder `path` below the root for reading names and syncing; the caller closes it.
+
+        `ELOOP` for a symbolic link on the way, `ENOTDIR` for a file, `EXDEV` for another file system, FtxError
+        `bad-name` when it turns out to be `.ftx`.
+        """
+        fd = self._resolve(path)
+        try:
+            status = os.fstat(fd)
+            if status.st_dev != self.device:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            if status.st_ino == self._private:
+                raise FtxError("bad-name", "the name leads to ftx's own folder")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _resolve(self, path: Path) -> int:
+        for name in path:
+            _single(name)
+        if self._openat2:
+            try:
+                return linux.openat2(self.fd, b"/".join(path) or b".", _FOLDER, 0, _BENEATH)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.EPERM):
+                    raise
+                self._openat2 = False
+        return self._walk(path)
+
+    def _walk(self, path: Path) -> int:
+        """The fall-back: one component at a time, following no link."""
+        fd = os.open(".", _FOLDER, dir_fd=self.fd)
+        for name in path:
+            try:
+                inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                if error.errno == errno.ENOTDIR and self._is_link(fd, name):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+                raise
+            finally:
+                os.close(fd)
+            fd = inner
+        return fd
+
+    def _is_link(self, folder_fd: int, name: bytes) -> bool:
+        status = self.status(folder_fd, name)
+        return status is not None and stat.S_ISLNK(status.st_mode)
+
+    def make_folder(self, folder_fd: int, name: bytes, mode: int) -> None:
+        """Make the folder `name` with permission bits `mode`, less what the process umask takes; may be `EEXIST`."""
+        os.mkdir(_single(name), mode, dir_fd=folder_fd)
+
+    # -- files --------------------------------------------------------------------------------------------
+
+    def status(self, folder_fd: int, name: bytes) -> os.stat_result | None:
+        """lstat of `name`, or None when there is nothing."""
+        try:
+            return os.stat(_single(name), dir_fd=folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open_file(self, folder_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int | None:
+        """Open the regular file `name`, or None when it is gone or something else; never waits for a FIFO."""
+        try:
+            fd = os.open(_single(name), flags | _EXISTING, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR):
+                return None
+            raise
+        try:
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        except BaseException:
+            os.close(fd)
+            raise
+        if not regular:
+            os.close(fd)
+            return None
+        return fd
+
+    def create_unnamed(self, folder_fd: int, mode: int) -> int | None:
+        """An unnamed file that can be linked into `folder_fd`, or None where there is no such thing."""
+        if not self.tmpfile:
+            return None
+        try:
+            return os.open(".", _UNNAMED, mode, dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
+            self.tmpfile = False
+            return None
+
+    def create_staged(self, staging_fd: int, name: bytes) -> int:
+        """A new file `name` in one of ftx's own folders, for reading and writing, 0600."""
+        return os.open(_single(name), _STAGED, 0o600, dir_fd=staging_fd)
+
+    def link(self, fd: int, folder_fd: int, name: bytes) -> None:
+        """Give the unnamed file `fd` its name; `EEXIST` when there is anything of that name."""
+        os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=folder_fd, follow_symlinks=True)
+
+    def move(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
+        """Give the staged file its final name; `EEXIST` when there is anything of that name."""
+        _single(name)
+        if self._noreplace:
+            try:
+                linux.rename_noreplace(staged, staging_fd, name, folder_fd)
+                return
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                self._noreplace = False
+        os.link(staged, name, src_dir_fd=staging_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
+        os.unlink(staged, dir_fd=staging_fd)
+
+    def unlink_staged(self, staging_fd: int, name: bytes) -> bool:
+        """Remove a name from one of ftx's own folders; whether it was there. Nothing else is ever removed."""
+        try:
+            os.unlink(_single(name), dir_fd=staging_fd)
+        except FileNotFoundError:
+            return False
+        return True

@@ -1,0 +1,186 @@
+"""The folder `.ftx/partial`: staged content under names of ftx's own, and what of it can be believed."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import secrets
+import stat
+import threading
+from typing import Final
+
+from blake3 import blake3
+
+from ftx.core.blocks import BlockSet
+from ftx.disk.journal import Journal
+from ftx.disk.root import Root
+from ftx.limits import PARTIAL_DAYS
+
+__all__ = ["Staging", "partial_key"]
+
+_KEY_CONTEXT: Final = "ftx 2026-11-22 partial key v1"
+_WHOLE: Final = b"whole-"
+_JOURNAL: Final = b".journal"
+_DAY: Final = 86400.0
+
+
+def partial_key(peer: bytes, path: bytes, size: int, mtime_ns: int) -> bytes:
+    """The 32 bytes that name the partial of this offer: `path` is the requested path joined with `/`."""
+    hasher = blake3(peer, derive_key_context=_KEY_CONTEXT)
+    hasher.update(size.to_bytes(8, "big") + mtime_ns.to_bytes(8, "big", signed=True) + path)
+    return hasher.digest()
+
+
+class Staging:
+    """The staging folder of one inbox, held open. Thread-safe; one key is used by one job at a time (claims)."""
+
+    def __init__(self, root: Root, *, fallocate: bool = True) -> None:
+        """Make and open the folder; see `Root.open_private()`. `fallocate=False` forbids reservations."""
+        self._root = root
+        self.fallocate = fallocate
+        #: The folder.
+        self.fd = root.open_private(b"partial")
+        self._token = secrets.token_hex(8).encode("ascii")
+        self._numbers = itertools.count()
+        self._used: set[bytes] = set()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Let the folder go."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    # -- files of one block -------------------------------------------------------------------------------
+
+    def fresh_name(self) -> bytes:
+        """A name that nothing has, for a staged file of one block."""
+        return b"%b%b-%d" % (_WHOLE, self._token, next(self._numbers))
+
+    # -- partials -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def names(key: bytes) -> tuple[bytes, bytes]:
+        """The names of the partial and of its journal."""
+        name = key.hex().encode("ascii")
+        return name, name + _JOURNAL
+
+    def use(self, key: bytes) -> None:
+        """Protect the partial `key` from `clean()`."""
+        with self._lock:
+            self._used.add(key)
+
+    def leave(self, key: bytes) -> None:
+        """End the protection."""
+        with self._lock:
+            self._used.discard(key)
+
+    def open_partial(self, key: bytes, size: int) -> tuple[int, Journal] | None:
+        """The descriptor and the journal of the partial `key` for a file of `size` bytes, if both can be believed.
+
+        The partial must be a regular file of ours, of the right size, with one link; the journal must fit. OSError
+        as it comes. The caller closes both.
+        """
+        name, journal_name = self.names(key)
+        fd = self._open_own(name)
+        if fd is None:
+            return None
+        journal = None
+        try:
+            status = os.fstat(fd)
+            if status.st_nlink == 1 and status.st_uid == os.geteuid() and status.st_size == size:
+                journal_fd = self._open_own(journal_name)
+                if journal_fd is not None:
+                    journal = Journal.load(journal_fd, key, size)
+        finally:
+            if journal is None:
+                os.close(fd)
+        return None if journal is None else (fd, journal)
+
+    def _open_own(self, name: bytes) -> int | None:
+        """Open a file of ours for reading and writing, also when it was about to be published as read-only."""
+        try:
+            return self._root.open_file(self.fd, name, os.O_RDWR)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+        # not a link: open_file() would have said None
+        os.chmod(name, 0o600, dir_fd=self.fd)
+        return self._root.open_file(self.fd, name, os.O_RDWR)
+
+    def held(self, key: bytes, size: int) -> BlockSet | None:
+        """The blocks that the partial `key` holds durably, or None when it holds none that can be believed."""
+        opened = self.open_partial(key, size)
+        if opened is None:
+            return None
+        fd, journal = opened
+        os.close(fd)
+        journal.close()
+        return journal.blocks if journal.blocks.count else None
+
+    def create_partial(self, key: bytes, size: int) -> int:
+        """A new partial of `size` bytes, all zeros; what there was under its key is removed. OSError as it comes."""
+        name, journal_name = self.names(key)
+        if self._root.unlink_staged(self.fd, journal_name):
+            # an old journal must not come back after a power cut and speak for new content
+            os.fsync(self.fd)
+        self._root.unlink_staged(self.fd, name)
+        fd = self._root.create_staged(self.fd, name)
+        try:
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, size)
+        except BaseException:
+            os.close(fd)
+            self._root.unlink_staged(self.fd, name)
+            raise
+        return fd
+
+    def create_journal(self, key: bytes, size: int) -> Journal:
+        """A new journal beside the partial `key`. OSError as it comes."""
+        return Journal.create(self._root.create_staged(self.fd, self.names(key)[1]), key, size)
+
+    def remove(self, key: bytes) -> None:
+        """Remove the partial `key` and its journal, as far as they are there. OSError as it comes."""
+        for name in self.names(key):
+            self._root.unlink_staged(self.fd, name)
+
+    # -- upkeep -------------------------------------------------------------------------------------------
+
+    def clean(self, now: float) -> int:
+        """Remove what was abandoned, as `docs/storage.md` says; returns how many partials. OSError as it comes."""
+        removed = 0
+        # a descriptor of its own: the place in the listing is shared by duplicates
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as entries:
+                names = (os.fsencode(entry.name) for entry in entries)
+                for name in names:
+                    status = self._root.status(self.fd, name)
+                    if status is not None and not stat.S_ISDIR(status.st_mode):
+                        removed += self._clean_one(name, now - status.st_ctime > PARTIAL_DAYS * _DAY)
+        finally:
+            os.close(fd)
+        return removed
+
+    def _clean_one(self, name: bytes, old: bool) -> int:
+        """Remove `name` if nothing needs it any more; 1 for a partial."""
+        if name.startswith(_WHOLE):
+            if not name.startswith(_WHOLE + self._token):
+                self._root.unlink_staged(self.fd, name)
+            return 0
+        stem = name.removesuffix(_JOURNAL)
+        try:
+            key = bytes.fromhex(stem.decode("ascii"))
+        except ValueError:
+            return 0
+        with self._lock:  # a job that wants it now waits, and finds it gone
+            if not old or key in self._used:
+                return 0
+            journal = stem != name
+            if journal and self._root.status(self.fd, stem) is not None:
+                return 0  # goes with its partial, which may be younger
+            self._root.unlink_staged(self.fd, self.names(key)[1])
+            if not journal:
+                self._root.unlink_staged(self.fd, stem)
+        return 0 if journal else 1
