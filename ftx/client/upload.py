@@ -122,13 +122,12 @@ class Upload(Watcher):
         delay = limits.RETRY_FIRST
         last_heard = self._reactor.seconds()
         while True:
-            sending: Sending | None = None
             try:
                 dialled = await self._dial()
                 if not reporting.running:
                     reporting.start(limits.PROGRESS_FASTEST, now=False)
                 sending = await self._begin(dialled)
-                receipt = await sending
+                receipt = await sending.run(self._totals)
                 dialled.connection.goodbye()
                 return receipt
             except FtxError as error:
@@ -193,8 +192,8 @@ class Upload(Watcher):
         except FtxError as error:
             _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
 
-    async def _begin(self, dialled: Dialled) -> Deferred[Receipt]:
-        """Offer the job on a new connection. Lines of a receipt that an earlier attempt gathered are dropped."""
+    async def _begin(self, dialled: Dialled) -> Sending:
+        """The job on a new connection, ready to run. Lines of a receipt that an earlier attempt gathered are dropped."""
         if self._sending is not None:
             self._wire += self._sending.sent
         await self._receipt_lane.run(self._abandon_receipt)
@@ -211,7 +210,7 @@ class Upload(Watcher):
             watcher=self,
         )
         self._emit(events.Offered(job=self._job, peer=self._peer))
-        return self._sending.run(self._totals)
+        return self._sending
 
     @property
     def _last_heard(self) -> float:

@@ -183,6 +183,11 @@ class Sender:
             self.accepted.unanswered - self._unanswered, self.accepted.unacknowledged - len(self._entries), limits.BATCH
         )
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing announced is without its result: the receiver has nothing to do."""
+        return not self._entries
+
     def add_file(
         self, path: tuple[bytes, ...], size: int, mtime: int, mode: int, source: Any
     ) -> list[Effect]:

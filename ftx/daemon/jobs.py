@@ -1,8 +1,8 @@
 """The jobs of a daemon: who runs, who waits for whom, what became of them, and the events of all that.
 
-One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files. The
-older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`, other
-files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends, its
+One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files.
+The older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`,
+other files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends, its
 disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
 """
 
@@ -101,7 +101,8 @@ class Jobs(Observer):
         except FtxError as error:
             if connection.over:
                 return
-            _log.info("job {job} of {peer} refused: {reason}", job=offer.job.hex(), peer=trusted.name, reason=error.name)
+            job = offer.job.hex()
+            _log.info("job {job} of {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.name)
             connection.send(Refuse(offer.job, error.number))
         finally:
             self._deciding.discard(key)
@@ -221,7 +222,8 @@ class Jobs(Observer):
                 )
             )
             _log.info(
-                "job {job} from {peer}: {files} files, {folders} folders, {size} bytes in {seconds:.1f} s, {failed} failed",
+                "job {job} from {peer}: {files} files, {folders} folders, {size} bytes in {seconds:.1f} s, "
+                "{failed} failed",
                 job=running.hex,
                 peer=running.peer.name,
                 files=counts.files,
@@ -234,10 +236,9 @@ class Jobs(Observer):
             self._failed += 1
             info = events.error_info(error.as_value())
             if info is not None:
+                code = error.exit_code
                 self.events.publish(
-                    events.Failed(
-                        job=running.hex, peer=running.peer, error=info, exit=error.exit_code, resumable=error.exit_code == 4
-                    )
+                    events.Failed(job=running.hex, peer=running.peer, error=info, exit=code, resumable=code == 4)
                 )
             _log.info(
                 "job {job} from {peer} ended: {reason}",

@@ -51,7 +51,9 @@ class _Complaints:
         while len(self._said) >= limits.COMPLAINT_SOURCES:
             del self._said[next(iter(self._said))]
         self._said[key] = now
-        _log.info("connection from {source} ended: {reason} ({name})", source=source, reason=error.message, name=error.name)
+        _log.info(
+            "connection from {source} ended: {reason} ({name})", source=source, reason=error.message, name=error.name
+        )
 
 
 class Reception(ServerFactory):

@@ -1,9 +1,9 @@
 """The running daemon: what exists, in which order it begins, and in which order it ends.
 
 `make_service()` runs before a daemon leaves its terminal and lays hands on everything that can fail: the home and its
-lock, the identity, the peers, the inbox, the ports and the control socket. What it cannot have, it says in one sentence.
-`startService()` starts threads and opens the doors; `stopService()` closes them in the order listeners, discovery, jobs,
-inbox, control, so that `ctl status` works while the rest is going down.
+lock, the identity, the peers, the inbox, the ports and the control socket. What it cannot have, it says in one
+sentence. `startService()` starts threads and opens the doors; `stopService()` closes them in the order listeners,
+discovery, jobs, inbox, control, so that `ctl status` works while the rest is going down.
 
 Signals: SIGTERM and SIGINT drain, then stop; a second one stops now, everything stays resumable. SIGHUP reads the
 configuration and the peers again. SIGUSR1 writes the running jobs into the log.
@@ -19,6 +19,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -259,10 +260,9 @@ class Daemon(MultiService):
             if count:
                 _log.info("removed {count} abandoned partial files", count=count)
 
-        cleaning.addCallbacks(
+        return cleaning.addCallbacks(
             cleaned, lambda failure: _log.warn("cleaning up failed: {reason}", reason=failure.getErrorMessage())
         )
-        return cleaning
 
     # -- signals -------------------------------------------------------------------------------------------
 
@@ -310,8 +310,10 @@ class Daemon(MultiService):
             )
 
 
-class _Incoming:
+class _Incoming(Factory):
     """The factory the listeners have from the start; what it makes comes from `target`, set when the daemon runs."""
+
+    noisy = False
 
     def __init__(self) -> None:
         self.target: Any = None

@@ -1,7 +1,8 @@
 """Dialling: from a few places where a peer may be to one connection whose other end has proved the right key.
 
-All places are tried at once. The first one that answers, proves a key that the caller accepts and greets us as signed in is
-taken; the others are let go. When none does, the error that says most is raised: about trust before about the network.
+All places are tried at once. The first one that answers, proves a key that the caller accepts and greets us as signed
+in is taken; the others are let go. When none does, the error that says most is raised: about trust before about the
+network.
 """
 
 from __future__ import annotations

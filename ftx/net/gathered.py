@@ -28,7 +28,7 @@ class Batch:
     @property
     def numbers(self) -> list[int]:
         """The entries in it."""
-        return [entry.number for entry in (*self.files, *self.folders)]
+        return [file.number for file in self.files] + [folder.number for folder in self.folders]
 
     def store(self, job_store: JobStore) -> list[Stored | Failed]:
         """Store everything (in a worker thread); one outcome per entry."""

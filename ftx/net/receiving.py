@@ -213,8 +213,8 @@ class Receiving:
     ) -> Deferred[None]:
         """Run `function` in `lane`; hand its outcome on, in the reactor thread, unless the job is over.
 
-        `release` held content bytes are let go when it has run. A failure that is no FtxError is a bug: it is logged, and
-        ends the job.
+        `release` held content bytes are let go when it has run. A failure that is no FtxError is a bug: it is logged,
+        and ends the job.
         """
         self._working += 1
 

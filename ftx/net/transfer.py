@@ -13,8 +13,8 @@ job machines'. What it does know is how connections really end:
 
 from __future__ import annotations
 
+from typing import Any, cast
 from typing import Protocol as TypingProtocol
-from typing import cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
@@ -178,11 +178,10 @@ class Connection(Protocol):
 
     def signed_in(self) -> None:
         """The peer is who we want: larger reads from now on."""
-        transport = self._secure()
-        if transport is not None:
-            socket = transport.transport
-            if hasattr(socket, "bufferSize"):
-                socket.bufferSize = limits.READ_SIZE_SIGNED_IN
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            # The TCP transport under TLS; `bufferSize` is what it asks the kernel for at once.
+            cast(Any, transport.transport).bufferSize = limits.READ_SIZE_SIGNED_IN
 
     def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading from the peer: back-pressure for a slow disk."""
@@ -197,8 +196,9 @@ class Connection(Protocol):
         self._arm()
 
     async def proves_alive(self) -> bool:
-        """Whether the peer says anything within `limits.PROVE_ALIVE`, having been asked. A slow disk of ours is no death
-        of theirs: while we do not read, the peer counts as alive.
+        """Whether the peer says anything within `limits.PROVE_ALIVE`, having been asked.
+
+        A slow disk of ours is no death of theirs: while we do not read, the peer counts as alive.
         """
         if self._over:
             return False
@@ -268,9 +268,6 @@ class Connection(Protocol):
             return
         self.transport.loseConnection()
         self._abort = self.clock.callLater(limits.ABORT_AFTER, self.abort)
-
-    def _secure(self) -> SecureTransport | None:
-        return self.transport if isinstance(self.transport, SecureTransport) else None
 
     def _why_lost(self, reason: Failure) -> FtxError:
         if reason.check(ConnectionDone):
