@@ -207,6 +207,8 @@ CONTROL_WORD: Final = 64
 CONTROL_ENVELOPE: Final = 1 * KiB
 #: Seconds a client of the control socket waits for one answer.
 CONTROL_ANSWER: Final = 10.0
+#: Seconds between two tries of a client to connect while the queue of the socket is full.
+CONTROL_CONNECT_AGAIN: Final = 0.02
 #: Seconds between two progress events of one job, unless the subscriber says otherwise, and at most.
 CONTROL_INTERVAL: Final = 1.0
 CONTROL_INTERVAL_SLOWEST: Final = 3600.0

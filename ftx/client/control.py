@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.endpoints import UNIXClientEndpoint
-from twisted.internet.error import ConnectError
-from twisted.internet.interfaces import IAddress, ITransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.task import deferLater
+from twisted.internet.unix import Server
 from twisted.python.failure import Failure
 
 from ftx import limits
@@ -93,7 +94,7 @@ def _decode(raw: bytes, kind: Any = Any) -> Any:
 class _Lines(Protocol):
     """A connection as lines to be awaited one by one; reads no further than one read ahead of who takes them."""
 
-    transport: ITransport
+    transport: Server
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -108,7 +109,7 @@ class _Lines(Protocol):
     def close(self) -> None:
         """Take nothing more."""
         if self._over is None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
+            self.transport.abortConnection()
 
     async def next(self) -> bytes:
         """The next line; `connection-lost` when there is none."""
@@ -164,33 +165,39 @@ class _Lines(Protocol):
         if wanted != self._reading and self._over is None:
             self._reading = wanted
             if wanted:
-                self.transport.resumeProducing()  # type: ignore[attr-defined]
+                self.transport.resumeProducing()
             else:
-                self.transport.pauseProducing()  # type: ignore[attr-defined]
+                self.transport.pauseProducing()
 
 
-class _Factory(Factory):
+class _Factory(ServerFactory):
+    """Holds the one protocol that a connection gets."""
+
     noisy = False
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
 
     def buildProtocol(self, addr: IAddress | None) -> _Lines:
-        return _Lines(self._path)
+        return self._lines
 
 
 async def _connect(reactor: Any, path: str) -> _Lines:
+    if not path or "\0" in path:  # a NUL in front would be an abstract name, which anybody can take
+        raise FtxError("usage", f"not a path: {_shown(path)}")
+    lines = _Lines(path)
     try:
-        with reachable(path) as address:
-            endpoint = UNIXClientEndpoint(reactor, address, timeout=limits.CONTROL_ANSWER)
-            connected: Any = await endpoint.connect(_Factory(path))
-    except ConnectError as error:
-        raise _unreachable(path, error.osError or 0) from None
+        with reachable(path) as address, socket.socket(socket.AF_UNIX) as connection:
+            connection.setblocking(False)
+            # connecting to an AF_UNIX socket is done at once, or there is no room in its queue: then nothing
+            # tells when there is, and Twisted's endpoint takes it for a failure
+            while (number := connection.connect_ex(address)) == errno.EAGAIN:
+                await deferLater(reactor, limits.CONTROL_CONNECT_AGAIN)
+            if number:
+                raise _unreachable(path, number)
+            reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, _Factory(lines))
     except OSError as error:
         raise _unreachable(path, error.errno or 0) from None
-    except ValueError:
-        raise FtxError("usage", f"not a path: {_shown(path)}") from None
-    lines: _Lines = connected
     return lines
 
 
@@ -199,8 +206,7 @@ def _unreachable(path: str, number: int) -> FtxError:
         return FtxError("no-daemon", f"no ftx daemon listens at {_shown(path)}")
     if number in (errno.EACCES, errno.EPERM):
         return FtxError("not-authorised", f"this user may not use the control socket {_shown(path)}")
-    why = os.strerror(number).lower() if number else "it did not answer"
-    return FtxError("no-daemon", f"the control socket {_shown(path)} cannot be used: {why}")
+    return FtxError("no-daemon", f"the control socket {_shown(path)} cannot be used: {os.strerror(number).lower()}")
 
 
 def _shown(path: str) -> str:

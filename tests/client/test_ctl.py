@@ -1,0 +1,219 @@
+"""`ctl`: what each verb prints, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bounded import bounded, until
+from support.control_daemon import SmallDaemon, job, job_id
+from twisted.internet.defer import Deferred
+
+from ftx.client.ctl import VERBS, run_ctl
+from ftx.client.ctl_text import event_line, job_lines, jobs_table, status_lines
+from ftx.errors import FtxError
+from ftx.wire.events import (
+    Accepted,
+    Done,
+    ErrorInfo,
+    Event,
+    Failed,
+    FileEvent,
+    Offered,
+    Progress,
+    Retry,
+    encode,
+)
+
+Ctl = Callable[..., Coroutine[Any, Any, list[str]]]
+
+
+@asynccontextmanager
+async def running(reactor: Any, folder: Path, **daemon: Any) -> AsyncIterator[tuple[SmallDaemon, Ctl]]:
+    """A small daemon, and `ctl` for it: a coroutine function that returns the lines."""
+    small = SmallDaemon(reactor, **daemon)
+    path = str(folder / "control.sock")
+    server = small.serve(path)
+
+    async def ctl(verb: str, *args: str, json: bool = False) -> list[str]:
+        lines: list[str] = []
+        assert await run_ctl(reactor, path, verb, args, json=json, out=lines.append) == 0
+        return lines
+
+    try:
+        yield small, ctl
+    finally:
+        await server.stop()
+
+
+@bounded(20)
+async def test_status(reactor: Any, short_tmp: Path) -> None:
+    async with running(reactor, short_tmp) as (_, ctl):
+        lines = await ctl("status")
+        assert "name       desk" in lines
+        assert "listening  127.0.0.1:7389, [::1]:7389" in lines
+        assert "received   2.0 KiB" in lines
+        assert "limit in   977 KiB/s" in lines
+        (line,) = await ctl("status", json=True)
+        assert json.loads(line)["name"] == "desk"
+
+
+@bounded(20)
+async def test_jobs(reactor: Any, short_tmp: Path) -> None:
+    async with running(reactor, short_tmp) as (daemon, ctl):
+        assert await ctl("jobs") == ["no jobs"]
+        daemon.all_jobs = {job_id(number << 112): job(number << 112, path="\x1b[31mred") for number in (1, 2)}
+        head, first, second = await ctl("jobs")
+        assert head.split() == ["JOB", "STATE", "PEER", "WAY", "DONE", "RATE", "PATH"]
+        assert first.split()[:4] == ["00010000", "active", "pi", "in"]
+        assert "10 B of 1000 B" in second
+        assert "\\x1b[31mred" in second
+
+
+@bounded(30)
+async def test_jobs_puts_pages_together(reactor: Any, short_tmp: Path) -> None:
+    jobs = {job_id(number): job(number, path="x" * 1000) for number in range(150)}
+    async with running(reactor, short_tmp, all_jobs=jobs) as (_, ctl):
+        assert len(await ctl("jobs")) == 151
+        (line,) = await ctl("jobs", json=True)
+        assert [one["job"] for one in json.loads(line)["jobs"]] == list(jobs)
+
+
+@bounded(20)
+async def test_cancel_by_the_first_digits(reactor: Any, short_tmp: Path) -> None:
+    one, other, third = 0xAB << 120, 0xAC << 120, 0x12 << 120
+    jobs = {job_id(number): job(number) for number in (one, other, third)}
+    async with running(reactor, short_tmp, all_jobs=jobs) as (daemon, ctl):
+        assert "state      failed" in await ctl("cancel", "AB")
+        assert daemon.all_jobs[job_id(one)].state == "failed"
+        (line,) = await ctl("cancel", job_id(third), json=True)
+        assert json.loads(line)["state"] == "failed"
+        for written, name in {"a": "usage", "b": "no-such-job", "": "usage", "xyz": "usage", "1" * 33: "usage"}.items():
+            with pytest.raises(FtxError) as caught:
+                await ctl("cancel", written)
+            assert caught.value.name == name
+        assert daemon.all_jobs[job_id(other)].state == "active"
+
+
+@pytest.mark.parametrize("verb", ["reload", "drain", "shutdown"])
+@bounded(20)
+async def test_orders(reactor: Any, short_tmp: Path, verb: str) -> None:
+    async with running(reactor, short_tmp) as (daemon, ctl):
+        assert len(await ctl(verb)) == 1
+        assert await ctl(verb, json=True) == ['{"ok":true}']
+        assert daemon.orders == [verb, verb]
+
+
+@bounded(20)
+async def test_call(reactor: Any, short_tmp: Path) -> None:
+    async with running(reactor, short_tmp, all_jobs={job_id(1): job(1, path="h\u00e9")}) as (_, ctl):
+        lines = await ctl("call", "jobs.show", json.dumps({"job": job_id(1)}))
+        assert json.loads("\n".join(lines))["path"] == "h\u00e9"
+        assert len(lines) > 10
+        assert "\n".join(lines).isascii()
+        (line,) = await ctl("call", "jobs.show", json.dumps({"job": job_id(1)}), json=True)
+        assert json.loads(line)["path"] == "h\u00e9"
+        for params in ("[1]", "{", "7", '{"x":NaN}'):
+            with pytest.raises(FtxError) as caught:
+                await ctl("call", "jobs.show", params)
+            assert caught.value.name == "usage"
+        with pytest.raises(FtxError) as caught:
+            await ctl("call", "jobs.dance")
+        assert caught.value.name == "unknown-method"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@bounded(20)
+async def test_watch(reactor: Any, short_tmp: Path, as_json: bool) -> None:
+    async with running(reactor, short_tmp) as (daemon, _):
+        lines: list[str] = []
+        watching = Deferred.fromCoroutine(
+            run_ctl(reactor, str(short_tmp / "control.sock"), "watch", ["accepted"], json=as_json, out=lines.append)
+        )
+        await until(lambda: len(lines) == 1)
+        daemon.stream.publish(Accepted(job=job_id(1), files=3, bytes=2048, time="2026-01-01T10:11:12.5Z"))
+        daemon.stream.publish(Progress(job=job_id(1), stage="transferring"))
+        await until(lambda: len(lines) == 2)
+    assert await watching == 0
+    if as_json:
+        assert [json.loads(line)["event"] for line in lines] == ["snapshot", "accepted"]
+    else:
+        assert lines == ["no jobs", "10:11:12  00000000  -  accepted  3 files, 2.0 KiB"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [("dance", []), ("status", ["x"]), ("cancel", []), ("cancel", ["1", "2"]), ("call", []), ("call", ["a", "b", "c"])],
+)
+@bounded(20)
+async def test_usage(reactor: Any, verb: str, args: list[str]) -> None:
+    """Found before anybody is asked."""
+    with pytest.raises(FtxError) as caught:
+        await run_ctl(reactor, "/nowhere", verb, args, json=False, out=lambda line: None)
+    assert caught.value.name == "usage"
+
+
+def test_every_verb_says_what_it_takes() -> None:
+    for name, verb in VERBS.items():
+        assert verb.usage.split()[0] == name
+
+
+# -- text --------------------------------------------------------------------------------------------------
+
+ERROR = ErrorInfo(606, "no-space", "the disk is \x1b[7mfull")
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Offered(files=1, bytes=1024), "offered  1 file, 1.0 KiB"),
+        (Offered(), "offered"),
+        (
+            Progress(stage="syncing", bytes_confirmed=512, bytes_total=1024, rate=2048.0, eta_s=3),
+            "progress  syncing, 512 B of 1.0 KiB, 2.0 KiB/s, 3.0 s left",
+        ),
+        (Progress(stage="scanning"), "progress  scanning, 0 B"),
+        (FileEvent(path="a\u202eb", stored_as="a (1)"), "file  stored a\\u202eb as a (1)"),
+        (FileEvent(path="a", status="failed", error=ERROR), "file  failed a: the disk is \\x1b[7mfull"),
+        (Failed(error=ERROR, exit=6, resumable=True), "failed  the disk is \\x1b[7mfull"),
+        (Retry(attempt=2, delay_s=1, error=ERROR), "retry  attempt 2 in 1.0 s: the disk is \\x1b[7mfull"),
+        (
+            Done(
+                result="partial",
+                files=2,
+                directories=0,
+                bytes=10,
+                bytes_wire=10,
+                files_identical=0,
+                files_skipped=0,
+                files_failed=1,
+                seconds=0.2,
+                receipt=None,
+                exit=9,
+            ),
+            "done  2 files, 10 B, 0.2 s, 1 failed",
+        ),
+    ],
+)
+def test_event_lines(event: Event, said: str) -> None:
+    common = {"time": "2026-01-01T10:11:12.5Z", "job": "0123456789" * 3, "peer": {"name": "pi"}}
+    assert event_line(json.loads(encode(event)) | common) == f"10:11:12  01234567  pi  {said}"
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"event": 7}, {"event": "new\x1b", "job": 5, "peer": []}, {"event": "done", "files": "x"}]
+)
+def test_an_event_of_a_newer_daemon_is_a_line_all_the_same(odd: dict[str, Any]) -> None:
+    assert event_line(odd).isprintable()
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"jobs": [], "limits": 3, "listening": [7, {}], "name": "\x1b[2J", "uptime_s": "long", "discovery": 1}]
+)
+def test_odd_answers_are_shown_and_clean(odd: dict[str, Any]) -> None:
+    lines = [*status_lines(odd), *job_lines(odd), *jobs_table([odd, 7])]
+    assert all(line.isprintable() for line in lines)

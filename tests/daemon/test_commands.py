@@ -1,0 +1,217 @@
+"""The methods: the table, what each takes and gives, pages that fit in a line, and the schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+from support.control_daemon import SmallDaemon, job, job_id
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from ftx import limits
+from ftx.core.identity import format_id
+from ftx.daemon.commands import ALIASES, METHODS, Commands
+from ftx.daemon.view import PeerRecord
+from ftx.errors import FtxError
+from ftx.net.local import Caller
+from ftx.wire.jsonlines import Request, encode_result
+
+ID = format_id(bytes(range(32)))
+
+
+@attrs.define(eq=False)
+class Asker:
+    """A client without a connection."""
+
+    caller: Caller = attrs.field(factory=lambda: Caller(0, 1))
+    events: list[Any] = attrs.field(factory=list)
+    end: Callable[[], None] | None = None
+
+    def stream(self, start: Callable[[Callable[[bytes, bool], None]], Callable[[], None]]) -> None:
+        self.end = start(lambda message, droppable: self.events.append((json.loads(message), droppable)))
+
+
+def now(coroutine: Coroutine[Any, Any, bytes]) -> Any:
+    """What `coroutine`, which waits for nothing, returns or raises."""
+    outcome: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(outcome.append)
+    (result,) = outcome
+    if not isinstance(result, bytes):
+        result.raiseException()
+    return json.loads(result)
+
+
+def ask(daemon: SmallDaemon, method: str, client: Asker | None = None, **params: Any) -> Any:
+    request = Request(method, msgspec.json.encode(params), 1)
+    return now(Commands(daemon).answer(request, client or Asker()))
+
+
+def refusal(daemon: SmallDaemon, method: str, **params: Any) -> FtxError:
+    with pytest.raises(FtxError) as caught:
+        ask(daemon, method, **params)
+    return caught.value
+
+
+@pytest.fixture
+def daemon() -> SmallDaemon:
+    return SmallDaemon(Clock())
+
+
+def test_status_has_exactly_the_fields_that_are_promised(daemon: SmallDaemon) -> None:
+    promised = (
+        "version name id pid uptime_s listening discovery inbox shares jobs bytes_in bytes_out limits peers_paired"
+    )
+    assert list(ask(daemon, "daemon.status")) == promised.split()
+
+
+def test_jobs(daemon: SmallDaemon) -> None:
+    daemon.all_jobs = {job_id(1): job(1), job_id(2): job(2, "done")}
+    assert [one["job"] for one in ask(daemon, "jobs.list")["jobs"]] == [job_id(1), job_id(2)]
+    assert [one["job"] for one in ask(daemon, "jobs.list", state="done")["jobs"]] == [job_id(2)]
+    assert ask(daemon, "jobs.show", job=job_id(2))["state"] == "done"
+    assert refusal(daemon, "jobs.show", job=job_id(3)).name == "no-such-job"
+    assert ask(daemon, "jobs.cancel", job=job_id(1))["error"]["name"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["p", "x" * 4000, "\x01" * 4096])
+def test_pages_hold_everything_once_and_fit_in_a_line(daemon: SmallDaemon, path: str) -> None:
+    daemon.all_jobs = {job_id(number): job(number, path=path) for number in range(300)}
+    found: list[str] = []
+    cursor = None
+    while True:
+        result = ask(daemon, "jobs.list", cursor=cursor)
+        assert len(encode_result("\x01" * limits.CONTROL_ID, msgspec.json.encode(result))) <= limits.CONTROL_LINE
+        found += [one["job"] for one in result["jobs"]]
+        cursor = result["cursor"]
+        if cursor is None:
+            break
+    assert found == list(daemon.all_jobs)
+
+
+def test_a_cursor_of_what_is_gone(daemon: SmallDaemon) -> None:
+    assert refusal(daemon, "jobs.list", cursor=job_id(9)).name == "bad-parameters"
+
+
+def test_peers(daemon: SmallDaemon) -> None:
+    added = ask(daemon, "peers.add", name="pi", id=ID.upper(), addresses=["192.0.2.7"])
+    assert (added["name"], added["id"], added["addresses"]) == ("pi", ID, ["192.0.2.7"])
+    assert ask(daemon, "peers.list") == {"peers": [added], "cursor": None}
+    assert refusal(daemon, "peers.add", name="pi", id=ID).name == "name-taken"
+    assert refusal(daemon, "peers.add", name="desk", id="nonsense").name == "bad-identity"
+    assert ask(daemon, "peers.remove", name="pi") == added
+    assert refusal(daemon, "peers.remove", name="pi").name == "no-such-peer"
+
+
+def test_many_peers_come_in_pages(daemon: SmallDaemon) -> None:
+    for number in range(400):
+        name = f"peer {number:03}"
+        daemon.known[name] = PeerRecord(name=name, id=ID, addresses=["2001:db8::1"] * 4, added="2026-01-01T00:00:00Z")
+    first = ask(daemon, "peers.list")
+    second = ask(daemon, "peers.list", cursor=first["cursor"])
+    assert [peer["name"] for peer in first["peers"] + second["peers"]] == sorted(daemon.known)
+
+
+@pytest.mark.parametrize("order", ["reload", "drain", "shutdown"])
+def test_orders(daemon: SmallDaemon, order: str) -> None:
+    assert ask(daemon, f"daemon.{order}") == {"ok": True}
+    assert daemon.orders == [order]
+
+
+def test_metrics_are_prometheus_text(daemon: SmallDaemon) -> None:
+    result = ask(daemon, "metrics.get")
+    assert result["content_type"].startswith("text/plain; version=0.0.4")
+    assert result["text"] == (
+        "# HELP ftx_received_bytes_total Content bytes received.\n"
+        "# TYPE ftx_received_bytes_total counter\n"
+        "ftx_received_bytes_total 2048\n"
+        "# HELP ftx_jobs Jobs by state.\n"
+        "# TYPE ftx_jobs gauge\n"
+        'ftx_jobs{state="active"} 0\n'
+        'ftx_jobs{state="done"} 0\n'
+    )
+
+
+def test_subscribe(daemon: SmallDaemon) -> None:
+    client = Asker()
+    assert ask(daemon, "events.subscribe", client, types=["done"], interval=2.5) == {"ok": True}
+    assert [(event["event"], droppable) for event, droppable in client.events] == [("snapshot", False)]
+    assert client.end is not None
+    client.end()
+    assert daemon.stream.subscribers == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("jobs.show", {}),
+        ("jobs.show", {"job": "12"}),
+        ("jobs.show", {"job": job_id(1).replace("0", "A")}),
+        ("jobs.show", {"job": job_id(1), "jbo": 1}),
+        ("jobs.list", {"state": "running"}),
+        ("daemon.status", {"verbose": True}),
+        ("peers.add", {"name": "pi", "id": ID, "addresses": "192.0.2.7"}),
+        ("events.subscribe", {"interval": "1"}),
+    ],
+)
+def test_wrong_parameters_are_named(daemon: SmallDaemon, method: str, params: dict[str, Any]) -> None:
+    error = refusal(daemon, method, **params)
+    assert error.name == "bad-parameters"
+    assert error.message.startswith(f"{method}: ")
+
+
+def test_an_unknown_method_is_cleaned_for_display(daemon: SmallDaemon) -> None:
+    error = refusal(daemon, "\x1b[2J" + "x" * 1000)
+    assert error.name == "unknown-method"
+    assert error.message.isprintable()
+    assert len(error.message) < 120
+
+
+def test_every_alias_is_a_method() -> None:
+    assert set(ALIASES.values()) <= set(METHODS)
+    assert not set(ALIASES) & set(METHODS)
+
+
+def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
+    described: list[Any] = []
+    cursor = None
+    while True:
+        result = ask(daemon, "methods", cursor=cursor)
+        assert len(encode_result("\x01" * limits.CONTROL_ID, msgspec.json.encode(result))) <= limits.CONTROL_LINE
+        described += result["methods"]
+        cursor = result["cursor"]
+        if cursor is None:
+            break
+    assert [one["name"] for one in described] == sorted(METHODS)
+    for one in described:
+        assert one["description"].endswith(".")
+        assert one["params"]["$defs"]
+        assert one["result"]["$defs"]
+    mutating = {one["name"] for one in described if one["mutating"]}
+    assert mutating == {
+        "daemon.reload",
+        "daemon.drain",
+        "daemon.shutdown",
+        "jobs.cancel",
+        "peers.add",
+        "peers.remove",
+    }
+
+
+def test_the_document_lists_the_methods_there_are(pytestconfig: pytest.Config) -> None:
+    """docs/control.md has a row for each method, with its parameters, and for nothing else."""
+    rows = {}
+    for line in (pytestconfig.rootpath / "docs" / "control.md").read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 5 and cells[1].startswith("`") and "." in cells[1]:
+            rows[cells[1].strip("`*")] = (cells[1].endswith("*"), cells[2])
+    assert set(rows) == set(METHODS)
+    for name, method in METHODS.items():
+        mutating, params = rows[name]
+        assert mutating == method.mutating, name
+        for field in msgspec.structs.fields(method.params):
+            assert f"`{field.name}`" in params, name
