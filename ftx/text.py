@@ -71,7 +71,7 @@ def size(count: float) -> str:
 
 def duration(seconds: float) -> str:
     """`seconds` as a person would say it: `0.3 s`, `42 s`, `3 min 5 s`, `2 h 10 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -80,7 +80,7 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {whole} s" if whole else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def plural(count: int, noun: str) -> str:
