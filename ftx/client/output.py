@@ -71,6 +71,10 @@ class Output:
         if self.json:
             self._stdout(json_line(value))
 
+    def line(self, text: str) -> None:
+        """One line of the result that is made for people or programs already. Flushed."""
+        self._stdout(text)
+
     def note(self, text: str, style: str = "") -> None:
         """One line on stderr, unless `--quiet`. `text` is clean."""
         if not self.quiet:

@@ -198,9 +198,9 @@ def _endpoint(one: Discovered) -> str:
 
 
 def _trust(ones: Sequence[Discovered]) -> str:
-    """A reply that nobody signed may claim to be anyone: only a proven one is called paired."""
-    if any(one.paired and one.verified for one in ones):
-        return "paired"
+    """A reply that nobody signed may claim to be anyone: only a proven one is called paired, or mine."""
+    if any(one.verified for one in ones):
+        return "paired" if any(one.paired for one in ones) else "mine"
     return "unproven" if any(one.paired for one in ones) else "not paired"
 
 

@@ -39,10 +39,15 @@ _SIGNALS: Final = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 @attrs.define(eq=False)
 class Stop:
-    """Why a run is being cut short, for the main that sees its CancelledError."""
+    """How a run is cut short, and why, for the main that sees its CancelledError."""
 
     #: `interrupted`, `terminated` or `timeout`; None while nothing has happened.
-    error: FtxError | None = None
+    error: FtxError | None = attrs.field(default=None, init=False)
+    _enough: Callable[[], object]
+
+    def enough(self) -> None:
+        """End the run with exit code 0 in the next turn of the reactor: nobody wants to know more."""
+        self._enough()
 
 
 #: What is run: it gets the reactor and the `Stop`, and returns the exit code.
@@ -76,7 +81,7 @@ class _Bridge:
         self._options = options
         self._what = what
         self._resume = resume
-        self._stop = Stop()
+        self._stop = Stop(lambda: reactor.callLater(0, self._finish))
         self._signals = 0
         self._ended = False
         self._running: Deferred[int] | None = None
@@ -124,6 +129,11 @@ class _Bridge:
         watchdog.start()
         self._running.cancel()
 
+    def _finish(self) -> None:
+        if not self._ended and self._running is not None:
+            self._end(0)
+            self._running.cancel()
+
     def _returned(self, code: int) -> None:
         self._end(code)
 
@@ -131,6 +141,8 @@ class _Bridge:
         from twisted.internet.defer import CancelledError
 
         error = failure.value
+        if self._ended:
+            return
         if self._stop.error is not None and isinstance(error, CancelledError | FtxError):
             self._end(self._stop.error.exit_code)
         elif isinstance(error, FtxError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import traceback
@@ -129,22 +130,25 @@ class Sending:
         output = self.options.output
         output.open_view()
         results: list[TargetResult] = []
-        for target in self.targets:
-            if stop.error is not None:  # those that were not begun share the fate of the one that was cut short
-                results.append(TargetResult(PeerInfo(name=target.text), "failed", stop.error.exit_code))
-                continue
-            results.append(await self._one(reactor, stop, target))
-        code = combined(result.exit for result in results)
-        if stop.error is not None and code != 0:
-            code = stop.error.exit_code
-        output.record(Summary(exit=code, targets=results))
+        code = KINDS["internal"].exit_code
+        try:
+            for target in self.targets:
+                if stop.error is not None:  # those that were not begun share the fate of the one that was cut short
+                    results.append(TargetResult(PeerInfo(name=target.label), "failed", stop.error.exit_code))
+                else:
+                    results.append(await self._one(reactor, stop, target))
+            code = combined(result.exit for result in results)
+        finally:  # the summary is the last line whatever happened
+            if stop.error is not None and code != 0:
+                code = stop.error.exit_code
+            output.record(Summary(exit=code, targets=results))
         return code
 
     async def _one(self, reactor: Any, stop: Stop, target: Target) -> TargetResult:
         from twisted.internet.defer import CancelledError
 
         output = self.options.output
-        report = Report(output, target.text, named=len(self.targets) > 1)
+        report = Report(output, target.label, named=len(self.targets) > 1)
         trouble: FtxError | None = None
         try:
             await self._send(reactor, target, report)
@@ -168,7 +172,7 @@ class Sending:
         result = report.finish()
         if isinstance(report.last, Failed) and stop.error is None:
             said = _as_error(report.last.error)
-            self.options.output.error(said, f"cannot send to {show(target.text)}")
+            self.options.output.error(said, f"cannot send to {target.label}")
         elif trouble is not None and isinstance(report.last, Done):  # sent, but the receipt could not be copied
             self.options.output.error(trouble, "the files were sent")
             result = msgspec.structs.replace(result, exit=combined({result.exit, trouble.exit_code} - {0}))
@@ -210,5 +214,7 @@ def copy_receipt(source: str, to: str) -> None:
         shutil.copyfile(source, beside)
         os.replace(beside, to)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
         why = (error.strerror or "input/output error").lower()
         raise FtxError("local-io", f"the receipt cannot be written to {show(to)}: {why}") from error

@@ -62,6 +62,11 @@ class Target:
     #: Folder inside the inbox, components joined with `/`; empty for the inbox itself.
     into: str = ""
 
+    @property
+    def label(self) -> str:
+        """What sentences call the machine, cleaned."""
+        return show(self.name or self.host) or show(self.text.rstrip(":"))
+
     def machine(self) -> str:
         """The target without its folder, in a form that `parse_target` reads as the same machine and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -28,8 +28,12 @@ def _run(verb: str, *args: str) -> int:
         from ftx.client.configured import control_path
         from ftx.client.ctl import run_ctl
 
-        path = control_path(options)
-        return await run_ctl(reactor, path, verb, list(args), json=options.json, out=options.output)
+        def out(line: str) -> None:
+            options.output.line(line)
+            if options.output.closed:  # `ctl watch | head -1` would otherwise go on for ever
+                stop.enough()
+
+        return await run_ctl(reactor, control_path(options), verb, args, json=options.json, out=out)
 
     return run(main, options, what=f"ctl {verb}")
 
@@ -47,9 +51,10 @@ def jobs() -> int:
 
 
 @ctl.command(short_help="Follow the events.")
-def watch() -> int:
-    """Follow the daemon's events until interrupted."""
-    return _run("watch")
+@click.argument("events", metavar="[EVENT]...", nargs=-1)
+def watch(events: tuple[str, ...]) -> int:
+    """Follow the daemon's events, all of them or those named EVENT, until it stops or you interrupt."""
+    return _run("watch", *events)
 
 
 @ctl.command(short_help="Call any control method.")
@@ -63,7 +68,7 @@ def call(method: str, params: str | None) -> int:
 @ctl.command(short_help="Cancel a job.")
 @click.argument("job")
 def cancel(job: str) -> int:
-    """Cancel JOB, as `ctl jobs` shows it; what has arrived is kept for a later run."""
+    """Cancel JOB, the first digits of its id will do; what has arrived is kept for a later run."""
     return _run("cancel", job)
 
 
@@ -73,15 +78,15 @@ def reload_configuration() -> int:
     return _run("reload")
 
 
-@ctl.command(short_help="Take no new jobs.")
+@ctl.command(short_help="Stop the daemon when its jobs have ended.")
 def drain() -> int:
-    """Make the daemon finish its jobs and take no new ones."""
+    """Make the daemon take no new jobs, and stop when the running ones have ended."""
     return _run("drain")
 
 
-@ctl.command(short_help="Stop the daemon.")
+@ctl.command(short_help="Stop the daemon now.")
 def shutdown() -> int:
-    """Make the daemon finish its jobs, as long as it may take for that, and stop."""
+    """Make the daemon stop now; what was running can be resumed."""
     return _run("shutdown")
 
 

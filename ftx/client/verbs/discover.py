@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -45,8 +46,8 @@ def discover(wait: float) -> int:
         lines = render.discovered_table(found)
         for line in lines:
             output.result(line)
-        example = next((one.name for one in found if one.paired and one.verified), "")
-        send = f"; to send: ftx-client send FILE {show(example)}:" if example else ""
+        example = next((one.name for one in found if one.verified), "")
+        send = f"; to send: ftx-client send FILE {shlex.quote(show(example) + ':')}" if example else ""
         seconds = duration(time.monotonic() - began)
         output.note(f"{plural(len(lines) - 1, 'peer')} in {seconds}{send}")
         return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import PORT, Verb, current
+from ftx.client.options import PORT, Options, Verb, current
 from ftx.errors import FtxError
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["send"]
 
 
-def complete_names(suffix: str) -> list[tuple[str, str]]:
+def complete_names(ctx: click.Context, suffix: str) -> list[tuple[str, str]]:
     """The paired names with `suffix`, each with its first address; none when the file cannot be read."""
     from ftx.disk.peers import load
 
     try:
-        store = load(current().places().peers)
+        store = load(ctx.find_root().ensure_object(Options).places().peers)
     except (FtxError, OSError):
         return []
     return [(peer.name + suffix, peer.addresses[0] if peer.addresses else "") for peer in store.peers]
@@ -37,7 +37,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     suffix = ":" if param.name == "args" else ""
     items = [
         CompletionItem(name, help=address)
-        for name, address in complete_names(suffix)
+        for name, address in complete_names(ctx, suffix)
         if name.startswith(incomplete)
     ]
     return [*items, CompletionItem(incomplete, type="file")] if param.name == "args" else items
@@ -90,7 +90,7 @@ def send(**given: Any) -> int:
 
 
 def _what(sending: Sending) -> str:
-    return f"cannot send to {sending.targets[0].text}" if len(sending.targets) == 1 else "cannot send"
+    return f"cannot send to {sending.targets[0].label}" if len(sending.targets) == 1 else "cannot send"
 
 
 def _split(args: list[str], to: list[str], into: str, port: int | None) -> tuple[list[str], list[Target]]:
