@@ -1,0 +1,272 @@
+"""Write the vectors in this folder: `python tests/vectors/make.py`.
+
+Valid frames come from our own encoder, invalid ones are put together by hand. A test compares what is here with what
+this would write, so a change of the wire cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ftx import limits
+from ftx.core.blocks import block_count, block_digest, block_length, file_digest
+from ftx.core.receipt import line
+from ftx.wire import messages
+from ftx.wire.frames import FrameType, data_frames, frame
+
+__all__ = ["FOLDER", "content", "files", "session"]
+
+FOLDER = Path(__file__).parent
+JOB = bytes(range(16))
+SENDER, RECEIVER = b"C" * 32, b"S" * 32
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+MTIME = 1_700_000_000_000_000_000
+BLOCK_DIGEST = block_digest([b"hello"])
+FILE_DIGEST = file_digest(5, [BLOCK_DIGEST])
+
+Vector = tuple[str, str, str, str, bytes]
+
+VALID: list[tuple[str, str, messages.Message]] = [
+    ("hello-client", "the first frame of a client", messages.Hello("ftx", 1, 1, [], "desk", "ftx 0.1.0", False)),
+    ("hello-server", "the answer to a known client", messages.Hello("ftx", 1, 1, [], "attic", "ftx 0.1.0", True)),
+    (
+        "hello-future",
+        "a peer of a later version, with features and as much text as there may be",
+        messages.Hello("ftx", 1, 255, ["steer", "x" * 32], "é" * 64, "s" * 64, False),
+    ),
+    ("error", "the server does not know the key", messages.ErrorMessage(501)),
+    ("goodbye", "a clean end", messages.Goodbye()),
+    ("ping", "are you there?", messages.Ping(0)),
+    ("pong", "yes; the largest token", messages.Pong(2**63 - 1)),
+    ("offer", "a job of unknown size, into the inbox itself", messages.Offer(JOB, 0, [], None, None, None, None)),
+    ("offer-into", "into a folder, with a ceiling", messages.Offer(JOB, 0, [b"in", b"here"], 2, 1, 0, 5)),
+    ("accept", "the usual windows", messages.Accept(JOB, 2048, 4096, 2, 0)),
+    ("refuse", "busy with the same job", messages.Refuse(JOB, 605)),
+    ("totals", "what the sender counted", messages.Totals(1, 0, 5)),
+    (
+        "manifest",
+        "a file, and a folder with a file in it; names are bytes",
+        messages.Manifest(
+            [
+                messages.FileEntry(0, [b"a.txt"], 5, MTIME, 0o644),
+                messages.FolderEntry(1, [b"b"]),
+                messages.FileEntry(2, [b"b", b"\xff"], 2**63 - 1, -1, 0),
+                messages.FolderEnd(1, 0o755, MTIME),
+            ],
+            True,
+        ),
+    ),
+    ("manifest-empty", "the last manifest frame may be empty", messages.Manifest([], True)),
+    ("needs-all", "all of a file", messages.Needs([messages.WantAll(0)])),
+    (
+        "needs-group",
+        "of a file of ten blocks, block 0 and block 9; of another, nothing but its end",
+        messages.Needs([messages.WantGroup(0, 0, b"\x01\x02", True), messages.WantGroup(1, 0, b"\x00", True)]),
+    ),
+    ("entry-failed", "the file changed while it was read", messages.EntryFailed(0, 303)),
+    ("entry-end", "all blocks asked for are sent", messages.EntryEnd(0, 5, FILE_DIGEST)),
+    (
+        "results",
+        "one of each kind",
+        messages.Results(
+            [
+                messages.Stored(0, FILE_DIGEST, [b"a (1).txt"]),
+                messages.Stored(1, b"", None),
+                messages.Identical(2, FILE_DIGEST, None),
+                messages.Skipped(3),
+                messages.Failed(4, 606),
+            ]
+        ),
+    ),
+    ("progress", "all is verified, nothing is on the disk yet", messages.ProgressMessage(5, 0, 1)),
+    ("end", "one file of five bytes", messages.End(1, 0, 5, bytes(32))),
+]
+
+
+def _raw(kind: int, body: bytes, length: int | None = None) -> bytes:
+    return struct.pack(">IB", len(body) if length is None else length, kind) + body
+
+
+def _packed(kind: FrameType, *fields: object) -> bytes:
+    return frame(kind, msgspec.msgpack.encode(list(fields)))
+
+
+def _data(tail: bytes, *, encoding: int = 0, flags: int = 1) -> bytes:
+    return _raw(0x16, struct.pack(">IQBB", 0, 0, encoding, flags) + tail)
+
+
+def _valid() -> Iterator[Vector]:
+    for name, about, message in VALID:
+        early = isinstance(message, messages.Hello | messages.ErrorMessage)
+        yield name, about, "ok", "before" if early else "after", messages.encode(message)
+    body, signature = _receipt(bytes(32))
+    yield "receipt", "the receiver's signed sum", "ok", "after", messages.encode(messages.Receipt(body, signature))
+    hello = b"".join(data_frames(0, 0, b"hello", BLOCK_DIGEST))
+    yield "data", "a block of five bytes in one piece", "ok", "after", hello
+    yield "data-piece", "a piece that is not the last of its block", "ok", "after", _data(b"hel", flags=0)
+    yield "data-empty", "the block of an empty file", "ok", "after", b"".join(data_frames(0, 0, b"", block_digest([])))
+    zero = b"".join(data_frames(0, 0, b"", block_digest([bytes(limits.BLOCK)]), zero=True))
+    yield "data-zero", "a block of zeros", "ok", "after", zero
+    yield "ping-long", "integers need not be in their shortest form", "ok", "after", _raw(4, b"\x91\xcf" + bytes(8))
+
+
+def _invalid() -> Iterator[Vector]:
+    file = [0, 0, [b"a"], 5, MTIME, 0o644]
+    digest = bytes(32)
+    long = [b"x" * 240] * 16 + [b"x" * 241]
+    piece = struct.pack(">IQBB", 0, 0, 0, 0)
+    cases = [
+        ("unknown-type", "no such frame", "unknown-frame", "after", _raw(0x7F, b"")),
+        ("reserved-type", "pause, whose feature is not agreed", "unknown-frame", "after", _raw(0x20, b"\x90")),
+        ("hello-too-large", "4,097 bytes", "frame-too-large", "before", _raw(1, b"", 4097)),
+        ("manifest-too-large", "65,537 bytes", "frame-too-large", "after", _raw(0x14, b"", 65_537)),
+        ("totals-too-large", "16,385 bytes", "frame-too-large", "after", _raw(0x13, b"", 16_385)),
+        ("data-too-large", "131,119 bytes", "frame-too-large", "after", _raw(0x16, b"", 131_119)),
+        ("ping-early", "before sign-in", "wrong-state", "before", messages.encode(messages.Ping(0))),
+        ("hello-features", "33 features", _packed(FrameType.HELLO, "ftx", 1, 1, ["x"] * 33, "", "", False)),
+        ("hello-name", "a name of 65 characters", _packed(FrameType.HELLO, "ftx", 1, 1, [], "x" * 65, "", False)),
+        ("hello-utf8", "a name that is not UTF-8", _raw(1, b"\x97\xa3ftx\x01\x01\x90\xa1\xff\xa0\xc2")),
+        ("error-number", "an error of no family", _packed(FrameType.ERROR, 99)),
+        ("goodbye-more", "a field more than agreed", _packed(FrameType.GOODBYE, None)),
+        ("ping-behind", "a byte behind the array", _raw(4, b"\x91\x00\x00")),
+        ("ping-negative", "a token below zero", _packed(FrameType.PING, -1)),
+        ("pong-float", "a number that is not an integer", _packed(FrameType.PONG, 1.0)),
+        ("ping-map", "a map where an array belongs", _raw(4, b"\x81\x00\x00")),
+        ("offer-job", "a job id of 15 bytes", _packed(FrameType.OFFER, JOB[:15], 0, [], None, None, None, None)),
+        ("offer-kind", "a kind that is reserved", _packed(FrameType.OFFER, JOB, 1, [], None, None, None, None)),
+        ("offer-conflict", "no such policy", _packed(FrameType.OFFER, JOB, 0, [], 5, None, None, None)),
+        ("offer-into", "up and away", "bad-name", "after", _packed(FrameType.OFFER, JOB, 0, [b".."], *[None] * 4)),
+        ("accept-window", "a window of nothing", _packed(FrameType.ACCEPT, JOB, 0, 4096, 2, 0)),
+        ("refuse-short", "a field is missing", _packed(FrameType.REFUSE, JOB)),
+        ("totals-range", "2^63", _packed(FrameType.TOTALS, 2**63, 0, 0)),
+        ("manifest-nested", "arrays in arrays", _raw(0x14, b"\x91" * 1000)),
+        ("manifest-huge", "claims four billion entries", _raw(0x14, b"\x92\xdd\xff\xff\xff\xff\xc3")),
+        ("manifest-many", "513 entries", _packed(FrameType.MANIFEST, [[2, 0, 0, 0]] * 513, False)),
+        ("manifest-tag", "an entry of a kind that is reserved", _packed(FrameType.MANIFEST, [[3, 0, [b"a"]]], True)),
+        ("manifest-pipe", "a size that is reserved", _packed(FrameType.MANIFEST, [[*file[:3], None, 0, 0]], True)),
+        ("manifest-mode", "set-user-id", _packed(FrameType.MANIFEST, [[*file[:5], 0o4755]], True)),
+        ("manifest-text", "a name that is text, not bytes", _packed(FrameType.MANIFEST, [[1, 0, ["a"]]], True)),
+        ("manifest-name", "a name of 256 bytes", _packed(FrameType.MANIFEST, [[1, 0, [b"x" * 256]]], True)),
+        ("manifest-deep", "65 components", _packed(FrameType.MANIFEST, [[1, 0, [b"x"] * 65]], True)),
+        ("manifest-dots", "..", "bad-name", "after", _packed(FrameType.MANIFEST, [[1, 0, [b"a", b".."]]], True)),
+        ("manifest-slash", "a/b", "bad-name", "after", _packed(FrameType.MANIFEST, [[1, 0, [b"a/b"]]], True)),
+        ("manifest-nul", "a NUL", "bad-name", "after", _packed(FrameType.MANIFEST, [[1, 0, [b"a\0b"]]], True)),
+        ("manifest-long", "4,097 bytes", "bad-name", "after", _packed(FrameType.MANIFEST, [[1, 0, long]], True)),
+        ("needs-none", "asks for nothing", _packed(FrameType.NEEDS, [])),
+        ("needs-bitmap", "a bitmap of 1,025 bytes", _packed(FrameType.NEEDS, [[1, 0, 0, bytes(1025), True]])),
+        ("entry-failed-number", "an entry below zero", _packed(FrameType.ENTRY_FAILED, -1, 303)),
+        ("entry-end-digest", "a digest of 31 bytes", _packed(FrameType.ENTRY_END, 0, 5, digest[:31])),
+        ("results-none", "no result", _packed(FrameType.RESULTS, [])),
+        ("results-digest", "a digest of 33 bytes", _packed(FrameType.RESULTS, [[0, 0, bytes(33), None]])),
+        ("results-name", "..", "bad-name", "after", _packed(FrameType.RESULTS, [[0, 0, digest, [b".."]]])),
+        ("progress-stage", "no such stage", _packed(FrameType.PROGRESS, 0, 0, 2)),
+        ("end-transcript", "no transcript", _packed(FrameType.END, 0, 0, 0, b"")),
+        ("receipt-signature", "a signature of 63 bytes", _packed(FrameType.RECEIPT, b"", bytes(63))),
+        ("data-short", "shorter than its header", _raw(0x16, bytes(13))),
+        ("data-nothing", "neither content nor a last piece", _data(b"", flags=0)),
+        ("data-digest", "a last piece without a whole digest", _data(digest[:31])),
+        ("data-copy", "an encoding that is reserved", _data(b"x" + digest, encoding=2)),
+        ("data-flag", "a flag that is reserved", _data(b"x" + digest, flags=3)),
+        ("data-zero-content", "a zero run with content", _data(b"x" + digest, encoding=1)),
+        ("data-zero-piece", "a zero run that is not a last piece", _data(b"", encoding=1, flags=0)),
+        ("data-piece", "a piece of more than 128 KiB", _raw(0x16, piece, 14 + limits.PIECE + 1)),
+    ]
+    for case in cases:
+        if len(case) == 3:
+            early = case[0].startswith(("hello", "error"))
+            case = (case[0], case[1], "bad-message", "before" if early else "after", case[2])
+        name, about, error, stage, wire = case
+        yield f"bad-{name}", about, f"error {error}", stage, wire
+
+
+def _receipt(transcript: bytes) -> tuple[bytes, bytes]:
+    body = messages.encode_receipt_body(
+        messages.ReceiptBody(JOB, SENDER, RECEIVER, 1, 2, 1, 0, 0, 0, 0, 5, 0, transcript)
+    )
+    return body, KEY.sign(b"ftx receipt v1\0" + body)
+
+
+def session() -> list[tuple[str, str, bytes]]:
+    """The session of section 14: who, what, and the bytes of each frame."""
+    path = [b"a.txt"]
+    transcript = block_digest([line("stored", 5, FILE_DIGEST, path, path)])
+    body, signature = _receipt(transcript)
+    said: list[tuple[str, messages.Message]] = [
+        ("C", messages.Hello("ftx", 1, 1, [], "desk", "ftx 0.1.0", False)),
+        ("S", messages.Hello("ftx", 1, 1, [], "attic", "ftx 0.1.0", True)),
+        ("C", messages.Offer(JOB, 0, [], None, None, None, None)),
+        ("S", messages.Accept(JOB, 2048, 4096, 2, 0)),
+        ("C", messages.Totals(1, 0, 5)),
+        ("C", messages.Manifest([messages.FileEntry(0, path, 5, MTIME, 0o644)], True)),
+        ("S", messages.Needs([messages.WantAll(0)])),
+        ("S", messages.Results([messages.Stored(0, FILE_DIGEST, None)])),
+        ("C", messages.End(1, 0, 5, transcript)),
+        ("S", messages.Receipt(body, signature)),
+        ("C", messages.Goodbye()),
+    ]
+    frames = [(who, FrameType(messages.encode(m)[4]).name.lower(), messages.encode(m)) for who, m in said]
+    frames.insert(7, ("C", "data", b"".join(data_frames(0, 0, b"hello", BLOCK_DIGEST))))
+    return frames
+
+
+def content(kind: str, size: int) -> bytes:
+    """The content of a file that `digests.vector` names."""
+    return bytes(size) if kind == "zeros" else (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+def _digests() -> str:
+    lines = []
+    for kind, size in [
+        ("zeros", 0),
+        ("zeros", 1),
+        ("counting", 5),
+        ("counting", 4096),
+        ("counting", limits.BLOCK),
+        ("counting", limits.BLOCK + 1),
+        ("zeros", 3 * limits.BLOCK),
+        ("counting", 5 * limits.BLOCK + 12_345),
+    ]:
+        data = content(kind, size)
+        starts = [index * limits.BLOCK for index in range(block_count(size))]
+        parts = [data[start : start + block_length(size, start // limits.BLOCK)] for start in starts]
+        lines.append(f"{size} {kind} {file_digest(size, [block_digest([part]) for part in parts]).hex()}")
+    return "about: file digests, docs/protocol.md section 6\n\n" + "\n".join(lines) + "\n"
+
+
+def _hex(wire: bytes) -> str:
+    digits = wire.hex()
+    return "".join(digits[start : start + 64] + "\n" for start in range(0, len(digits), 64))
+
+
+def files() -> dict[str, str]:
+    """The name and the text of every file."""
+    found = {}
+    said = {name: message for name, _, message in VALID}
+    for name, about, expect, stage, wire in [*_valid(), *_invalid()]:
+        header = f"about: {about}\nexpect: {expect}\nstage: {stage}\n"
+        if name in said:
+            header += f"message: {said[name]!r}\n"
+        found[f"{name}.vector"] = f"{header}\n{_hex(wire)}"
+    body = "".join(f"{who} {kind}\n{_hex(wire)}" for who, kind, wire in session())
+    found["session.vector"] = f"about: the session of docs/protocol.md section 14\nexpect: ok\n\n{body}"
+    found["digests.vector"] = _digests()
+    return found
+
+
+def main() -> None:
+    """Write all of them, and remove those that are no longer made."""
+    made = files()
+    for old in FOLDER.glob("*.vector"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        (FOLDER / name).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
