@@ -101,20 +101,23 @@ class Partial:
         length = block_length(self.size, index)
         if not 0 <= index < self._known.blocks or length < 0:
             raise FtxError("storage-failed", f"there is no block {index}")
-        if chunks is None:
+        # One copy buys one hash and one write instead of a row of small ones: each releases the interpreter lock, and
+        # with the reactor busy each must fight to get it back. Sixteen-kilobyte records made a transfer half as fast.
+        content = None if chunks is None else b"".join(chunks)
+        if content is None:
             matches = digest == zero_digest(length)
         else:
-            matches = sum(map(len, chunks)) == length and block_digest(chunks) == digest
+            matches = len(content) == length and block_digest([content]) == digest
         if not matches:
             return False
         if index in self._known:
             return self._digest(index) == digest
         try:
-            if chunks is None:
+            if content is None:
                 self._write_zeros(index * BLOCK, length)
             else:
                 self._reserve(index)
-                write_all(self.fd, chunks, index * BLOCK)
+                write_all(self.fd, [content], index * BLOCK)
         except OSError as error:
             raise self._fail(error) from error
         with self._lock:

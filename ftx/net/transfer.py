@@ -123,19 +123,23 @@ class Connection(Protocol):
             return
         now = self.clock.seconds()
         self.session.receive(data, now)
+        turned = False
         try:
             while not self._over and (event := self.session.next_event(now)) is not None:
+                turned = True
                 if isinstance(event, Piece):
                     if self.job is None:
                         raise ProtocolError("wrong-state")
                     self.job.piece(event)
                 else:
                     self._handle(event)
-            if self.job is not None and not self._over:
+            # TLS delivers records of 16 KiB: most of them complete nothing, and then there is nothing more to do.
+            if turned and self.job is not None and not self._over:
                 self.job.turn()
         except FtxError as error:
             self.fail(error)
-        self._arm()
+        if turned:
+            self._arm()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone. Tell the job, then the owner."""
