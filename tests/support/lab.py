@@ -1,0 +1,473 @@
+"""A laboratory of real processes: daemons and clients over loopback, and the trees they move.
+
+`Lab` starts processes, each with a home, a port and log files of its own below one folder, and ends every one of them
+by its pid. Nothing here sleeps: what has to happen first is waited for with `until()`, within a bound. Processes write
+to files, so nobody has to read a pipe for them to go on, and a test that fails shows what they said.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import attrs
+
+__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "make_tree", "snapshot", "until", "visible"]
+
+#: The user without rights whom tests run processes as, where they may.
+NOBODY = 65534
+
+MiB = 1 << 20
+
+_TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
+#: The ways to run a daemon: what follows the interpreter.
+RUNNERS: Mapping[str, Sequence[str]] = {
+    "ftx-server": ["-m", "ftx.daemon.main"],
+    "twistd -n": [*_TWISTD, "-n", "--pidfile=", "ftx"],
+    "twistd": [*_TWISTD, "--pidfile=PID", "--logfile=LOG", "ftx"],
+    "twist": ["-u", "-m", "twisted", "--log-format=text", "ftx"],
+}
+
+
+def until(
+    condition: Callable[[], Any], what: str, seconds: float = 20.0, interval: float = 0.01, said: Running | None = None
+) -> Any:
+    """What `condition()` returns once that is true; AssertionError with `what` when it is not within `seconds`.
+
+    `said`: the process whose words explain why not.
+    """
+    pause = threading.Event()
+    deadline = monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if monotonic() > deadline:
+            words = "" if said is None else f"\n{said.text()}"
+            raise AssertionError(f"not within {seconds:g} s: {what}{words}")
+        pause.wait(interval)
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port on 127.0.0.1 that nobody uses at the moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@attrs.define(eq=False)
+class Running:
+    """A process of the lab. `out` and `err` are the files it writes to, one file for daemons."""
+
+    popen: subprocess.Popen[bytes]
+    out: Path
+    err: Path
+    #: The process that counts: another one than was started where that has gone to the background.
+    pid: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.pid = self.pid or self.popen.pid
+
+    def text(self) -> str:
+        """What it has said on stderr so far."""
+        return self.err.read_text("utf-8", "replace")
+
+    def io(self) -> dict[str, int]:
+        """`/proc/PID/io`: bytes it has read and written by system calls that go to files (proc(5))."""
+        lines = Path(f"/proc/{self.pid}/io").read_text("ascii").splitlines()
+        return {key: int(value) for key, _, value in (line.partition(":") for line in lines)}
+
+    def memory(self) -> int:
+        """The most bytes of memory it ever had (VmHWM of proc(5))."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text("ascii"))
+        if found is None:
+            raise AssertionError("the process has no memory")
+        return int(found[1]) * 1024
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs (a zombie does not)."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return state not in "ZX"
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Its exit code, negative for a signal, once it has ended."""
+        until(lambda: not self.alive, f"the end of {self.popen.args}", seconds, said=self)
+        return self.popen.wait(5)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, if it still runs, and see that it is gone."""
+        if self.alive:
+            self.signal(signal.SIGKILL)
+            until(lambda: not self.alive, "the end of a killed process", 10)
+        self.popen.wait(10)
+
+
+@attrs.define(eq=False)
+class Daemon(Running):
+    """A daemon that is ready."""
+
+    home: Path = attrs.field(kw_only=True)
+    port: int = attrs.field(kw_only=True)
+    inbox: Path = attrs.field(kw_only=True)
+    #: What started it, for `Lab.again`.
+    how: dict[str, Any] = attrs.field(kw_only=True, factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Itself as a target."""
+        return f"ftx://127.0.0.1:{self.port}"
+
+    @property
+    def control(self) -> Path:
+        """Its control socket."""
+        return self.home / "run" / "control.sock"
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """The answer to one line on the control socket, by a client that half-closes as `socat` does."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(10)
+            client.connect(str(self.control))
+            client.sendall(line.encode() + b"\n")
+            client.shutdown(socket.SHUT_WR)
+            answer: dict[str, Any] = json.loads(b"".join(iter(lambda: client.recv(65536), b"")))
+        return answer
+
+    def call(self, method: str, **params: Any) -> Any:
+        """The result of a control method."""
+        answer = self.ask(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
+        if "error" in answer:
+            raise AssertionError(answer["error"])
+        return answer["result"]
+
+    def idle(self) -> None:
+        """Wait until no job runs."""
+        until(lambda: self.call("daemon.status")["jobs"]["active"] == 0, "no job runs", said=self)
+
+    def partials(self) -> list[str]:
+        """What lies among the partials."""
+        return sorted(os.listdir(self.inbox / ".ftx" / "partial"))
+
+    def clean_log(self) -> None:
+        """Fail when the log has a traceback or anything worse than information."""
+        text = self.text()
+        bad = [word for word in ("Traceback", "Unhandled", "#error", "#critical", "Exception") if word in text]
+        if bad:
+            raise AssertionError(f"{bad} in the daemon's log:\n{text}")
+
+
+@attrs.define(eq=False)
+class Client(Running):
+    """A client that runs or has run, with --json."""
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Every whole line that it has printed so far."""
+        lines = self.out.read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines]
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """The events of one kind."""
+        return [event for event in self.events if event.get("event") == name]
+
+    def one(self, name: str) -> dict[str, Any]:
+        """The only event of one kind."""
+        found = self.of(name)
+        if len(found) != 1:
+            raise AssertionError(f"{len(found)} events {name!r}:\n{self.events}\n{self.text()}")
+        return found[0]
+
+    def reaches(self, name: str, **fields: Any) -> dict[str, Any]:
+        """Wait for an event of this kind with at least these numbers in its fields."""
+
+        def found() -> dict[str, Any] | None:
+            for event in self.of(name):
+                if all((event[key] or 0) >= least for key, least in fields.items()):
+                    return event
+            return None
+
+        def found_or_over() -> dict[str, Any] | bool | None:
+            return found() or (not self.alive and (found() or True))
+
+        event = until(found_or_over, f"{name} {fields}", said=self)
+        if not isinstance(event, dict):
+            raise AssertionError(f"no {name} {fields}:\n{self.text()}\n{self.events[-3:]}")
+        return event
+
+    def ends(self, code: int = 0, seconds: float = 60.0) -> Client:
+        """Wait for the end and hold it to an exit code."""
+        ended = self.wait(seconds)
+        if ended != code:
+            raise AssertionError(f"exit code {ended}, not {code}:\n{self.text()}\n{self.events[-3:]}")
+        return self
+
+    def cost(self) -> dict[str, int]:
+        """`io()` at its very end: of the zombie, before anybody takes its exit code."""
+        until(lambda: not self.alive, "the end of the client", 60, said=self)
+        return self.io()
+
+    def failure(self) -> dict[str, Any]:
+        """The error of the `failed` event."""
+        error: dict[str, Any] = self.one("failed")["error"]
+        return error
+
+
+class Lab:
+    """Processes and homes below `root`; use as a context manager, which ends them all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.chmod(0o755)  # another user's processes pass through
+        #: Nobody else's discovery answers here.
+        self.discovery_port = free_port(socket.SOCK_DGRAM)
+        self._started: list[Running] = []
+        self._count = 0
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for running in reversed(self._started):
+            running.kill()
+
+    # -- processes -----------------------------------------------------------------------------------------
+
+    def daemon(
+        self,
+        home: str = "home",
+        *options: str,
+        runner: str = "ftx-server",
+        port: int = 0,
+        inbox: Path | None = None,
+        user: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        discovery: bool = False,
+    ) -> Daemon:
+        """Start a daemon on 127.0.0.1 and wait until it is ready."""
+        how = {"runner": runner, "inbox": inbox, "user": user, "environ": environ, "discovery": discovery}
+        started = self._begin_daemon(home, *options, port=port, **how)
+        log = started.out
+
+        def ready() -> re.Match[str] | bool | None:
+            if runner != "twistd" and not started.alive:
+                return True
+            return re.search(r"ready: .* listening on 127\.0\.0\.1:(\d+)", log.read_text("utf-8", "replace"))
+
+        found = until(ready, "the daemon is ready", said=started)
+        if not isinstance(found, re.Match):
+            raise AssertionError(f"the daemon ended:\n{started.text()}")
+        pid = 0
+        if runner == "twistd":
+            started.popen.wait(10)
+            pid = int(until(log.with_suffix(".pid").read_text, "the pid file"))
+        place = inbox or self.root / home / "inbox"
+        how["options"] = options
+        made = Daemon(
+            started.popen, log, log, pid, home=self.root / home, port=int(found[1]), inbox=place, how=how
+        )
+        self._started.append(made)
+        return made
+
+    def refused(self, home: str = "home", *options: str, **how: Any) -> tuple[int, str]:
+        """Exit code and words of a daemon that must not start."""
+        started = self._begin_daemon(home, *options, **how)
+        return started.wait(20), started.text()
+
+    def _begin_daemon(
+        self,
+        home: str,
+        *options: str,
+        runner: str = "ftx-server",
+        port: int = 0,
+        inbox: Path | None = None,
+        user: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        discovery: bool = False,
+    ) -> Running:
+        self._count += 1
+        log = self.root / f"daemon-{self._count}.log"
+        log.touch()
+        words = [word.replace("LOG", str(log)).replace("PID", str(log.with_suffix(".pid"))) for word in RUNNERS[runner]]
+        if user is not None:
+            os.chown(log, user, user)
+        command = [sys.executable, *words, "--home", str(self.root / home)]
+        command += ["--listen", f"tcp:{port}:interface=127.0.0.1"]
+        command += ["--discovery-port", str(self.discovery_port)] if discovery else ["--no-discovery"]
+        if inbox is not None:
+            command += ["--inbox", str(inbox)]
+        with log.open("ab") as file:
+            started = Running(self._popen([*command, *options], file, file, user, environ), log, log)
+        self._started.append(started)
+        return started
+
+    def again(self, daemon: Daemon) -> Daemon:
+        """Start a daemon that has ended once more: same home, same port, same options."""
+        how = dict(daemon.how)
+        options = how.pop("options")
+        return self.daemon(daemon.home.name, *options, port=daemon.port, **how)
+
+    def client(
+        self,
+        *words: str | bytes,
+        home: str = "home",
+        user: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        json: bool = True,
+    ) -> Client:
+        """Start `ftx-client WORDS` and return at once."""
+        self._count += 1
+        out, err = self.root / f"client-{self._count}.out", self.root / f"client-{self._count}.err"
+        globals_ = ["--home", str(self.root / home), *(["--json"] if json else [])]
+        command: list[str | bytes] = [sys.executable, "-m", "ftx", *globals_, *words]
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            started = self._popen(command, stdout, stderr, user, environ, cwd)
+        client = Client(started, out, err)
+        self._started.append(client)
+        return client
+
+    def send(self, daemon: Daemon, *words: str | bytes | Path, code: int = 0, **how: Any) -> Client:
+        """Send to `daemon` and wait for the end, which must have this exit code."""
+        return self.sending(daemon.url, *words, **how).ends(code)
+
+    def sending(self, target: str, *words: str | bytes | Path, **how: Any) -> Client:
+        """Begin to send to `target`."""
+        plain = [os.fspath(word) for word in words]
+        return self.client("send", "--to", target, *plain, **how)
+
+    def _popen(
+        self,
+        command: Sequence[str | bytes],
+        stdout: Any,
+        stderr: Any,
+        user: int | None,
+        environ: Mapping[str, str] | None,
+        cwd: Path | None = None,
+    ) -> subprocess.Popen[bytes]:
+        given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
+        given |= environ or {}
+        who: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        return subprocess.Popen(
+            [*_dies_with_us(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd or self.root,
+            env=given,
+            **who,
+        )
+
+    # -- homes ---------------------------------------------------------------------------------------------
+
+    def identity(self, home: str, user: int | None = None) -> str:
+        """The id of a home, made when there is none."""
+        return str(self.client("id", home=home, user=user).ends().events[0]["id"])
+
+    def pair(self, home: str, other: str, name: str, *addresses: str, user: int | None = None) -> None:
+        """Make `home` trust the identity of the home `other` under `name`."""
+        identity = self.identity(other)
+        self.client("peers", "add", name, identity, *addresses, home=home, user=user).ends()
+
+
+@functools.cache
+def _dies_with_us() -> tuple[str, ...]:
+    """The beginning of a command that the kernel ends with us, even if we are killed; nothing without setpriv(1)."""
+    setpriv = shutil.which("setpriv")
+    return () if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--")
+
+
+# -- trees -------------------------------------------------------------------------------------------------
+
+
+def make_tree(root: Path, sizes: Mapping[str | bytes, int], seed: int = 1, age: float = 0.0) -> int:
+    """Make files of these sizes below `root`, random content, times of their own; the bytes in them.
+
+    A negative size makes a file of zeros. Folders, `root` too, get odd modes and times with nanoseconds.
+    """
+    dice = random.Random(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    total = 0
+    for number, (name, size) in enumerate(sizes.items()):
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            if size < 0:
+                file.truncate(-size)
+            else:
+                file.write(dice.randbytes(size))
+        os.chmod(path, (0o644, 0o600, 0o755, 0o444, 0o640)[number % 5])
+        os.utime(path, ns=(1, 1_600_000_000_000_000_001 + number * 1_000_000_007))
+        total += abs(size)
+    for number, (folder, _, _) in enumerate(os.walk(os.fsencode(root), topdown=False)):
+        os.chmod(folder, (0o755, 0o700, 0o750)[number % 3])
+        os.utime(folder, ns=(1, 1_500_000_000_000_000_003 + number * 1_000_000_009))
+    return total
+
+
+def _entries(root: bytes) -> Iterator[os.DirEntry[bytes]]:
+    with os.scandir(root) as found:
+        for entry in found:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)
+
+
+def visible(inbox: Path) -> dict[bytes, int]:
+    """The files that a user sees in an inbox, by path below it, with their sizes; `.ftx` is left out.
+
+    Names that come and go during the look are no error.
+    """
+    found: dict[bytes, int] = {}
+    root = os.fsencode(inbox)
+    with os.scandir(root) as top:
+        for first in top:
+            if first.name == b".ftx":
+                continue
+            both = [first, *_entries(first.path)] if first.is_dir(follow_symlinks=False) else [first]
+            for entry in both:
+                if entry.is_file(follow_symlinks=False):
+                    found[os.path.relpath(entry.path, root)] = entry.stat(follow_symlinks=False).st_size
+    return found
+
+
+def digest_of(path: str | bytes | Path) -> str:
+    """SHA-256 of a file: independent of what ftx computes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def snapshot(root: Path) -> dict[bytes, tuple[object, ...]]:
+    """Everything below and including `root`: kind, permission bits, mtime in ns, and for files size and content."""
+    top = os.fsencode(root)
+    taken: dict[bytes, tuple[object, ...]] = {}
+    paths = [top, *(entry.path for entry in _entries(top))] if root.is_dir() else [top]
+    for path in paths:
+        found = os.lstat(path)
+        what: tuple[object, ...] = (stat.filemode(found.st_mode), found.st_mtime_ns)
+        if stat.S_ISREG(found.st_mode):
+            what += (found.st_size, digest_of(path))
+        taken[os.path.relpath(path, top)] = what
+    return taken
