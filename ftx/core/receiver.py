@@ -1,25 +1,26 @@
 """The receiver of a job, as a machine: manifest in, wants and results out, and effects for the disk.
 
-Theory. The job has three states (table below); each entry has a small life of its own. A file is LOOKING while the
-disk is asked what there is of it; it is WANTED while blocks travel; CLOSING when the sender has closed it and the last
-writes and the publishing are under way. Then it has a result and is forgotten: what is remembered is bounded by the
-windows, never by the size of the job. A file that fails before the sender has closed it is DRAINING: what still comes
-for it is dropped until the sender closes it.
+Theory. The job has three states (table below); each entry has a small life of its own (`ftx.core.incoming`). A file is
+LOOKING while the disk is asked what there is of it; WANTED while blocks travel; CLOSING when the sender has closed it
+and the last writes and the publishing are under way. Then it has a result and is forgotten: what is remembered is
+bounded by the windows, never by the size of the job. A file that fails before the sender has closed it is DRAINING:
+what still comes for it is dropped until the sender closes it.
+
+The module is over 400 lines because the machine is one thing: the table, what the sender may say, what the disk
+answers, and what follows.
 
 A folder has its result after its folder-end and after the results of everything in it, so a folder's time stamp is set
 when nothing in it changes any more.
 
-Every result goes through `_resolve()`: it extends the transcript, queues the result for the next `flush()`, and tells
-the owner. So the order of results on the wire and in the transcript cannot differ.
+Wants and results are gathered in `ftx.core.answers` and go out with `flush()`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-import attrs
-
 from ftx import limits
+from ftx.core.answers import Answers
 from ftx.core.blocks import BlockSet, block_count, block_length
 from ftx.core.events import (
     Conclude,
@@ -28,12 +29,12 @@ from ftx.core.events import (
     FinishFolder,
     LookUp,
     Publish,
-    Resolved,
     Send,
     StoreWhole,
     Sync,
     WriteBlock,
 )
+from ftx.core.incoming import File, Folder, Life
 from ftx.core.order import ManifestOrder
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
@@ -43,19 +44,13 @@ from ftx.wire.messages import (
     End,
     EntryEnd,
     EntryFailed,
-    Failed,
     FileEntry,
     FolderEnd,
     FolderEntry,
-    Identical,
     Manifest,
     Message,
-    Needs,
     Offer,
     ProgressMessage,
-    Results,
-    Skipped,
-    Stored,
     Totals,
     WantAll,
     WantGroup,
@@ -87,43 +82,6 @@ RECEIVER_TABLE: Table[ReceiverState] = {
 }
 
 
-class _Life(Enum):
-    LOOKING = 1
-    WANTED = 2
-    CLOSING = 3
-    DRAINING = 4
-
-
-@attrs.define(eq=False)
-class _Folder:
-    number: int
-    path: tuple[bytes, ...]
-    parent: _Folder | None
-    open_entries: int = 0
-    end: FolderEnd | None = None
-    made: bool = False
-
-
-@attrs.define(eq=False)
-class _File:
-    number: int
-    path: tuple[bytes, ...]
-    size: int
-    parent: _Folder | None
-    life: _Life = _Life.LOOKING
-    #: Blocks asked for and not yet here; None for a file of one block.
-    missing: BlockSet | None = None
-    #: Blocks handed to the disk and not yet reported written.
-    writing: int = 0
-    verified: int = 0
-    durable: int = 0
-    syncing: bool = False
-    synced_at: float = 0.0
-    #: The file digest of entry-end.
-    digest: bytes | None = None
-    publishing: bool = False
-
-
 class Receiver:
     """The receiving half of one job.
 
@@ -133,7 +91,6 @@ class Receiver:
 
     def __init__(self, offer: Offer, now: float, trace: Trace | None = None) -> None:
         self.state = ReceiverState.RECEIVING
-        self.transcript = Transcript()
         self.totals: Totals | None = None
         #: Content bytes verified, and on disk; files that were there already count.
         self.verified = 0
@@ -143,22 +100,25 @@ class Receiver:
         #: Content bytes that came over the wire.
         self.received = 0
         self._offer = offer
-        self._into = tuple(offer.into)
         self._trace = trace
         self._order = ManifestOrder()
-        self._files: dict[int, _File] = {}
-        self._folders: dict[int, _Folder] = {}
+        self._files: dict[int, File] = {}
+        self._folders: dict[int, Folder] = {}
         self._unanswered = 0
         self._announced_bytes = 0
         self._announced_files = 0
         self._announced_folders = 0
         self._draining = 0
         #: The block whose pieces are coming: file, block, chunks, length and pieces so far.
-        self._open: tuple[_File, int, list[memoryview], int, int] | None = None
-        self._results: list[Stored | Identical | Skipped | Failed] = []
-        self._wants: list[WantAll | WantGroup] = []
+        self._open: tuple[File, int, list[memoryview], int, int] | None = None
+        self._answers = Answers(tuple(offer.into))
         self._reported = (0, 0)
         self._reported_at = now
+
+    @property
+    def transcript(self) -> Transcript:
+        """Every result so far, hashed and counted."""
+        return self._answers.transcript
 
     # -- what the sender sends -----------------------------------------------------------------------------
 
@@ -190,7 +150,7 @@ class Receiver:
         else:
             file = self._expected(piece.entry)
             block, chunks, length, pieces = piece.block, [], 0, 0
-            if file.life is not _Life.DRAINING and (
+            if file.life is not Life.DRAINING and (
                 block not in file.missing if file.missing is not None else block != 0
             ):
                 raise ProtocolError("protocol-error", "a block came that was not asked for")
@@ -201,7 +161,7 @@ class Receiver:
         pieces += 1
         if pieces > limits.BLOCK_PIECES:
             raise ProtocolError("protocol-error", "a block came in too many pieces")
-        if file.life is not _Life.DRAINING:
+        if file.life is not Life.DRAINING:
             chunks.extend(piece.chunks)
         if piece.digest is None:
             self._open = (file, block, chunks, length, pieces)
@@ -211,15 +171,15 @@ class Receiver:
         return self._block(file, block, None if zero else chunks, expected, piece.digest)
 
     def _block(
-        self, file: _File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes
+        self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes
     ) -> list[Effect]:
         if file.missing is None:
-            if file.life is _Life.DRAINING:
+            if file.life is Life.DRAINING:
                 self._drained(file)
                 return []
-            file.life = _Life.CLOSING
+            file.life = Life.CLOSING
             return [StoreWhole(file.number, [memoryview(bytes(length))] if chunks is None else chunks, length, digest)]
-        if file.life is _Life.DRAINING:
+        if file.life is Life.DRAINING:
             return []
         file.missing.discard(block)
         file.writing += 1
@@ -247,11 +207,11 @@ class Receiver:
                 parent.open_entries += 1
             if isinstance(entry, FolderEntry):
                 self._announced_folders += 1
-                self._folders[entry.number] = _Folder(entry.number, path, parent)
+                self._folders[entry.number] = Folder(entry.number, path, parent)
             else:
                 self._announced_files += 1
                 self._announced_bytes += entry.size
-                self._files[entry.number] = _File(entry.number, path, entry.size, parent)
+                self._files[entry.number] = File(entry.number, path, entry.size, parent)
                 self._unanswered += 1
             asked.append(entry)
         self._check_windows()
@@ -273,9 +233,9 @@ class Receiver:
         ):
             raise ProtocolError("over-offer")
 
-    def _expected(self, number: int) -> _File:
+    def _expected(self, number: int) -> File:
         file = self._files.get(number)
-        if file is None or file.life not in (_Life.WANTED, _Life.DRAINING):
+        if file is None or file.life not in (Life.WANTED, Life.DRAINING):
             raise ProtocolError("protocol-error", "content came for an entry that was not asked for")
         return file
 
@@ -283,12 +243,12 @@ class Receiver:
         file = self._expected(message.number)
         if file.missing is None or self._opened(file):
             raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
-        if file.life is _Life.DRAINING:
+        if file.life is Life.DRAINING:
             self._drained(file)
             return []
         if file.missing.count or message.size != file.size:
             raise ProtocolError("protocol-error", "a file was closed before all of it had come")
-        file.life = _Life.CLOSING
+        file.life = Life.CLOSING
         file.digest = message.digest
         return self._publish_if_complete(file)
 
@@ -296,15 +256,15 @@ class Receiver:
         file = self._expected(message.number)
         if self._opened(file):
             self._open = None
-        if file.life is _Life.DRAINING:
+        if file.life is Life.DRAINING:
             self._drained(file)
             return []
         number = kind_by_number(message.error).number
-        file.life = _Life.CLOSING
+        file.life = Life.CLOSING
         keep = number != KINDS["source-changed"].number
         return [Discard(file.number, keep), *self._fail(file, number)]
 
-    def _opened(self, file: _File) -> bool:
+    def _opened(self, file: File) -> bool:
         return self._open is not None and self._open[0] is file
 
     def _end(self, message: End) -> list[Effect]:
@@ -312,7 +272,7 @@ class Receiver:
         if (
             self._files
             or self._folders
-            or self._results
+            or self._answers.waiting
             or (message.files, message.folders, message.bytes) != (counts.files, counts.folders, counts.bytes)
             or message.transcript != self.transcript.digest()
         ):
@@ -338,22 +298,23 @@ class Receiver:
     def want(self, number: int, held: BlockSet | None, now: float) -> list[Effect]:
         """The file is wanted; `held` names the blocks that are durable already, None for none."""
         file = self._answered(number)
-        file.life = _Life.WANTED
+        file.life = Life.WANTED
         file.synced_at = now
         blocks = block_count(file.size)
         if blocks == 1:
-            self._wants.append(WantAll(number))
+            self._answers.want(WantAll(number))
             return []
         file.missing = held.inverted() if held is not None else BlockSet.full(blocks)
         if held is None or not held.count:
-            self._wants.append(WantAll(number))
+            self._answers.want(WantAll(number))
             return []
         file.verified = file.durable = held.bytes_in(file.size)
         self.verified += file.verified
         self.durable += file.durable
         self.present += file.verified
         groups = -(-blocks // limits.GROUP)
-        self._wants += [WantGroup(number, g, file.missing.group(g), g == groups - 1) for g in range(groups)]
+        for group in range(groups):
+            self._answers.want(WantGroup(number, group, file.missing.group(group), group == groups - 1))
         return []
 
     def skip(self, number: int) -> list[Effect]:
@@ -370,7 +331,7 @@ class Receiver:
     def block_written(self, number: int, block: int, ok: bool, now: float) -> list[Effect]:
         """A block was compared and written (not yet durable), or did not verify."""
         file = self._files.get(number)
-        if file is None or file.life is _Life.DRAINING:
+        if file is None or file.life is Life.DRAINING:
             return []
         file.writing -= 1
         if not ok:
@@ -383,7 +344,7 @@ class Receiver:
     def synced(self, number: int, durable: int, now: float) -> list[Effect]:
         """`durable` content bytes of this file are on disk now."""
         file = self._files.get(number)
-        if file is None or file.life is _Life.DRAINING:
+        if file is None or file.life is Life.DRAINING:
             return []
         file.syncing = False
         file.synced_at = now
@@ -408,7 +369,7 @@ class Receiver:
         if folder is not None:
             return self._resolve_folder(folder, KINDS[error].number)
         file = self._files.get(number)
-        if file is None or file.life is _Life.DRAINING:
+        if file is None or file.life is Life.DRAINING:
             return []
         return [Discard(number, error != "digest-mismatch"), *self._fail(file, KINDS[error].number)]
 
@@ -416,25 +377,7 @@ class Receiver:
 
     def flush(self, now: float) -> list[Effect]:
         """Everything gathered for sending: wants, results, and progress when it is due. Call it after each turn."""
-        effects: list[Effect] = []
-        while self._wants:
-            size, batch = 0, 0
-            while batch < len(self._wants) and batch < limits.BATCH and size < limits.FRAME_BATCH // 2:
-                want = self._wants[batch]
-                size += 64 + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
-                batch += 1
-            effects.append(Send(Needs(self._wants[:batch])))
-            del self._wants[:batch]
-        while self._results:
-            size, batch = 0, 0
-            while batch < len(self._results) and batch < limits.BATCH and size < limits.FRAME_BATCH // 2:
-                result = self._results[batch]
-                size += 64
-                if isinstance(result, Stored | Identical) and result.stored_as is not None:
-                    size += sum(map(len, result.stored_as)) + 3 * len(result.stored_as)
-                batch += 1
-            effects.append(Send(Results(self._results[:batch])))
-            del self._results[:batch]
+        effects: list[Effect] = [Send(message) for message in self._answers.take()]
         if self.state is not ReceiverState.CONCLUDING:
             effects += self._progress(now)
         return effects
@@ -443,7 +386,7 @@ class Receiver:
         """Call it at least every `PROGRESS_FASTEST` seconds while the job runs: syncs that are due, progress."""
         effects: list[Effect] = []
         for file in self._files.values():
-            if file.missing is not None and file.life is _Life.WANTED:
+            if file.missing is not None and file.life is Life.WANTED:
                 effects += self._sync_if_due(file, now)
         return effects + self.flush(now)
 
@@ -456,17 +399,17 @@ class Receiver:
         if figures == self._reported and not pending:
             return []
         self._reported, self._reported_at = figures, now
-        syncing = self.verified > self.durable and not any(f.life is _Life.WANTED for f in self._files.values())
+        syncing = self.verified > self.durable and not any(f.life is Life.WANTED for f in self._files.values())
         return [Send(ProgressMessage(max(self.verified, 0), max(self.durable, 0), 1 if syncing else 0))]
 
     # -- lives ---------------------------------------------------------------------------------------------
 
-    def _answered(self, number: int) -> _File:
+    def _answered(self, number: int) -> File:
         file = self._files[number]
         self._unanswered -= 1
         return file
 
-    def _sync_if_due(self, file: _File, now: float) -> list[Effect]:
+    def _sync_if_due(self, file: File, now: float) -> list[Effect]:
         waiting = file.verified - file.durable
         late = now - file.synced_at >= limits.SYNC_INTERVAL
         if file.syncing or not waiting or (waiting < limits.SYNC_BYTES and not late):
@@ -474,34 +417,34 @@ class Receiver:
         file.syncing = True
         return [Sync(file.number)]
 
-    def _publish_if_complete(self, file: _File) -> list[Effect]:
-        if file.life is not _Life.CLOSING or file.digest is None or file.writing or file.syncing or file.publishing:
+    def _publish_if_complete(self, file: File) -> list[Effect]:
+        if file.life is not Life.CLOSING or file.digest is None or file.writing or file.syncing or file.publishing:
             return []
         file.publishing = True
         return [Publish(file.number, file.digest)]
 
-    def _fail(self, file: _File, number: int) -> list[Effect]:
+    def _fail(self, file: File, number: int) -> list[Effect]:
         """The file failed: it has its result now, but the sender may not have closed it."""
         self.verified -= file.verified
         self.durable -= file.durable
         file.verified = file.durable = 0
-        drain = file.life is _Life.WANTED
+        drain = file.life is Life.WANTED
         effects = self._resolve_file(file, "failed", error=number)
         if drain:
-            file.life = _Life.DRAINING
+            file.life = Life.DRAINING
             self._files[file.number] = file
             self._draining += 1
             if self._draining > limits.WINDOW_UNACKNOWLEDGED:
                 raise ProtocolError("protocol-error", "the sender does not close files that failed")
         return effects
 
-    def _drained(self, file: _File) -> None:
+    def _drained(self, file: File) -> None:
         del self._files[file.number]
         self._draining -= 1
 
     def _resolve_file(
         self,
-        file: _File,
+        file: File,
         status: str,
         *,
         digest: bytes | None = None,
@@ -509,43 +452,20 @@ class Receiver:
         error: int = 0,
     ) -> list[Effect]:
         del self._files[file.number]
-        moved = None if stored_as in (None, self._into + file.path) else list(stored_as or ())
-        if digest is not None and stored_as is not None:
-            line = self.transcript.stored(file.size, digest, file.path, stored_as, identical=status == "identical")
-            kind = Identical if status == "identical" else Stored
-            self._results.append(kind(file.number, digest, moved))
-        elif status == "skipped":
-            line = self.transcript.skipped(file.size, file.path)
-            self._results.append(Skipped(file.number))
-        else:
-            line = self.transcript.failed(file.size, error, file.path)
-            self._results.append(Failed(file.number, error))
-        resolved = Resolved(file.path, file.size, status, digest, stored_as, error, False, line)
-        return [resolved, *self._child_done(file.parent)]
+        return [self._answers.file(file, status, digest, stored_as, error), *self._child_done(file.parent)]
 
-    def _resolve_folder(
-        self, folder: _Folder, error: int, stored_as: tuple[bytes, ...] | None = None
-    ) -> list[Effect]:
+    def _resolve_folder(self, folder: Folder, error: int, stored_as: tuple[bytes, ...] | None = None) -> list[Effect]:
         # A folder that could not be made fails at once; the disk refuses its entries one by one, with the same reason.
         del self._folders[folder.number]
-        if error:
-            line = self.transcript.failed(0, error, folder.path)
-            self._results.append(Failed(folder.number, error))
-        else:
-            line = self.transcript.folder(folder.path, stored_as or ())
-            moved = None if stored_as == self._into + folder.path else list(stored_as or ())
-            self._results.append(Stored(folder.number, b"", moved))
-        status = "failed" if error else "stored"
-        resolved = Resolved(folder.path, 0, status, None, stored_as, error, True, line)
-        return [resolved, *self._child_done(folder.parent)]
+        return [self._answers.folder(folder, stored_as, error), *self._child_done(folder.parent)]
 
-    def _child_done(self, folder: _Folder | None) -> list[Effect]:
+    def _child_done(self, folder: Folder | None) -> list[Effect]:
         if folder is None:
             return []
         folder.open_entries -= 1
         return self._finish(folder)
 
-    def _finish(self, folder: _Folder) -> list[Effect]:
+    def _finish(self, folder: Folder) -> list[Effect]:
         if folder.end is None or folder.open_entries or not folder.made or folder.number not in self._folders:
             return []
         return [FinishFolder(folder.number, folder.end.mode, folder.end.mtime)]

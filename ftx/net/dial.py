@@ -24,6 +24,7 @@ from ftx.errors import FtxError
 from ftx.net.failures import connection_failure
 from ftx.net.tls import Credentials, PeerKey
 from ftx.net.transfer import Connection
+from ftx.text import show
 from ftx.wire.messages import Hello, Offer
 
 __all__ = ["Accept", "Dialled", "Place", "dial"]
@@ -107,8 +108,12 @@ class _Attempt:
         pass
 
     def _failed(self, failure: Failure) -> None:
-        if not self.done.called:
-            self.done.errback(connection_failure(failure, str(self._place)))
+        if self.done.called:
+            return
+        error = connection_failure(failure, str(self._place))
+        if error.name == "name-not-found":
+            error = FtxError("name-not-found", f"there is no host called {show(self._place.host)}")
+        self.done.errback(error)
 
 
 class _Single(Factory):

@@ -1,0 +1,99 @@
+"""What the receiver tells the sender of its entries: wants and results, gathered into frames.
+
+Every result goes through here: it extends the transcript, waits for the next frame, and becomes an event for the
+owner. So the order of results on the wire and in the transcript cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from ftx import limits
+from ftx.core.events import Resolved
+from ftx.core.incoming import File, Folder
+from ftx.core.receipt import Transcript
+from ftx.wire.messages import Failed, Identical, Message, Needs, Results, Skipped, Stored, WantAll, WantGroup
+
+__all__ = ["Answers"]
+
+T = TypeVar("T")
+Path = tuple[bytes, ...]
+
+
+class Answers:
+    """The answers of one job. `into` is where its entries are asked to go, below the inbox."""
+
+    def __init__(self, into: Path) -> None:
+        self.transcript = Transcript()
+        self._into = into
+        self._wants: list[WantAll | WantGroup] = []
+        self._results: list[Stored | Identical | Skipped | Failed] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result has not been taken yet."""
+        return bool(self._results)
+
+    def want(self, want: WantAll | WantGroup) -> None:
+        """Ask for content."""
+        self._wants.append(want)
+
+    def file(self, file: File, status: str, digest: bytes | None, stored_as: Path | None, error: int) -> Resolved:
+        """The result of a file: `stored` and `identical` with digest and place, `skipped`, or `failed` with `error`."""
+        if digest is not None and stored_as is not None:
+            identical = status == "identical"
+            line = self.transcript.stored(file.size, digest, file.path, stored_as, identical=identical)
+            moved = self._moved(file.path, stored_as)
+            self._results.append((Identical if identical else Stored)(file.number, digest, moved))
+        elif status == "skipped":
+            line = self.transcript.skipped(file.size, file.path)
+            self._results.append(Skipped(file.number))
+        else:
+            line = self.transcript.failed(file.size, error, file.path)
+            self._results.append(Failed(file.number, error))
+        return Resolved(file.path, file.size, status, digest, stored_as, error, False, line)
+
+    def folder(self, folder: Folder, stored_as: Path | None, error: int) -> Resolved:
+        """The result of a folder: where it is, or why not."""
+        if error or stored_as is None:
+            line = self.transcript.failed(0, error, folder.path)
+            self._results.append(Failed(folder.number, error))
+        else:
+            line = self.transcript.folder(folder.path, stored_as)
+            self._results.append(Stored(folder.number, b"", self._moved(folder.path, stored_as)))
+        return Resolved(folder.path, 0, "failed" if error else "stored", None, stored_as, error, True, line)
+
+    def take(self) -> list[Message]:
+        """Everything gathered, as messages that fit their frames; wants first, since a result may end what they ask."""
+        wants: list[Message] = [Needs(batch) for batch in _batches(self._wants, _want_size)]
+        results: list[Message] = [Results(batch) for batch in _batches(self._results, _result_size)]
+        self._wants, self._results = [], []
+        return wants + results
+
+    def _moved(self, path: Path, stored_as: Path) -> list[bytes] | None:
+        return None if stored_as == self._into + path else list(stored_as)
+
+
+def _want_size(want: WantAll | WantGroup) -> int:
+    return 64 + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
+
+
+def _result_size(result: Stored | Identical | Skipped | Failed) -> int:
+    if isinstance(result, Skipped | Failed) or result.stored_as is None:
+        return 64
+    return 64 + sum(map(len, result.stored_as)) + 3 * len(result.stored_as)
+
+
+def _batches(items: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
+    """`items` in lists that fit a frame; half of the bound is left for the largest item and the estimate's error."""
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) >= limits.BATCH or size >= limits.FRAME_BATCH // 2):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += size_of(item)
+    if batch:
+        yield batch

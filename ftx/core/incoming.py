@@ -1,0 +1,65 @@
+"""The small lives of the entries of a job, as the receiver remembers them until each has its result."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+from ftx.core.blocks import BlockSet
+from ftx.wire.messages import FolderEnd
+
+__all__ = ["File", "Folder", "Life"]
+
+
+class Life(Enum):
+    """Where a file stands."""
+
+    #: The disk is asked what there is of it.
+    LOOKING = 1
+    #: It was asked for; its blocks are coming.
+    WANTED = 2
+    #: The sender has closed it; the last writes and the publishing are under way.
+    CLOSING = 3
+    #: It has failed, and the sender has not closed it: what still comes is dropped.
+    DRAINING = 4
+
+
+@attrs.define(eq=False)
+class Folder:
+    """A folder without its result."""
+
+    number: int
+    path: tuple[bytes, ...]
+    parent: Folder | None
+    #: Entries directly in it that have no result yet.
+    open_entries: int = 0
+    #: Its folder-end, once it came.
+    end: FolderEnd | None = None
+    #: The disk has made it.
+    made: bool = False
+
+
+@attrs.define(eq=False)
+class File:
+    """A file without its result (or draining)."""
+
+    number: int
+    path: tuple[bytes, ...]
+    size: int
+    parent: Folder | None
+    life: Life = Life.LOOKING
+    #: Blocks asked for and not yet here; None for a file of one block.
+    missing: BlockSet | None = None
+    #: Blocks handed to the disk and not yet reported written.
+    writing: int = 0
+    #: Content bytes verified, and durable.
+    verified: int = 0
+    durable: int = 0
+    #: A sync is under way; when the last one ended.
+    syncing: bool = False
+    synced_at: float = 0.0
+    #: The file digest of entry-end.
+    digest: bytes | None = None
+    #: The disk has been asked to publish it.
+    publishing: bool = False
