@@ -49,7 +49,7 @@ class InboxJob:
         with self._job.running():
             return store_batch(self._job, files)
 
-    def write_block(self, number: int, index: int, chunks: Sequence[bytes] | None, digest: bytes) -> bool:
+    def write_block(self, number: int, index: int, chunks: Sequence[bytes | memoryview] | None, digest: bytes) -> bool:
         """See `JobStore`."""
         with self._job.running(), self._job.partials.use(number) as partial:
             return partial.write(index, chunks, digest)

@@ -28,7 +28,7 @@ __all__ = ["Partial", "write_all"]
 _BUFFERS: Final = 1024
 
 
-def write_all(fd: int, chunks: Sequence[bytes], offset: int) -> None:
+def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int) -> None:
     """Write `chunks` one behind the other at `offset`, however many calls that takes. OSError as it comes."""
     left: list[bytes | memoryview] = [chunk for chunk in chunks if chunk]
     while left:
@@ -92,7 +92,7 @@ class Partial:
 
     # -- blocks -------------------------------------------------------------------------------------------
 
-    def write(self, index: int, chunks: Sequence[bytes] | None, digest: bytes) -> bool:
+    def write(self, index: int, chunks: Sequence[bytes | memoryview] | None, digest: bytes) -> bool:
         """Verify block `index` and write it; None is a block of zeros. Whether the digest matched.
 
         A block that is there already is not written again: the answer is whether its digest is the same.

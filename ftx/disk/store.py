@@ -119,7 +119,7 @@ class Whole:
     """The content of a file of one block, in pieces, and its block digest as the sender states it."""
 
     number: int
-    chunks: Sequence[bytes]
+    chunks: Sequence[bytes | memoryview]
     digest: bytes
 
 
@@ -159,7 +159,7 @@ class JobStore(Protocol):
         """
         ...
 
-    def write_block(self, number: int, index: int, chunks: Sequence[bytes] | None, digest: bytes) -> bool:
+    def write_block(self, number: int, index: int, chunks: Sequence[bytes | memoryview] | None, digest: bytes) -> bool:
         """Verify and write block `index`; `chunks` None is a block of zeros.
 
         True: written (not yet durable). False: the digest does not match, nothing was written. FtxError `no-space`
