@@ -101,6 +101,7 @@ class Daemon(MultiService):
         self._cleaning = LoopingCall(self._clean)
         self._handlers: dict[int, Any] = {}
         self._asked_to_stop = 0
+        self._peers_problem = ""
         self._stopping = False
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -247,9 +248,20 @@ class Daemon(MultiService):
     def _look_again(self) -> Deferred[None] | None:
         if self.reception is None:
             return None
-        looking = self.reception.recheck()
-        looking.addErrback(lambda failure: _log.warn("peers: {reason}", reason=failure.getErrorMessage()))
-        return looking
+
+        def unreadable(failure: Failure) -> None:
+            # The look comes back twice a second, the words only when they are others.
+            reason = failure.getErrorMessage()
+            if reason != self._peers_problem:
+                _log.warn("peers: {reason}", reason=reason)
+            self._peers_problem = reason
+
+        def readable(_: None) -> None:
+            if self._peers_problem:
+                _log.info("peers: the file can be read again")
+            self._peers_problem = ""
+
+        return self.reception.recheck().addCallbacks(readable, unreadable)
 
     def _clean(self) -> Deferred[None] | None:
         if self.inbox is None:

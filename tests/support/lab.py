@@ -217,10 +217,10 @@ class Client(Running):
             raise AssertionError(f"no {name} {fields}:\n{self.text()}\n{self.events[-3:]}")
         return event
 
-    def ends(self, code: int = 0, seconds: float = 60.0) -> Client:
-        """Wait for the end and hold it to an exit code."""
+    def ends(self, code: int | None = 0, seconds: float = 60.0) -> Client:
+        """Wait for the end and hold it to an exit code, unless that is None."""
         ended = self.wait(seconds)
-        if ended != code:
+        if code is not None and ended != code:
             raise AssertionError(f"exit code {ended}, not {code}:\n{self.text()}\n{self.events[-3:]}")
         return self
 
@@ -349,8 +349,8 @@ class Lab:
         self._started.append(client)
         return client
 
-    def send(self, daemon: Daemon, *words: str | bytes | Path, code: int = 0, **how: Any) -> Client:
-        """Send to `daemon` and wait for the end, which must have this exit code."""
+    def send(self, daemon: Daemon, *words: str | bytes | Path, code: int | None = 0, **how: Any) -> Client:
+        """Send to `daemon` and wait for the end, which must have this exit code unless it is None."""
         return self.sending(daemon.url, *words, **how).ends(code)
 
     def sending(self, target: str, *words: str | bytes | Path, **how: Any) -> Client:

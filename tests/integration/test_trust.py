@@ -1,0 +1,152 @@
+"""Only who you chose: two homes, two keys, and what each says when it is not the chosen one."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+import pytest
+from support.gate import Gate
+from support.lab import Lab, MiB, free_port, make_tree, snapshot, until, visible
+
+
+def pair_both(lab: Lab, receiver: str, sender: str, address: str = "") -> None:
+    """Each trusts the other."""
+    lab.pair(receiver, sender, "desk")
+    lab.pair(sender, receiver, "attic", *([address] if address else []))
+
+
+def test_strangers_are_refused_with_the_sentence_that_helps(lab: Lab) -> None:
+    """Unpaired: exit 5, the same words whoever of both lacks the other, and nothing is made."""
+    (lab.root / "a").write_bytes(b"1")
+    daemon = lab.daemon("receiver")
+    unknown = lab.send(daemon, "a", home="sender", code=5)
+    assert unknown.failure()["name"] == "unknown-peer"
+    assert "ftx-client peers add" in unknown.text()
+    assert lab.identity("receiver") in unknown.text() or "peers add NAME ID" in unknown.text()
+    # the sender knows the receiver, not the other way round
+    lab.pair("sender", "receiver", "attic")
+    untrusted = lab.send(daemon, "a", home="sender", code=5)
+    assert untrusted.failure()["name"] == "untrusted"
+    assert "peers add NAME ID" in untrusted.text()
+    assert untrusted.one("summary")["exit"] == 5
+    assert visible(daemon.inbox) == {}
+    assert daemon.call("jobs.list")["jobs"] == []
+    daemon.clean_log()
+    assert daemon.text().count("does not know") + daemon.text().count("(untrusted)") >= 1
+    assert len(daemon.text().splitlines()) < 8
+
+
+def test_paired_peers(lab: Lab) -> None:
+    """Added on both sides, while the daemon runs: it works at once, by name too, and the address is remembered."""
+    make_tree(lab.root / "source", {"a": 10, "b/c": 2 * MiB + 1})
+    daemon = lab.daemon("receiver")
+    pair_both(lab, "receiver", "sender")
+    client = lab.send(daemon, "source", home="sender")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    assert client.one("done")["peer"]["name"] == "attic"
+    job = daemon.call("jobs.list")["jobs"][0]
+    assert job["peer"]["name"] == "desk"
+    assert daemon.call("daemon.status")["peers_paired"] == 1
+    known = lab.client("peers", "list", home="sender").ends().events
+    assert known[0]["addresses"] == [f"127.0.0.1:{daemon.port}"]
+    assert known[0]["seen"]
+    by_name = lab.client("send", "source", "attic:", home="sender").ends()
+    assert by_name.one("done")["files_identical"] == 2
+
+
+def test_what_one_key_stored_says_nothing_to_another(lab: Lab) -> None:
+    """The same file from another key is a file of its own: `have it` is no way to ask what others sent."""
+    (lab.root / "a").write_bytes(b"secret")
+    daemon = lab.daemon("receiver")
+    for sender in ("one", "two"):
+        lab.pair("receiver", sender, sender)
+        lab.pair(sender, "receiver", "attic")
+    lab.send(daemon, "a", home="one")
+    second = lab.send(daemon, "a", home="two")
+    assert second.of("file")[0]["status"] == "stored"
+    assert second.one("done")["bytes_wire"] == 6
+
+
+def test_accept_own_refuses_paired_peers(lab: Lab) -> None:
+    """`--accept own`: a paired key may not push, and is told so."""
+    (lab.root / "a").write_bytes(b"1")
+    daemon = lab.daemon("receiver", "--accept", "own")
+    pair_both(lab, "receiver", "sender")
+    client = lab.send(daemon, "a", home="sender", code=5)
+    assert client.failure()["name"] == "not-authorised"
+    lab.send(daemon, "a", home="receiver")
+
+
+@pytest.mark.parametrize("how", ["command", "control"])
+def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
+    """In the middle of a transfer, by `peers remove` or on the control socket: it ends, and cannot begin again."""
+    make_tree(lab.root / "source", {"large": 20 * MiB})
+    daemon = lab.daemon("receiver")
+    pair_both(lab, "receiver", "sender")
+    with Gate(daemon.port, hold=8 * MiB) as gate:
+        client = lab.sending(gate.url, "source", home="sender")
+        gate.wait()
+        assert daemon.call("daemon.status")["jobs"]["active"] == 1
+        if how == "command":
+            lab.client("peers", "remove", "-y", "desk", home="receiver").ends()
+        else:
+            daemon.call("peers.remove", name="desk")
+        removed = monotonic()
+        until(lambda: daemon.call("daemon.status")["jobs"]["active"] == 0, "the job ends", 5)
+        assert monotonic() - removed < 1.5
+        client.ends(5)
+        assert client.failure()["name"] == "untrusted"
+    assert visible(daemon.inbox) == {}
+    lab.send(daemon, "source", home="sender", code=5)
+    # paired again, it goes on where it was
+    lab.pair("receiver", "sender", "desk")
+    done = lab.send(daemon, "source", home="sender").one("done")
+    assert done["bytes_wire"] <= 14 * MiB
+    daemon.clean_log()
+
+
+def test_another_key_at_the_place_of_a_paired_peer(lab: Lab) -> None:
+    """key-changed, exit 5, both ids in the words, nothing sent; also with the name and address pinned."""
+    (lab.root / "a").write_bytes(b"1")
+    port = free_port()
+    first = lab.daemon("receiver", port=port)
+    pair_both(lab, "receiver", "sender", f"127.0.0.1:{port}")
+    lab.client("send", "a", "attic:", home="sender").ends()
+    first.kill()
+    impostor = lab.daemon("impostor", port=port)
+    lab.pair("impostor", "sender", "desk")
+    for target in ("attic:", f"ftx://attic@127.0.0.1:{port}"):
+        client = lab.client("send", "a", "--to", target, home="sender").ends(5)
+        error = client.failure()
+        assert (error["name"], error["code"]) == ("key-changed", 503)
+        assert lab.identity("impostor") in error["message"]
+        assert lab.identity("receiver") in error["message"]
+        assert "peers remove" in error["hint"]
+    assert visible(impostor.inbox) == {}
+    impostor.clean_log()
+
+
+def test_a_damaged_trust_store(lab: Lab) -> None:
+    """A damaged trust store is never an empty one: the client says so, the daemon lets nobody in and lives."""
+    (lab.root / "a").write_bytes(b"1")
+    daemon = lab.daemon("receiver")
+    pair_both(lab, "receiver", "sender")
+    lab.send(daemon, "a", home="sender")
+    peers = lab.root / "receiver" / "peers.toml"
+    whole = peers.read_bytes()
+    peers.write_bytes(whole[: len(whole) // 2])
+    until(lambda: "peers: " in daemon.text(), "the daemon says so", said=daemon)
+    client = lab.send(daemon, "a", home="sender", code=None)
+    assert client.popen.returncode != 0
+    # it looks twice a second, and this took a client's start: the words come once
+    assert daemon.text().count("peers: ") == 1
+    assert daemon.alive
+    peers.write_bytes(whole)
+    os.chmod(peers, 0o600)
+    until(lambda: "can be read again" in daemon.text(), "the daemon says so", said=daemon)
+    lab.send(daemon, "a", home="sender")
+    broken = lab.root / "sender" / "peers.toml"
+    broken.write_bytes(b"[[peer")
+    assert lab.send(daemon, "a", home="sender", code=3).failure()["name"] == "state-unusable"
+    assert "Traceback" not in daemon.text()
