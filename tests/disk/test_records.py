@@ -31,13 +31,13 @@ class Clock:
         return self.now
 
 
-@pytest.fixture()
+@pytest.fixture
 def clock() -> Clock:
     """The time of the records."""
     return Clock()
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Iterator[int]:
     """The folder of the database."""
     fd = os.open(tmp_path, os.O_RDONLY)
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@pytest.fixture()
+@pytest.fixture
 def records(folder: int, clock: Clock) -> Iterator[Records]:
     """An open database."""
     database = Records(folder, clock)

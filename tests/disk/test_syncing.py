@@ -31,7 +31,7 @@ class Clock:
         self.now += self.sync_takes
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Iterator[int]:
     """A folder's descriptor."""
     fd = os.open(tmp_path, os.O_RDONLY)

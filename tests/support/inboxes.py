@@ -156,6 +156,10 @@ class Sending:
     def run(self) -> dict[str, str]:
         """The whole job; what became of each entry: `stored as PATH`, `have PATH`, `skip`, or an error."""
         self.offer()
+        return self.complete()
+
+    def complete(self) -> dict[str, str]:
+        """What follows on the offer."""
         self.send_small()
         self.send_large()
         self.finish_folders()

@@ -1,0 +1,444 @@
+"""Whole jobs through the storage seam: what arrives, under which name, and what is answered."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.inboxes import JOB, MTIME, PEER, Sending, content, digest_of_content, snapshot
+from support.other_user import as_nobody
+
+from ftx.core.blocks import block_digest
+from ftx.disk.inbox import Inbox
+from ftx.disk.names import NameRules
+from ftx.disk.root import Means
+from ftx.disk.store import FileEntry, FolderEntry, Have, Made, Refuse, Skip, Stored, Want, Whole
+from ftx.errors import FtxError, LocalProtocolError
+from ftx.limits import BLOCK, RENAME_TRIES
+
+MEANS = {
+    "all": Means(),
+    "walk": Means(openat2=False),
+    "staged": Means(tmpfile=False),
+    "bare": Means(openat2=False, tmpfile=False, noreplace=False, syncfs=False, fallocate=False),
+}
+TREE: dict[str, bytes | None] = {
+    "top.txt": b"top",
+    "album": None,
+    "album/empty": b"",
+    "album/one": b"1",
+    "album/inner": None,
+    "album/inner/big.bin": content(3 * BLOCK + 5),
+    "album/inner/hole": bytes(2 * BLOCK),
+    "album/inner/exact": content(BLOCK),
+    "lonely": None,
+}
+
+
+@pytest.fixture(params=MEANS)
+def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Inbox]:
+    """An inbox in `tmp_path/inbox`, with all that the kernel offers and with less."""
+    held = Inbox.open(str(tmp_path / "inbox"), means=MEANS[request.param])
+    yield held
+    held.close()
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[Inbox]:
+    """An ordinary inbox in `tmp_path/inbox`."""
+    held = Inbox.open(str(tmp_path / "inbox"))
+    yield held
+    held.close()
+
+
+def staged(tmp_path: Path) -> list[str]:
+    """What lies in the staging folder."""
+    return sorted(os.listdir(tmp_path / "inbox" / ".ftx" / "partial"))
+
+
+# -- opening ---------------------------------------------------------------------------------------------------
+
+
+def test_second_open_is_refused(plain: Inbox, tmp_path: Path) -> None:
+    """An inbox has one daemon, and is free again after it."""
+    with pytest.raises(FtxError) as caught:
+        Inbox.open(str(tmp_path / "inbox"))
+    assert caught.value.name == "already-running"
+    plain.close()
+    Inbox.open(str(tmp_path / "inbox")).close()
+
+
+def test_unusable_inboxes(tmp_path: Path) -> None:
+    """A file, a missing parent, a folder open to everybody, damaged records: one sentence each."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    damaged = tmp_path / "damaged" / ".ftx"
+    damaged.mkdir(parents=True)
+    (damaged / "records.db").write_bytes(b"nonsense" * 1000)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / ".ftx").symlink_to(tmp_path)
+    for name in ("file", "no/where", "open", "damaged", "linked"):
+        with pytest.raises(FtxError) as caught:
+            Inbox.open(str(tmp_path / name))
+        assert caught.value.name == "inbox-unusable", name
+        assert str(tmp_path / name) in caught.value.message
+    (tmp_path / "open").chmod(0o1777)
+    Inbox.open(str(tmp_path / "open")).close()
+
+
+def test_inbox_of_somebody_else(short_tmp: Path) -> None:
+    """Another user's inbox is refused, and so is one that cannot be written."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    theirs, ours = short_tmp / "theirs", short_tmp / "ours"
+    for folder in (short_tmp, theirs, ours):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+    os.chown(theirs, 12345, 12345)
+
+    def attempt() -> str:
+        said = []
+        for folder in (theirs, ours):
+            try:
+                Inbox.open(str(folder)).close()
+            except FtxError as error:
+                said.append(f"{error.name}: {error.message}")
+        return "\n".join(said)
+
+    said = as_nobody(attempt).splitlines()
+    assert [line.split(":")[0] for line in said] == ["inbox-unusable"] * 2
+    assert "another user" in said[0]
+    assert "not writable" in said[1]
+
+
+# -- whole trees -----------------------------------------------------------------------------------------------
+
+
+def test_tree_arrives_exactly(inbox: Inbox, tmp_path: Path) -> None:
+    """Content, permissions, times and digests; nothing is left in the staging folder."""
+    sending = Sending(inbox, TREE, mode=0o100755 | stat.S_ISUID)
+    results = sending.run()
+    assert results == {name: f"stored {name}" for name in TREE}
+    assert snapshot(tmp_path / "inbox") == TREE
+    for name, data in TREE.items():
+        status = (tmp_path / "inbox" / name).stat()
+        assert status.st_mtime_ns == MTIME
+        assert status.st_mode & 0o7777 == 0o755
+        outcome = sending.outcomes[name]
+        assert isinstance(outcome, Stored)
+        assert outcome.digest == (b"" if data is None else digest_of_content(data))
+    assert staged(tmp_path) == []
+    assert (tmp_path / "inbox" / "album/inner/hole").stat().st_blocks * 512 < BLOCK
+
+
+def test_sent_again_everything_is_there(inbox: Inbox, tmp_path: Path) -> None:
+    """In the same process, and in the next; for its own sender only."""
+    Sending(inbox, TREE).run()
+    before = snapshot(tmp_path / "inbox")
+    expected = {name: f"stored {name}" if data is None else f"have {name}" for name, data in TREE.items()}
+    assert Sending(inbox, TREE, job=b"2" * 16).run() == expected
+    inbox.close()
+    again = Inbox.open(str(tmp_path / "inbox"))
+    assert Sending(again, TREE, job=b"3" * 16).run() == expected
+    answers = Sending(again, TREE, peer=b"o" * 32, conflict="skip").offer()
+    assert not any(isinstance(answer, Have) for answer in answers.values())
+    again.close()
+    assert snapshot(tmp_path / "inbox") == before
+
+
+def test_permission_bits(plain: Inbox, tmp_path: Path) -> None:
+    """The sender's bits less the umask, whatever the process umask is; never special bits."""
+    old = os.umask(0o077)
+    try:
+        for number, mode in enumerate((0o777, 0o7777, 0o666, 0o600, 0o444, 0)):
+            tree: dict[str, bytes | None] = {
+                f"{number}": b"x",
+                f"{number}d": None,
+                f"{number}d/big": content(BLOCK + 1),
+            }
+            sending = Sending(plain, tree, mode=mode)
+            sending.offer()
+            sending.send_small()
+            sending.send_large()
+            sending.finish_folders(mode)
+            sending.store.close()
+            for name in (f"{number}", f"{number}d/big"):
+                assert (tmp_path / "inbox" / name).stat().st_mode & 0o7777 == mode & 0o755
+            # a folder that cannot be entered could never be sent into again
+            assert (tmp_path / "inbox" / f"{number}d").stat().st_mode & 0o7777 == mode & 0o755 | 0o500
+    finally:
+        os.umask(old)
+
+
+@pytest.mark.parametrize("mtime", [-(2**63), -1, 0, 2**63 - 1])
+def test_odd_times(plain: Inbox, tmp_path: Path, mtime: int) -> None:
+    """The ends of the range are stored as near as the file system can, and recognised again."""
+    tree: dict[str, bytes | None] = {"a": b"a", "b": content(BLOCK + 1), "d": None}
+    assert Sending(plain, tree, mtime_ns=mtime).run() == {name: f"stored {name}" for name in tree}
+    assert Sending(plain, tree, mtime_ns=mtime).run() == {"a": "have a", "b": "have b", "d": "stored d"}
+
+
+def test_into_a_folder(inbox: Inbox, tmp_path: Path) -> None:
+    """`into` is made when the first entry comes, is part of the name, and of what the file is known as."""
+    job = inbox.begin(PEER, JOB, (b"in", b"to"), "rename")
+    job.close()
+    assert snapshot(tmp_path / "inbox") == {}
+    tree: dict[str, bytes | None] = {"a": b"a"}
+    assert Sending(inbox, tree, into=(b"in", b"to")).run() == {"a": "stored in/to/a"}
+    assert Sending(inbox, tree, into=(b"in", b"to")).run() == {"a": "have in/to/a"}
+    assert Sending(inbox, tree).run() == {"a": "stored a"}
+    for into, error in (((b"a",), "exists"), ((b"..",), "bad-name"), ((b".ftx",), "bad-name")):
+        with pytest.raises(FtxError) as caught:
+            inbox.begin(PEER, JOB, into, "rename")
+        assert caught.value.name == error
+    with pytest.raises(FtxError) as caught:
+        inbox.begin(PEER, JOB, (), "overwrite")
+    assert caught.value.name == "not-supported"
+
+
+# -- conflicts -------------------------------------------------------------------------------------------------
+
+
+def test_rename_keeps_what_is_there(inbox: Inbox, tmp_path: Path) -> None:
+    """A taken name is left alone; the new file gets a number, and keeps it when it is sent again."""
+    folder = tmp_path / "inbox"
+    (folder / "a.txt").write_bytes(b"mine")
+    (folder / "a (1).txt").write_bytes(b"mine too")
+    (folder / "big").symlink_to("nowhere")
+    tree: dict[str, bytes | None] = {"a.txt": b"theirs", "big": content(2 * BLOCK)}
+    assert Sending(inbox, tree).run() == {"a.txt": "stored a (2).txt", "big": "stored big (1)"}
+    assert Sending(inbox, tree).run() == {"a.txt": "have a (2).txt", "big": "have big (1)"}
+    assert (folder / "a.txt").read_bytes() == b"mine"
+    assert os.readlink(folder / "big") == "nowhere"
+    newer: dict[str, bytes | None] = {"a.txt": b"theirs, newer"}
+    assert Sending(inbox, newer).run() == {"a.txt": "stored a (3).txt"}
+    assert Sending(inbox, newer).run() == {"a.txt": "have a (3).txt"}
+
+
+@pytest.mark.parametrize("conflict", ["fail", "skip", "rename"])
+def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
+    """What a taken name leads to; folders merge; a file against a folder is always `exists`."""
+    folder = tmp_path / "inbox"
+    (folder / "file").write_bytes(b"mine")
+    (folder / "folder").mkdir(mode=0o711)
+    (folder / "both").mkdir()
+    tree: dict[str, bytes | None] = {"file": b"x", "folder": None, "folder/new": b"n", "both": b"y", "file2": b"2"}
+    expected = {"fail": "exists", "skip": "skip", "rename": "stored file (1)"}[conflict]
+    assert Sending(inbox, tree, conflict=conflict).run() == {
+        "file": expected,
+        "folder": "stored folder",
+        "folder/new": "stored folder/new",
+        "both": "exists",
+        "file2": "stored file2",
+    }
+    assert (folder / "file").read_bytes() == b"mine"
+
+
+def test_folder_that_was_there_keeps_its_permissions(inbox: Inbox, tmp_path: Path) -> None:
+    """Only folders that this peer's transfers made get the sender's permissions and times."""
+    folder = tmp_path / "inbox"
+    (folder / "mine").mkdir(mode=0o711)
+    sending = Sending(inbox, {"mine": None, "theirs": None})
+    sending.offer()
+    sending.finish_folders(0o550)
+    sending.store.close()
+    assert (folder / "mine").stat().st_mode & 0o7777 == 0o711
+    assert (folder / "theirs").stat().st_mode & 0o7777 == 0o550
+    # and what they made as read-only can be sent into again
+    assert Sending(inbox, {"theirs": None, "theirs/new": b"n"}).run()["theirs/new"] == "stored theirs/new"
+    assert (folder / "theirs").stat().st_mode & 0o7777 == 0o755
+
+
+def test_folder_against_file_and_link(inbox: Inbox, tmp_path: Path) -> None:
+    """A folder entry over a file is `exists`, over a link `bad-name`; what is in it fares likewise."""
+    folder = tmp_path / "inbox"
+    (tmp_path / "outside").mkdir()
+    (folder / "file").write_bytes(b"mine")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    tree: dict[str, bytes | None] = {"file": None, "file/a": b"a", "link": None, "link/a": b"a"}
+    assert Sending(inbox, tree).run() == {
+        "file": "exists",
+        "file/a": "exists",
+        "link": "bad-name",
+        "link/a": "bad-name",
+    }
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.mark.parametrize("conflict", ["fail", "skip", "rename"])
+def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
+    """Another program was faster: the next free name, or `exists`; its file is never touched."""
+    folder = tmp_path / "inbox"
+    tree: dict[str, bytes | None] = {"a": b"theirs", "b": content(BLOCK + 1), "c": b"c"}
+    sending = Sending(inbox, tree, conflict=conflict)
+    sending.offer()
+    for name in ("a", "b", "a (1)"):
+        (folder / name).write_bytes(b"mine")
+    sending.send_small()
+    sending.send_large()
+    sending.store.close()
+    renamed = ["stored a (2)", "stored b (1)", "stored c"]
+    expected = renamed if conflict == "rename" else ["exists", "exists", "stored c"]
+    assert [sending.result(name) for name in tree] == expected
+    assert (folder / "a").read_bytes() == (folder / "b").read_bytes() == b"mine"
+    assert staged(tmp_path) == []
+    # the failed attempt's record does not make this peer the owner of somebody else's file
+    (folder / "a").write_bytes(b"theirs")
+    os.utime(folder / "a", ns=(MTIME, MTIME))
+    if conflict != "rename":
+        assert Sending(inbox, {"a": b"theirs"}, conflict=conflict).run() == {
+            "a": "exists" if conflict == "fail" else "skip"
+        }
+
+
+def test_numbers_run_out(plain: Inbox, tmp_path: Path) -> None:
+    """After 999 tries the name counts as taken."""
+    for number in range(RENAME_TRIES + 1):
+        (tmp_path / "inbox" / (f"a ({number})" if number else "a")).write_bytes(b"")
+    assert Sending(plain, {"a": b"x", "b": b"y"}).run() == {"a": "exists", "b": "stored b"}
+
+
+def test_a_name_in_the_batch_that_a_rename_would_choose(inbox: Inbox, tmp_path: Path) -> None:
+    """`a` is renamed to `a (1)` while `a (1)` itself is in the same batch: both arrive."""
+    (tmp_path / "inbox" / "a").write_bytes(b"mine")
+    tree: dict[str, bytes | None] = {"a": b"first", "a (1)": b"second"}
+    results = Sending(inbox, tree).run()
+    assert len(set(results.values())) == 2
+    found = snapshot(tmp_path / "inbox")
+    assert sorted(data for data in found.values() if data is not None) == [b"first", b"mine", b"second"]
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+def test_changed_or_deleted_files_are_not_ours_any_more(inbox: Inbox, tmp_path: Path) -> None:
+    """A record whose file was edited, replaced or removed counts as absent."""
+    folder = tmp_path / "inbox"
+    tree: dict[str, bytes | None] = {name: b"content" for name in ("edited", "gone", "sneaky", "replaced", "touched")}
+    Sending(inbox, tree).run()
+    (folder / "edited").write_bytes(b"changed")
+    (folder / "gone").unlink()
+    (folder / "sneaky").write_bytes(b"CONTENT")
+    os.utime(folder / "sneaky", ns=(MTIME, MTIME))
+    (folder / "other").write_bytes(b"CoNtEnT")
+    os.utime(folder / "other", ns=(MTIME, MTIME))
+    (folder / "other").rename(folder / "replaced")
+    (folder / "touched").touch()
+    assert Sending(inbox, tree).run() == {
+        "edited": "stored edited (1)",
+        "gone": "stored gone",
+        "sneaky": "stored sneaky (1)",
+        "replaced": "stored replaced (1)",
+        "touched": "stored touched (1)",
+    }
+
+
+def test_same_content_with_other_permissions_or_inode_is_still_ours(inbox: Inbox, tmp_path: Path) -> None:
+    """chmod, a hard link, or an inbox restored from a copy: the content decides, and is hashed once."""
+    folder = tmp_path / "inbox"
+    tree: dict[str, bytes | None] = {"chmod": b"a", "link": content(BLOCK + 3), "copy": content(2 * BLOCK)}
+    Sending(inbox, tree).run()
+    (folder / "chmod").chmod(0o600)
+    os.link(folder / "link", tmp_path / "backup")
+    (folder / "copy").rename(tmp_path / "old")
+    (folder / "copy").write_bytes(tree["copy"] or b"")
+    os.utime(folder / "copy", ns=(MTIME, MTIME))
+    expected = {name: f"have {name}" for name in tree}
+    assert Sending(inbox, tree).run() == expected
+    assert Sending(inbox, tree).run() == expected
+
+
+def test_receipts(plain: Inbox, tmp_path: Path) -> None:
+    """A receipt is kept for its own peer and job, over a restart."""
+    job = plain.begin(PEER, JOB, (), "rename")
+    job.save_receipt(b"signed")
+    job.close()
+    plain.close()
+    again = Inbox.open(str(tmp_path / "inbox"))
+    assert again.receipt(PEER, JOB) == b"signed"
+    assert again.receipt(b"o" * 32, JOB) is None
+    again.close()
+
+
+# -- refusals --------------------------------------------------------------------------------------------------
+
+
+def test_bad_entries_are_refused_one_by_one(inbox: Inbox, tmp_path: Path) -> None:
+    """A hostile name costs its own entry, the others are answered."""
+    job = inbox.begin(PEER, JOB, (), "rename")
+    names = [(b"..", b"x"), (b".bashrc",), (b".ftx", b"records.db"), (b"d", b".FTX"), (b"a\x1b",), (b"a/b",), ()]
+    entries: list[FileEntry | FolderEntry] = [FileEntry(n, path, 1, 0, 0o644) for n, path in enumerate(names)]
+    entries += [FolderEntry(20, (b"..",)), FolderEntry(21, (b"fine",)), FileEntry(22, (b"big",), 2**63, 0, 0o644)]
+    answers = job.look_up(entries)
+    assert answers[: len(names)] == [Refuse(n, "bad-name") for n in range(len(names))]
+    assert answers[len(names) :] == [Refuse(20, "bad-name"), Made(21), Refuse(22, "bad-message")]
+    job.close()
+    assert snapshot(tmp_path / "inbox") == {"fine": None}
+
+
+def test_operator_may_accept_dot_files(tmp_path: Path) -> None:
+    """The name rules are the operator's."""
+    inbox = Inbox.open(str(tmp_path / "inbox"), rules=NameRules(dot_at_top=True))
+    assert Sending(inbox, {".bashrc": b"x"}).run() == {".bashrc": "stored .bashrc"}
+    inbox.close()
+
+
+def test_missing_parent_is_refused(plain: Inbox) -> None:
+    """A file below a folder that was never offered fails alone, and the operator hears of it."""
+    job = plain.begin(PEER, JOB, (), "rename")
+    assert job.look_up([FileEntry(0, (b"no", b"file"), 1, 0, 0o644)]) == [Refuse(0, "storage-failed")]
+    job.close()
+
+
+def test_wrong_content_is_not_stored(inbox: Inbox, tmp_path: Path) -> None:
+    """A digest or a length that does not fit fails the file; it may be sent again."""
+    sending = Sending(inbox, {"a": b"right", "b": content(BLOCK + 1)})
+    sending.offer()
+    right = block_digest([b"right"])
+    for chunks, digest in (([b"wrong"], right), ([b"right!"], block_digest([b"right!"])), ([b"righ"], right)):
+        outcome = sending.store.store_whole([Whole(0, chunks, digest)])[0]
+        assert getattr(outcome, "error", "") == "digest-mismatch"
+    assert snapshot(tmp_path / "inbox") == {}
+    sending.send_small()
+    assert sending.result("a") == "stored a"
+    for path, want in sending.wanted(large=True):
+        sending.send_blocks(path, want)
+        assert getattr(sending.store.publish(want.number, b"?" * 32), "error", "") == "digest-mismatch"
+    sending.store.close()
+    assert snapshot(tmp_path / "inbox") == {"a": b"right"}
+    assert staged(tmp_path) == []
+
+
+def test_unknown_numbers_are_our_own_mistake(plain: Inbox) -> None:
+    """What was not wanted cannot be stored."""
+    job = plain.begin(PEER, JOB, (), "rename")
+    for call in (
+        lambda: job.store_whole([Whole(1, [b""], block_digest([]))]),
+        lambda: job.write_block(1, 0, [b""], b""),
+        lambda: job.publish(1, b""),
+        lambda: job.sync(1),
+        lambda: job.finish_folder(1, 0o755, 0),
+    ):
+        with pytest.raises(LocalProtocolError):
+            call()
+    job.discard(1, keep=False)
+    job.close()
+
+
+def test_small_files_answer_want_without_blocks(plain: Inbox) -> None:
+    """`held` is None for files of one block, and for large ones of which nothing is there."""
+    answers = Sending(plain, {"a": b"", "b": content(BLOCK), "c": content(BLOCK + 1), "d": None}).offer()
+    assert [answers[name] for name in "abc"] == [Want(0, None), Want(1, None), Want(2, None)]
+    assert answers["d"] == Made(3)
+    assert Sending(plain, {"a": b""}).offer() == {"a": Refuse(0, "busy")}
+
+
+def test_skip_answer(plain: Inbox, tmp_path: Path) -> None:
+    """`skip` is an answer of its own."""
+    (tmp_path / "inbox" / "a").write_bytes(b"mine")
+    assert Sending(plain, {"a": b"x"}, conflict="skip").offer() == {"a": Skip(0)}

@@ -1,0 +1,349 @@
+"""Several jobs and threads on one inbox: claims, supersession, promised space, failing syncs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+import pytest
+from support.inboxes import JOB, PEER, Sending, blocks_of, content, digest_of_content, snapshot
+
+from ftx.core.blocks import block_digest
+from ftx.disk.inbox import Inbox
+from ftx.disk.jobstore import InboxJob
+from ftx.disk.space import Space
+from ftx.disk.store import Failed, FileEntry, FolderEnd, FolderEntry, Have, Made, Refuse, Stored, Want, Whole
+from ftx.disk.syncing import Syncs
+from ftx.errors import FtxError
+from ftx.limits import BLOCK, OPEN_PARTIALS
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    """An inbox in `tmp_path/inbox`."""
+    held = Inbox.open(str(tmp_path / "inbox"))
+    yield held
+    held.close()
+
+
+# -- claims ----------------------------------------------------------------------------------------------------
+
+
+def test_one_job_at_a_time_has_a_file(inbox: Inbox) -> None:
+    """The second job of the same peer gets `busy`, another peer is not affected, and the claim ends with the file."""
+    tree: dict[str, bytes | None] = {"a": b"a", "big": content(2 * BLOCK)}
+    first, second = Sending(inbox, tree), Sending(inbox, tree, job=b"2" * 16)
+    first.offer()
+    assert second.offer() == {"a": Refuse(0, "busy"), "big": Refuse(1, "busy")}
+    other = Sending(inbox, tree, peer=b"o" * 32)
+    assert all(isinstance(answer, Want) for answer in other.offer().values())
+    first.send_small()
+    first.store.discard(first.numbers[(b"big",)], keep=True)
+    answers = second.offer()
+    assert isinstance(answers["a"], Have)
+    assert answers["big"] == Want(1, None)
+    for sending in (first, second, other):
+        sending.store.close()
+
+
+def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> None:
+    """Once revoked, every change is refused; its claims and what it had durable go to the newer job."""
+    tree: dict[str, bytes | None] = {"a": b"a", "big": content(4 * BLOCK), "folder": None}
+    old = Sending(inbox, tree)
+    old.offer()
+    for path, want in old.wanted(large=True):
+        old.send_blocks(path, want, stop=2)
+    old.store.revoke()
+    number = old.numbers[(b"big",)]
+    for call in (
+        lambda: old.offer(),
+        lambda: old.send_small(),
+        lambda: old.store.write_block(number, 3, None, b"?" * 32),
+        lambda: old.store.sync(number),
+        lambda: old.store.publish(number, b"?" * 32),
+        lambda: old.finish_folders(),
+        lambda: old.store.discard(number, keep=False),
+        lambda: old.store.save_receipt(b"r"),
+    ):
+        with pytest.raises(FtxError) as caught:
+            call()
+        assert caught.value.name == "superseded"
+    new = Sending(inbox, tree)
+    answers = new.offer()
+    want = answers["big"]
+    assert isinstance(want, Want)
+    assert want.held is not None
+    assert sorted(want.held) == [0, 1]
+    assert isinstance(answers["a"], Want)
+    assert new.complete()["big"] == "stored big"
+    old.store.close()
+    old.store.close()
+    assert snapshot(tmp_path / "inbox") == tree
+
+
+def test_two_peers_one_name(inbox: Inbox, tmp_path: Path) -> None:
+    """The same name from two peers at once: both arrive, under different names, unmixed."""
+    trees = [{f"f{n}": b"%d" % peer * 10 for n in range(40)} for peer in range(4)]
+
+    def send(peer: int) -> dict[str, str]:
+        return Sending(inbox, trees[peer], peer=bytes([peer]) * 32).run()
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(send, range(4)))
+    found = snapshot(tmp_path / "inbox")
+    assert len(found) == 160
+    for peer, result in enumerate(results):
+        for name, said in result.items():
+            assert found[said.removeprefix("stored ")] == trees[peer][name]
+
+
+def test_same_tree_from_one_peer_in_many_threads(inbox: Inbox, tmp_path: Path) -> None:
+    """Jobs that race for the same files: each file is stored once, the others are told so."""
+    tree: dict[str, bytes | None] = {f"f{n}": b"%d" % n for n in range(60)}
+
+    def send(job: int) -> dict[str, str]:
+        return Sending(inbox, tree, job=bytes([job]) * 16).run()
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(send, range(8)))
+    assert snapshot(tmp_path / "inbox") == tree
+    for name in tree:
+        said = [result[name] for result in results]
+        assert said.count(f"stored {name}") == 1
+        assert set(said) <= {f"stored {name}", f"have {name}", "busy"}
+
+
+def test_closing_waits_for_what_runs(inbox: Inbox, tmp_path: Path) -> None:
+    """A job that is closed while threads store for it leaves whole files or none."""
+    tree: dict[str, bytes | None] = {f"f{n}": b"%d" % n for n in range(300)}
+    sending = Sending(inbox, tree)
+    sending.offer()
+    begun = threading.Event()
+    ended: list[str] = []
+
+    def store() -> None:
+        for (name,), number in sending.numbers.items():
+            data = tree[name.decode()] or b""
+            begun.set()
+            try:
+                sending.store.store_whole([Whole(number, [data], block_digest([data]))])
+            except FtxError as error:
+                ended.append(error.name)
+                return
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    begun.wait()
+    sending.store.revoke()
+    sending.store.close()
+    found = snapshot(tmp_path / "inbox")
+    thread.join()
+    assert snapshot(tmp_path / "inbox") == found
+    assert all(tree[name] == data for name, data in found.items())
+    assert ended in ([], ["superseded"])
+
+
+def test_many_partials_in_any_order(inbox: Inbox, tmp_path: Path) -> None:
+    """Blocks of more files than may be open at once, round and round: descriptors stay bounded, all arrive."""
+    count = OPEN_PARTIALS * 2
+    tree: dict[str, bytes | None] = {f"f{n:03}": content(2 * BLOCK + n + 1, n) for n in range(count)}
+    sending = Sending(inbox, tree)
+    sending.offer()
+    before = len(os.listdir("/proc/self/fd"))
+    most = 0
+    for index in range(3):
+        for path, want in sending.wanted(large=True):
+            block = blocks_of(tree[path[0].decode()] or b"")[index]
+            assert sending.store.write_block(want.number, index, [block], block_digest([block]))
+            most = max(most, len(os.listdir("/proc/self/fd")))
+    assert most - before <= 2 * OPEN_PARTIALS + 4
+    for path, want in sending.wanted(large=True):
+        outcome = sending.store.publish(want.number, digest_of_content(tree[path[0].decode()] or b""))
+        assert isinstance(outcome, Stored)
+    sending.store.close()
+    assert snapshot(tmp_path / "inbox") == tree
+
+
+def test_out_of_descriptors_stores_in_smaller_batches(inbox: Inbox, tmp_path: Path) -> None:
+    """A batch with more files than descriptors is stored all the same."""
+    tree: dict[str, bytes | None] = {f"f{n}": b"%d" % n for n in range(100)}
+    sending = Sending(inbox, tree)
+    sending.offer()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 30, hard))
+    try:
+        sending.send_small()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    sending.store.close()
+    assert {sending.result(name) for name in tree} == {f"stored {name}" for name in tree}
+    assert snapshot(tmp_path / "inbox") == tree
+
+
+def test_many_folders_share_their_syncs(inbox: Inbox, tmp_path: Path) -> None:
+    """More folders than are kept open: made, merged and finished in batches."""
+    job = inbox.begin(PEER, JOB, (), "rename")
+    entries = [FolderEntry(0, (b"d",)), *(FolderEntry(n, (b"d", b"%d" % n)) for n in range(1, 201))]
+    assert job.look_up(entries) == [Made(n) for n in range(201)]
+    ends = [FolderEnd(n, 0o750, 1_000_000_000) for n in range(200, -1, -1)]
+    assert {type(outcome) for outcome in job.finish_folders(ends)} == {Stored}
+    job.close()
+    for path in ((tmp_path / "inbox" / "d"), (tmp_path / "inbox" / "d" / "77")):
+        assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o750, 1.0)
+
+
+def test_folder_removed_by_its_user(inbox: Inbox, tmp_path: Path) -> None:
+    """A folder that vanishes fails what is in it, not the job."""
+    sending = Sending(inbox, {"a": None, "a/b": None, "a/b/file": b"x", "c": b"c"})
+    sending.offer()
+    (tmp_path / "inbox" / "a" / "b").rmdir()
+    (tmp_path / "inbox" / "a").rmdir()
+    sending.send_small()
+    sending.store.close()
+    assert sending.result("a/b/file") == "storage-failed"
+    assert sending.result("c") == "stored c"
+
+
+# -- space -----------------------------------------------------------------------------------------------------
+
+
+def test_promises_add_up(inbox: Inbox) -> None:
+    """What does not fit is refused before its data; two that fit alone but not together are not both taken."""
+    free = inbox.free()
+    size = free // 2 + 200 * BLOCK
+    first, second = (inbox.begin(peer * 32, JOB, (), "rename") for peer in (b"1", b"2"))
+    assert first.look_up([FileEntry(0, (b"a",), free + 2**40, 0, 0)]) == [Refuse(0, "no-space")]
+    assert first.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Want(0, None)]
+    assert inbox.free() < free - size // 2
+    assert second.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Refuse(0, "no-space")]
+    first.discard(0, keep=False)
+    assert second.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Want(0, None)]
+    first.close()
+    second.close()
+
+
+def test_space_counts_down_to_nothing(tmp_path: Path) -> None:
+    """Free space is never negative, and what is released can be promised again."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    space = Space(fd)
+    free = space.free()
+    assert space.promise(free // 2)
+    assert not space.promise(free)
+    space.release(free // 2)
+    assert space.promise(free // 2)
+    os.close(fd)
+
+
+FULL_DISK = """
+import errno, os, sys
+sys.path.insert(0, sys.argv[2])
+from support.inboxes import Sending, blocks_of, content, snapshot
+from ftx.core.blocks import block_digest
+from ftx.disk.inbox import Inbox
+from ftx.disk.root import Means
+from ftx.errors import FtxError
+from ftx.limits import BLOCK
+
+path = sys.argv[1]
+said = []
+inbox = Inbox.open(path, report=said.append, means=Means(fallocate=False))
+tree = {"big": content(6 * BLOCK), "small": b"x" * 50000}
+sending = Sending(inbox, tree)
+sending.offer()
+(name, want), = sending.wanted(large=True)
+sending.send_blocks(name, want, stop=3, sync_every=1)
+hog = os.open(path + "/hog", os.O_RDWR | os.O_CREAT)
+try:
+    while True:
+        os.write(hog, bytes(4096))
+except OSError as error:
+    assert error.errno == errno.ENOSPC
+block = blocks_of(tree["big"])[4]
+try:
+    sending.store.write_block(want.number, 4, [block], block_digest([block]))
+except FtxError as error:
+    assert error.name == "no-space", error
+else:
+    raise AssertionError("there was space")
+sending.store.discard(want.number, keep=True)
+sending.send_small()
+assert sending.result("small") == "no-space", sending.result("small")
+sending.store.close()
+assert any("no space" in sentence for sentence in said), said
+assert sorted(name for name in snapshot(path)) == ["hog"]
+os.close(hog)
+os.unlink(path + "/hog")
+again = Sending(inbox, tree)
+answer = again.offer()["big"]
+assert sorted(answer.held) == [0, 1, 2], answer
+assert again.complete() == {"big": "stored big", "small": "stored small"}
+assert again.sent_blocks == 3
+assert snapshot(path) == tree
+inbox.close()
+print("all is well")
+"""
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A disk that fills up fails files with `no-space`, keeps what was durable, and is usable again after it."""
+    inner = (
+        f"mount -t tmpfs -o size=9m none {tmp_path} &&"
+        f' exec {sys.executable} -c "$0" {tmp_path} {Path(__file__).parent.parent}'
+    )
+    run = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", inner, FULL_DISK], capture_output=True, text=True, timeout=60, check=False
+    )
+    if "all is well" not in run.stdout and ("unshare" in run.stderr or "mount" in run.stderr):
+        pytest.skip("no private mounts here: " + run.stderr.strip())
+    assert run.stdout.strip() == "all is well", run.stderr
+
+
+# -- failing syncs ---------------------------------------------------------------------------------------------
+
+
+class FailingDisk:
+    """A shared sync that fails at chosen calls."""
+
+    def __init__(self, *fail_at: int) -> None:
+        self.calls = 0
+        self.fail_at = fail_at
+
+    def syncfs(self, fd: int) -> None:
+        """Count, and fail where asked to."""
+        self.calls += 1
+        if self.calls in self.fail_at:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_failed_sync_fails_the_whole_batch(inbox: Inbox, tmp_path: Path, failing: int) -> None:
+    """Of the data: nothing becomes visible. Of the folders: nothing is reported stored."""
+    folder = os.open(tmp_path / "inbox", os.O_RDONLY)
+    disk = FailingDisk(failing)
+    said: list[str] = []
+    syncs = Syncs(folder, syncfs=disk.syncfs)
+    device = attrs.evolve(inbox._device, syncs=syncs, report=said.append)
+    tree = [(b"d%d" % n, b"f") for n in range(20)]
+    job = InboxJob(device, PEER, JOB, (), "rename")
+    assert {type(answer) for answer in job.look_up([FolderEntry(n, path[:1]) for n, path in enumerate(tree)])} == {Made}
+    job.look_up([FileEntry(n + 100, path, 1, 0, 0o644) for n, path in enumerate(tree)])
+    outcomes = job.store_whole([Whole(n + 100, [b"x"], block_digest([b"x"])) for n in range(20)])
+    assert outcomes == [Failed(n + 100, "storage-failed") for n in range(20)]
+    assert said == ["d0/f: input/output error"]
+    assert ("d0/f" in snapshot(tmp_path / "inbox")) is (failing == 2)
+    job.close()
+    # the next job finds out what is true: by hashing and syncing what is there, or by storing it again
+    again = InboxJob(device, PEER, JOB, (), "rename")
+    answers = again.look_up([FileEntry(n + 100, path, 1, 0, 0o644) for n, path in enumerate(tree)])
+    assert {type(answer) for answer in answers} == ({Want} if failing == 1 else {Have})
+    again.close()
+    os.close(folder)
