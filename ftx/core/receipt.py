@@ -8,7 +8,10 @@ from urllib.parse import quote_from_bytes
 import attrs
 from blake3 import blake3
 
-__all__ = ["Counts", "Transcript", "line"]
+from ftx.core.identity import SIGNATURE_BYTES
+from ftx.wire.messages import Receipt, ReceiptBody, encode_receipt_body
+
+__all__ = ["Counts", "Transcript", "decode_receipt", "encode_receipt", "line", "receipt_body"]
 
 
 @attrs.define
@@ -74,3 +77,37 @@ class Transcript:
     def _add(self, text: bytes) -> bytes:
         self._hasher.update(text)
         return text
+
+
+def receipt_body(
+    transcript: Transcript, *, job: bytes, sender: bytes, receiver: bytes, started: int, ended: int, durability: int
+) -> bytes:
+    """The bytes that the receiver signs. Times are nanoseconds since 1970, `sender` and `receiver` identities."""
+    counts = transcript.counts
+    return encode_receipt_body(
+        ReceiptBody(
+            job,
+            sender,
+            receiver,
+            started,
+            ended,
+            counts.files,
+            counts.identical,
+            counts.skipped,
+            counts.folders,
+            counts.failed,
+            counts.bytes,
+            durability,
+            transcript.digest(),
+        )
+    )
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """A receipt as the receiver keeps it: the body behind the 64 bytes of its signature."""
+    return receipt.signature + receipt.body
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """A receipt as `encode_receipt` made it."""
+    return Receipt(data[SIGNATURE_BYTES:], data[:SIGNATURE_BYTES])

@@ -22,13 +22,14 @@ from ftx.core.events import Resolved
 from ftx.core.identity import format_id
 from ftx.core.policy import Rules, decide, may_push
 from ftx.core.progress import Meter
+from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.disk.keys import Identity
 from ftx.disk.store import Store
 from ftx.errors import Error, FtxError, kind, kind_by_number
-from ftx.net.receiving import Observer, Receiving, decode_receipt
+from ftx.net.receiving import Observer, Receiving
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.text import path_text, show

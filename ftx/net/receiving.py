@@ -37,6 +37,7 @@ from ftx.core.events import (
     WriteBlock,
 )
 from ftx.core.identity import SIGN_RECEIPT
+from ftx.core.receipt import encode_receipt, receipt_body
 from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
 from ftx.disk.keys import Identity
@@ -51,8 +52,6 @@ from ftx.wire.messages import (
     Message,
     Offer,
     Receipt,
-    ReceiptBody,
-    encode_receipt_body,
 )
 
 __all__ = ["Observer", "Receiving"]
@@ -392,24 +391,15 @@ class Receiving:
     # -- the end -------------------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
-        counts = self.machine.transcript.counts
         peer = self.connection.peer
-        body = encode_receipt_body(
-            ReceiptBody(
-                self.offer.job,
-                b"" if peer is None else peer.id,
-                self._identity.id,
-                self.started_ns,
-                int(self._wall() * 1e9),
-                counts.files,
-                counts.identical,
-                counts.skipped,
-                counts.folders,
-                counts.failed,
-                counts.bytes,
-                0,
-                self.machine.transcript.digest(),
-            )
+        body = receipt_body(
+            self.machine.transcript,
+            job=self.offer.job,
+            sender=b"" if peer is None else peer.id,
+            receiver=self._identity.id,
+            started=self.started_ns,
+            ended=int(self._wall() * 1e9),
+            durability=0,
         )
 
         def sign() -> Receipt:
@@ -454,15 +444,4 @@ class Receiving:
         waiting, self._waiting = self._waiting or [], None
         for deferred in waiting:
             deferred.callback(None)
-
-
-def encode_receipt(receipt: Receipt) -> bytes:
-    """A receipt as it is kept: the body behind the 64 bytes of its signature."""
-    return receipt.signature + receipt.body
-
-
-def decode_receipt(data: bytes) -> Receipt:
-    """A receipt as `encode_receipt` made it."""
-    return Receipt(data[64:], data[:64])
-
 
