@@ -255,7 +255,16 @@ def _make_bar(stream: TextIO, layout: str, position: int, total: int | None, wid
 
     tqdm.monitor_interval = 0  # no thread that wakes up to redraw: we do that
     tqdm.set_lock(threading.RLock())  # the default also makes a semaphore for processes that we do not have
-    return tqdm(total=total, initial=position, bar_format=layout, ncols=width, file=stream, leave=False, mininterval=0)
+    return tqdm(
+        total=total,
+        initial=position,
+        bar_format=layout,
+        ncols=width,
+        nrows=20,  # left to itself, it hides its only bar on a terminal that does not know its height
+        file=stream,
+        leave=False,
+        mininterval=0,
+    )
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -64,6 +64,7 @@ class Options:
     #: The words after the program's name, as they were typed.
     argv: tuple[str, ...] = ()
     _output: Output | None = attrs.field(default=None, init=False)
+    _settings: dict[str, Setting] | None = attrs.field(default=None, init=False)
 
     @property
     def output(self) -> Output:
@@ -81,18 +82,21 @@ class Options:
         return places(self.home, os.environ, os.geteuid(), os.getcwd())
 
     def settings(self) -> dict[str, Setting]:
-        """What options, environment and configuration files set, as the daemon reads them.
+        """What options, environment and configuration files set, as the daemon reads them; read once.
 
         FtxError `config-invalid` names what is wrong, and where.
         """
         from ftx.disk.settings import gather
 
+        if self._settings is not None:
+            return self._settings
         given: dict[str, str | bool | Sequence[str]] = {}
         if self.discovery_port is not None:
             given["discovery_port"] = str(self.discovery_port)
         if self.discovery_interface:
             given["discovery_interface"] = self.discovery_interface
-        return gather(given, os.environ, self.places(), os.getcwd())
+        self._settings = gather(given, os.environ, self.places(), os.getcwd())
+        return self._settings
 
     def confirm(self, question: str) -> bool:
         """Whether to go on: asked on a terminal, and taken for granted with `--yes` or where nobody can answer.

@@ -21,7 +21,14 @@ from ftx.wire.events import Event, Progress
 __all__ = ["Output", "use_colour"]
 
 _RESET = "\x1b[0m"
-_STYLES = {"error": "\x1b[1;31m", "hint": "\x1b[36m", "ok": "\x1b[32m", "warn": "\x1b[33m"}
+_STYLES = {
+    "error": "\x1b[1;31m",
+    "hint": "\x1b[36m",
+    "ok": "\x1b[32m",
+    "warn": "\x1b[33m",
+    "title": "\x1b[1m",
+    "command": "\x1b[36m",
+}
 
 
 def use_colour(choice: str, stream: TextIO | None, environ: dict[str, str]) -> bool:

@@ -73,26 +73,25 @@ def peer_label(peer: PeerInfo | None, fallback: str = "") -> str:
     return show(peer.name or peer.address or fallback)
 
 
-def _where(peer: PeerInfo | None) -> str:
-    """`192.168.1.7 port 7389`, as far as it is known."""
+def _at(peer: PeerInfo | None, fallback: str) -> str:
+    """`pi (192.168.1.7 port 7389)`, as far as it is known, and the address only once."""
+    label = peer_label(peer, fallback)
     if peer is None or not peer.address:
-        return ""
+        return label
     port = f" port {peer.port}" if peer.port else ""
-    return f"{show(peer.address)}{port}"
+    address = show(peer.address)
+    return f"{label}{port}" if address == label else f"{label} ({address}{port})"
 
 
 def connecting_line(event: Connecting, fallback: str) -> str:
     """`connecting to pi (192.168.1.7 port 7389)`."""
-    where = _where(event.peer)
-    return f"connecting to {peer_label(event.peer, fallback)}" + (f" ({where})" if where else "")
+    return f"connecting to {_at(event.peer, fallback)}"
 
 
 def connected_line(event: Connected, fallback: str) -> str:
     """`connected to pi (192.168.1.7 port 7389), id abcdefg-…`: who really answered."""
     identity = show(event.peer.id[:7]) if event.peer and event.peer.id else ""
-    line = f"connected to {peer_label(event.peer, fallback)}"
-    where = _where(event.peer)
-    return line + (f" ({where})" if where else "") + (f", id {identity}-…" if identity else "")
+    return f"connected to {_at(event.peer, fallback)}" + (f", id {identity}-…" if identity else "")
 
 
 def waiting_line(event: Waiting, fallback: str) -> str:

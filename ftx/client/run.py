@@ -84,6 +84,7 @@ class _Bridge:
         self._stop = Stop(lambda: reactor.callLater(0, self._finish))
         self._signals = 0
         self._ended = False
+        self._enough = False
         self._running: Deferred[int] | None = None
 
     def start(self) -> None:
@@ -130,8 +131,9 @@ class _Bridge:
         self._running.cancel()
 
     def _finish(self) -> None:
-        if not self._ended and self._running is not None:
-            self._end(0)
+        if not self._ended and not self._enough and self._running is not None:
+            self._enough = True
+            self.reactor.callLater(STOP_GRACE, self._end, 0)
             self._running.cancel()
 
     def _returned(self, code: int) -> None:
@@ -141,9 +143,9 @@ class _Bridge:
         from twisted.internet.defer import CancelledError
 
         error = failure.value
-        if self._ended:
-            return
-        if self._stop.error is not None and isinstance(error, CancelledError | FtxError):
+        if self._enough and isinstance(error, CancelledError):
+            self._end(0)
+        elif self._stop.error is not None and isinstance(error, CancelledError | FtxError):
             self._end(self._stop.error.exit_code)
         elif isinstance(error, FtxError):
             self._options.output.close_view()
@@ -163,7 +165,7 @@ class _Bridge:
         if not self._ended:
             self._ended = True
             self.code = code
-            self.reactor.stop()
+            self.reactor.callLater(0, self.reactor.stop)  # after what was aborted just now has been closed
 
 
 def report_unexpected(options: Options, error: BaseException | None, what: str, trace: str = "") -> None:
@@ -182,16 +184,19 @@ def write_lines(options: Options, text: str) -> None:
 
 
 def _begin_logging(options: Options) -> None:
-    """Send the library's log to stderr with `-v`, `-vv` or `--debug`, and nowhere otherwise."""
+    """Send the log to stderr: with `-v` our own and what warns, with `-vv` and `--debug` all, otherwise nothing."""
     from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginner
     from zope.interface import implementer
 
-    least = LogLevel.debug if options.debug or options.verbose > 1 else LogLevel.info
+    everything = options.debug or options.verbose > 1
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
         level = event.get("log_level")
-        if level is None or level < least:
+        if level is None:
+            return
+        ours = str(event.get("log_namespace", "")).startswith("ftx.")
+        if not everything and level < (LogLevel.info if ours else LogLevel.warn):
             return
         said = eventAsText(event, includeTraceback=options.debug, includeTimestamp=False, includeSystem=False)
         write_lines(options, f"{level.name}: {said}")

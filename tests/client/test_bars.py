@@ -29,9 +29,9 @@ EVIL = "\x1b[2J\x1b]0;owned\x07\u202ecod.exe\udcff"
 class Screen:
     """A pseudo-terminal of a given width, and the text written to it, which a thread reads as a terminal would."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, rows: int = 24) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.stream = os.fdopen(slave, "w", encoding="utf-8")
         self._written = b""
         self._seen = threading.Condition()
@@ -176,6 +176,17 @@ def test_every_width_is_drawn_within_the_line(clock, columns):
     width = max((columns or 80) - 1, 1)
     for line in screen.lines():
         assert len(line) <= width or line == "a line that stays"
+    screen.close()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_every_height_will_do(clock, monkeypatch, rows):
+    screen = Screen(80, rows)
+    monkeypatch.setattr("sys.stderr", screen.stream)
+    view = make_view("bar", clock)
+    view.show(moving(GiB))
+    assert "25%" in screen.lines()[-1]
+    view.close()
     screen.close()
 
 

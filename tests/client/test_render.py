@@ -76,8 +76,10 @@ def clean(text: str) -> bool:
             done(files=0, files_failed=2, bytes=0, bytes_wire=0, seconds=1.0, exit=6),
             "sent 0 of 2 files, 0 B to pi in 1.0 s, 2 failed",
         ),
-        (done(peer=None, files_skipped=2, bytes_wire=0, seconds=1.0), "sent 214 files, 3.2 GiB to x in 1.0 s, "
-         "2 skipped, verified"),
+        (
+            done(peer=None, files_skipped=2, bytes_wire=0, seconds=1.0),
+            "sent 214 files, 3.2 GiB to x in 1.0 s, 2 skipped, verified",
+        ),
     ],
 )
 def test_the_last_line(event, line):
@@ -89,6 +91,8 @@ def test_the_lines_on_the_way():
     error = ErrorInfo(404, "connection-lost", "the connection was lost", "")
     assert render.connecting_line(Connecting(peer=peer), "x") == "connecting to pi (192.168.1.7 port 7389)"
     assert render.connecting_line(Connecting(), "x") == "connecting to x"
+    alone = PeerInfo("10.0.0.7", "", "10.0.0.7", 7389)
+    assert render.connecting_line(Connecting(peer=alone), "x") == "connecting to 10.0.0.7 port 7389"
     assert render.connected_line(Connected(peer=peer), "x") == "connected to pi (192.168.1.7 port 7389), id abcdefg-…"
     retry = Retry(attempt=2, delay_s=1.0, error=error)
     assert render.retry_line(retry) == "the connection was lost; attempt 2 in 1.0 s"

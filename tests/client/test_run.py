@@ -171,8 +171,8 @@ def test_enough_is_a_quiet_success():
 LOGGING = """
 from twisted.logger import Logger
 async def main(reactor, stop):
-    Logger().info("told {name}", name="a\\x1b[2Jb")
-    Logger().debug("more")
+    Logger("ftx.test").info("told {name}", name="a\\x1b[2Jb")
+    Logger("ftx.test").debug("more")
     Deferred().errback(ValueError("lost"))
     return 0
 """
@@ -201,8 +201,6 @@ async def main(reactor, stop):
     return 3
 """
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            script(body), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(script(body), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert done.stderr == "standard output cannot be written: no space left on device\n"

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ftx.client.options import Verb, Verbs, current
+from ftx.errors import FtxError
 
 __all__ = ["ctl", "demo"]
 
@@ -96,6 +97,11 @@ def demo() -> int:
 
     Everything happens on the loopback interface and below a temporary home that is removed afterwards.
     """
-    from ftx.client.demo import run
+    from ftx.client.demo import Demo
+    from ftx.client.run import run
 
-    return run(current().output)
+    options = current()
+    for name in ("home", "discovery_port", "discovery_interface", "retries"):
+        if getattr(options, name) not in (None, ()):
+            raise FtxError("usage", f"demo takes no --{name.replace('_', '-')}", "it makes a home of its own")
+    return run(Demo(options).main, options, what="demo")
