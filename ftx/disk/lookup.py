@@ -217,7 +217,10 @@ class _LookUp:
 
     def _found_again(self, folder_fd: int, record: NameRecord) -> NameRecord | None:
         """The record renewed, if the file at its name has its content; the content is durable then."""
-        fd = self.device.root.open_file(folder_fd, record.final)
+        try:
+            fd = self.device.root.open_file(folder_fd, record.final)
+        except PermissionError:
+            fd = None  # stored with permissions that keep us out: a second copy is better than none
         if fd is None:
             return None
         try:

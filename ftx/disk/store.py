@@ -149,7 +149,10 @@ class JobStore(Protocol):
     """
 
     def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
-        """Answer a batch of entries, in the same order. Folders come into being by this."""
+        """Answer a batch of entries, in the same order. Folders come into being by this.
+
+        FtxError `exists`, `bad-name`, `no-space` or `storage-failed` when the job's `into` folder cannot be made.
+        """
         ...
 
     def store_whole(self, files: Sequence[Whole]) -> list[Stored | Failed]:
@@ -176,7 +179,10 @@ class JobStore(Protocol):
         ...
 
     def finish_folder(self, number: int, mode: int, mtime_ns: int) -> Stored | Failed:
-        """Set permissions and time of a folder that answered `Made`, and make it durable."""
+        """Set permissions and time of a folder that answered `Made`, and make it durable.
+
+        To be called after all that is in it. A folder that this peer's transfers did not make keeps what it has.
+        """
         ...
 
     def finish_folders(self, folders: Sequence[FolderEnd]) -> list[Stored | Failed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import stat
 from collections.abc import Iterator
@@ -199,6 +200,36 @@ def test_into_a_folder(inbox: Inbox, tmp_path: Path) -> None:
     with pytest.raises(FtxError) as caught:
         inbox.begin(PEER, JOB, (), "overwrite")
     assert caught.value.name == "not-supported"
+
+
+def test_ordinary_user(short_tmp: Path) -> None:
+    """Without root's powers: everything arrives, is found again, and a partial about to be read-only is resumed."""
+    short_tmp.chmod(0o777)
+    path = short_tmp / "inbox"
+    tree: dict[str, bytes | None] = {"d": None, "d/a": b"a", "big": content(2 * BLOCK + 1), "b": b"b"}
+
+    def send() -> str:
+        inbox = Inbox.open(str(path))
+        first = Sending(inbox, tree, mode=0o444)
+        first.offer()
+        for name, want in first.wanted(large=True):
+            first.send_blocks(name, want, sync_every=1)
+        first.store.close()
+        (partial,) = (name for name in (path / ".ftx" / "partial").iterdir() if not name.suffix)
+        partial.chmod(0o444)  # as by a kill just before it was published
+        second = Sending(inbox, tree, mode=0o444)
+        results = second.run()
+        results["blocks"] = str(second.sent_blocks)
+        results["again"] = " ".join(Sending(inbox, tree, mode=0o444).run().values())
+        inbox.close()
+        return repr(results)
+
+    expected = {name: f"stored {name}" for name in sorted(tree)}
+    found = ast.literal_eval(as_nobody(send))
+    assert found.pop("blocks") == "0"
+    assert found.pop("again") == "have b have big stored d have d/a"
+    assert found == expected
+    assert snapshot(path) == tree
 
 
 # -- conflicts -------------------------------------------------------------------------------------------------

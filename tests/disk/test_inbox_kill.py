@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ TREE: dict[str, bytes | None] = {
     "taken.txt": b"theirs",
     "folder": None,
     "folder/one": b"1",
-    "folder/large": content(4 * BLOCK + 5),
+    "folder/large": content(2 * BLOCK + 5),
     "large": content(BLOCK + 1, 7),
     "empty folder": None,
 }
@@ -40,11 +41,12 @@ def quick_tmp() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def transfer(path: Path, means: Means) -> dict[str, str]:
+def transfer(path: Path, means: Means = MEANS["all"]) -> dict[str, str]:
     """One run of the sender's command, as a process of the receiver sees it."""
     inbox = Inbox.open(str(path), means=means)
     try:
-        return Sending(inbox, TREE).run()
+        results: dict[str, str] = Sending(inbox, TREE).run()
+        return results
     finally:
         inbox.close()
 
@@ -71,7 +73,7 @@ def test_kill_after_every_change(quick_tmp: Path, means: str) -> None:
         count += 1
         path = quick_tmp / f"inbox{count}"
         prepare(path)
-        killed = killed_after(count, lambda path=path: transfer(path, MEANS[means]))
+        killed = killed_after(count, partial(transfer, path, MEANS[means]))
         for name, data in snapshot(path).items():
             assert name in final, f"point {count}: {name} is visible"
             assert data == final[name], f"point {count}: {name} is not complete"

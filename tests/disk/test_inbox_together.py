@@ -78,10 +78,10 @@ def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> No
         assert caught.value.name == "superseded"
     new = Sending(inbox, tree)
     answers = new.offer()
-    want = answers["big"]
-    assert isinstance(want, Want)
-    assert want.held is not None
-    assert sorted(want.held) == [0, 1]
+    wanted = answers["big"]
+    assert isinstance(wanted, Want)
+    assert wanted.held is not None
+    assert sorted(wanted.held) == [0, 1]
     assert isinstance(answers["a"], Want)
     assert new.complete()["big"] == "stored big"
     old.store.close()
@@ -253,7 +253,7 @@ from ftx.disk.root import Means
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
 
-path = sys.argv[1]
+path = sys.argv[1] + "/inbox"
 said = []
 inbox = Inbox.open(path, report=said.append, means=Means(fallocate=False))
 tree = {"big": content(6 * BLOCK), "small": b"x" * 50000}
@@ -293,18 +293,47 @@ print("all is well")
 """
 
 
-def test_full_disk(tmp_path: Path) -> None:
-    """A disk that fills up fails files with `no-space`, keeps what was durable, and is usable again after it."""
-    inner = (
-        f"mount -t tmpfs -o size=9m none {tmp_path} &&"
-        f' exec {sys.executable} -c "$0" {tmp_path} {Path(__file__).parent.parent}'
-    )
-    run = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", inner, FULL_DISK], capture_output=True, text=True, timeout=60, check=False
-    )
-    if "all is well" not in run.stdout and ("unshare" in run.stderr or "mount" in run.stderr):
+def with_private_mount(folder: Path, options: str, script: str) -> None:
+    """Run `script` (arguments: folder, tests) in name spaces of its own where `folder` is a file system in memory."""
+    inner = f'mount -t tmpfs -o {options} none {folder} && exec {sys.executable} -c "$0" "$@"'
+    tests = str(Path(__file__).parent.parent)
+    command = ["unshare", "-rm", "sh", "-c", inner, script, str(folder.parent), tests]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    if run.stdout.strip() != "all is well" and run.stderr.startswith(("unshare", "mount")):
         pytest.skip("no private mounts here: " + run.stderr.strip())
     assert run.stdout.strip() == "all is well", run.stderr
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A disk that fills up fails files with `no-space`, keeps what was durable, and is usable again after it."""
+    (tmp_path / "inbox").mkdir()
+    with_private_mount(tmp_path / "inbox", "size=9m", FULL_DISK)
+
+
+OTHER_DISK = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from support.inboxes import Sending, snapshot
+from ftx.disk.inbox import Inbox
+from ftx.disk.root import Means
+
+for means in (Means(), Means(openat2=False)):
+    inbox = Inbox.open(sys.argv[1], means=means)
+    results = Sending(inbox, {"inbox": None, "inbox/a": b"a", "b": b"b"}, job=os.urandom(16)).run()
+    assert results["inbox"] == results["inbox/a"] == "storage-failed", results
+    inbox.close()
+assert snapshot(sys.argv[1] + "/inbox") == {}
+print("all is well")
+"""
+
+
+def test_another_file_system_below_the_inbox_is_not_entered(tmp_path: Path) -> None:
+    """Files cannot be linked or renamed into it, so it is refused before any data."""
+    (tmp_path / "inbox").mkdir()
+    with_private_mount(tmp_path / "inbox", "size=1m", OTHER_DISK)
 
 
 # -- failing syncs ---------------------------------------------------------------------------------------------

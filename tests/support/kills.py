@@ -42,7 +42,7 @@ _CALLS = frozenset(
 _OWN = frozenset({"rename_noreplace", "syncfs", "reserve", "punch_hole"})
 
 
-def killed_after(count: int, action: Callable[[], None]) -> bool:
+def killed_after(count: int, action: Callable[[], object]) -> bool:
     """Run `action` in a forked child that is killed after its `count`-th change; False when it ended before that.
 
     AssertionError with the child's traceback when it raised.
