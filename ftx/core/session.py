@@ -255,7 +255,13 @@ def error_of(message: ErrorMessage) -> FtxError:
     return FtxError(kind_by_number(message.number).name)
 
 
-def error_frame(error: FtxError) -> bytes:
-    """The frame that tells the peer why the session ends; errors that are only ours travel as `protocol-error`."""
-    number = error.number if error.exit_code in (4, 5, 6, 7, 8) else kind("protocol-error").number
+def error_frame(error: FtxError, role: Role) -> bytes:
+    """The frame that tells the peer why the session ends.
+
+    What went wrong on our side alone (a disk, a state file, a bug) is not the peer's to know: from a server it is
+    `storage-failed`, from a client `cancelled`.
+    """
+    number = error.number
+    if error.exit_code not in (4, 5, 6, 7, 8):
+        number = kind("storage-failed" if role is Role.SERVER else "cancelled").number
     return encode(ErrorMessage(number))

@@ -7,8 +7,7 @@ order and different files do not wait for each other:
 - one lane stores files of one block, in batches: while the disk works on a batch the next one gathers;
 - each larger file has a lane of its own for blocks and publishing, and its syncs run beside it.
 
-Content that waits for the disk is counted; above `limits.RECEIVE_QUEUE` the connection stops reading, and TCP passes
-that on to the sender.
+What waits and what is under way is counted in `ftx.net.backlog`, which stops the reading when it is too much.
 """
 
 from __future__ import annotations
@@ -42,6 +41,7 @@ from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
 from ftx.disk.keys import Identity
 from ftx.errors import FtxError
+from ftx.net.backlog import Backlog
 from ftx.net.gathered import Gathered
 from ftx.net.transfer import Connection
 from ftx.net.worker import Lane, Worker
@@ -113,9 +113,7 @@ class Receiving:
         self._large: dict[int, _Large] = {}
         self._gathered = Gathered()
         self._storing = False
-        self._queued = 0
-        self._paused = False
-        self._working = 0
+        self._backlog = Backlog(connection, self)
         self._over = False
         self._closing = False
         self._revoked = False
@@ -199,57 +197,21 @@ class Receiving:
 
     def _flush(self) -> None:
         if not self._over:
-            self._perform(self.machine.flush(self._clock.seconds()))
-
-    def _run(
-        self,
-        lane: Lane,
-        done: Callable[[Any], None],
-        function: Callable[..., Any],
-        *args: Any,
-        failed: Callable[[FtxError], None],
-        release: int = 0,
-    ) -> Deferred[None]:
-        """Run `function` in `lane`; hand its outcome on, in the reactor thread, unless the job is over.
-
-        `release` held content bytes are let go when it has run. A failure that is no FtxError is a bug: it is logged,
-        and ends the job.
-        """
-        self._working += 1
-
-        def settle(outcome: Any) -> None:
-            self._working -= 1
-            self._hold(-release)
             try:
-                if isinstance(outcome, Failure):
-                    error = outcome.value
-                    if not isinstance(error, FtxError):
-                        _log.failure("a disk job failed in an unforeseen way", failure=outcome)
-                        error = FtxError("storage-failed")
-                    if not self._over:
-                        failed(error)
-                elif not self._over:
-                    done(outcome)
-                self._flush()
+                self._perform(self.machine.flush(self._clock.seconds()))
             except FtxError as error:
                 self.connection.fail(error)
-            if self._over:
-                self._finish()
 
-        return lane.run(function, *args).addBoth(settle)
+    def settled(self) -> None:
+        """A piece of disk work has ended: send what that led to, and see whether it was the last."""
+        self._flush()
+        if self._over:
+            self._finish()
 
-    def _hold(self, change: int) -> None:
-        self._queued += change
-        if not self._paused and self._queued > limits.RECEIVE_QUEUE:
-            self._paused = True
-            self.connection.pause_reading(True)
-        elif self._paused and self._queued <= limits.RECEIVE_QUEUE // 2:
-            self._paused = False
-            self.connection.pause_reading(False)
-
-    def _job_failed(self, error: FtxError) -> None:
-        """The storage as a whole failed, not one entry."""
-        self.connection.fail(error)
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended; disk work may still be under way."""
+        return self._over
 
     def _entry_failed(self, number: int) -> Callable[[FtxError], None]:
         return lambda error: self._perform(self.machine.failed(number, error.name))
@@ -265,7 +227,7 @@ class Receiving:
         ]
         for start in range(0, len(entries), limits.DISK_BATCH):
             part = entries[start : start + limits.DISK_BATCH]
-            self._run(self._look_lane, self._looked_up, self._store.look_up, part, failed=self._job_failed)
+            self._backlog.run(self._look_lane, self._looked_up, self._store.look_up, part)
 
     def _looked_up(self, outcomes: Sequence[Any]) -> None:
         now = self._clock.seconds()
@@ -287,7 +249,7 @@ class Receiving:
     def _gather(self, effect: StoreWhole | FinishFolder) -> None:
         self._gathered.add(effect)
         if isinstance(effect, StoreWhole):
-            self._hold(effect.length)
+            self._backlog.hold(effect.length)
         # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
         # grow by themselves, and a single file does not wait.
         if not self._storing:
@@ -308,7 +270,7 @@ class Receiving:
             for number in batch.numbers:
                 self._perform(self.machine.failed(number, error.name))
 
-        ran = self._run(self._store_lane, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran = self._backlog.run(self._store_lane, stored, batch.store, self._store, failed=failed, release=batch.size)
         ran.addCallback(lambda _: self._store_gathered())
 
     def _stored(self, outcome: store.Stored | store.Failed) -> None:
@@ -332,8 +294,8 @@ class Receiving:
         def written(ok: bool) -> None:
             self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
 
-        self._hold(effect.length)
-        self._run(
+        self._backlog.hold(effect.length)
+        self._backlog.run(
             self._file(number).lane,
             written,
             self._store.write_block,
@@ -356,10 +318,10 @@ class Receiving:
             large.sync = None
             self._entry_failed(number)(error)
 
-        large.sync = self._run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
+        large.sync = self._backlog.run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
 
     def _publish(self, effect: Publish) -> None:
-        self._run(
+        self._backlog.run(
             self._file(effect.number).lane,
             self._stored,
             self._store.publish,
@@ -374,7 +336,7 @@ class Receiving:
         lane = self._store_lane if large is None else large.lane
 
         def discard(_: object) -> None:
-            self._run(
+            self._backlog.run(
                 lane,
                 lambda _: None,
                 self._store.discard,
@@ -412,13 +374,13 @@ class Receiving:
             self.connection.job = None
             self._over = True
 
-        self._run(self._store_lane, signed, sign, failed=self._job_failed)
+        self._backlog.run(self._store_lane, signed, sign)
 
     def _finish(self) -> None:
         """When no disk job is under way any more: make durable what came, close the store, tell the observer."""
         if not self._storing:
             self._store_gathered()
-        if self._working or self._closing:
+        if not self._backlog.empty or self._closing:
             return
         self._closing = True
         numbers = [] if self._revoked else list(self._large)

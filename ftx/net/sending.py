@@ -25,6 +25,7 @@ from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
 from ftx.disk.source import Root, SourceFile, SourceFolder, SourceItem, SourceProblem, Totals, Walk, count
 from ftx.errors import FtxError, ProtocolError
+from ftx.net.backlog import Backlog
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -90,7 +91,7 @@ class Sending:
         self._walked = False
         self._counted: Totals | None = None
         self._reading = 0
-        self._working = 0
+        self._backlog = Backlog(connection, self)
         self._paused = False
         self._large: LargeSource | None = None
         self._over = False
@@ -105,7 +106,7 @@ class Sending:
         self._counted = counted
         self._connection.send(self.machine.offer)
         if counted is None:
-            self._run(self._worker.lane(), self._count_done, count, self._roots, lambda: self._over)
+            self._backlog.run(self._worker.lane(), self._count_done, count, self._roots, lambda: self._over)
         else:
             self._count_done(counted)
         return self._done
@@ -186,25 +187,15 @@ class Sending:
         self.machine.receipt_verified()
         self._end(Receipt(effect.body, effect.signature))
 
-    def _run(self, lane: Any, done: Callable[[Any], None], function: Callable[..., Any], *args: Any) -> None:
-        """Run `function` in `lane` and hand its outcome on in the reactor thread, unless the job is over."""
-        self._working += 1
+    def settled(self) -> None:
+        """A piece of disk work has ended; when the job is over, see whether it was the last."""
+        if self._over:
+            self._finish()
 
-        def settle(outcome: Any) -> None:
-            self._working -= 1
-            if not self._over:
-                try:
-                    if isinstance(outcome, Failure):
-                        if outcome.check(FtxError) is None:
-                            _log.failure("a job of the sender failed in an unforeseen way", failure=outcome)
-                        outcome.trap(FtxError)
-                    done(outcome)
-                except FtxError as error:
-                    self._connection.fail(error)
-            if self._over:
-                self._finish()
-
-        lane.run(function, *args).addBoth(settle)
+    @property
+    def over(self) -> bool:
+        """Whether the job has ended; disk work may still be under way."""
+        return self._over
 
     # -- entries -------------------------------------------------------------------------------------------
 
@@ -235,7 +226,7 @@ class Sending:
         # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
         if room >= limits.BATCH // 2 or (room > 0 and self.machine.idle):
             self._walking = True
-            self._run(self._walk_lane, self._walked_some, self._walk.batch, room)
+            self._backlog.run(self._walk_lane, self._walked_some, self._walk.batch, room)
 
     def _walked_some(self, items: Sequence[SourceItem]) -> None:
         self._walking = False
@@ -269,7 +260,7 @@ class Sending:
             match work:
                 case ReadWhole():
                     files = [(number, self.machine.source(number)) for number in work.numbers]
-                    self._run(self._read_lane, self._whole_read, read_batch, files)
+                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
@@ -299,7 +290,7 @@ class Sending:
                 done(number, outcome)
             self._read()
 
-        self._run(self._read_lane, settle, attempt)
+        self._backlog.run(self._read_lane, settle, attempt)
 
     def _open(self, number: int) -> LargeSource:
         self._large = LargeSource.open(number, self.machine.source(number), self._memory, self._wall())
@@ -361,7 +352,7 @@ class Sending:
 
     def _finish(self) -> None:
         """When no worker job is under way any more: let go of what is open, and fire."""
-        if self._working or self._closing:
+        if not self._backlog.empty or self._closing:
             return
         self._closing = True
 

@@ -229,7 +229,7 @@ class Connection(Protocol):
         self._reason = error
         self.session.fail()
         if self.peer is not None:
-            self._write(error_frame(error))
+            self._write(error_frame(error, self.session.role))
             self._close()
         else:
             self.abort()

@@ -99,7 +99,7 @@ class _End:
         except FtxError as error:
             self.error = error
             self.session.fail()
-            self.write(error_frame(error))
+            self.write(error_frame(error, self.session.role))
         if self.session.over:
             self.lanes.clear()
 

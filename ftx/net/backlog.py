@@ -1,0 +1,100 @@
+"""Disk work of one job that is under way: counted, with the content that waits for it, and followed to its end.
+
+Both ends of a transfer need the same: run something in a lane, hand its outcome on in the reactor's thread unless the
+job is over, turn what goes wrong into the end of the connection, and know when nothing is left running. Content that
+waits for the disk is counted here, too: above `limits.RECEIVE_QUEUE` the connection stops reading, and TCP passes that
+on to the sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ftx import limits
+from ftx.errors import FtxError
+from ftx.net.transfer import Connection
+from ftx.net.worker import Lane
+
+__all__ = ["Backlog", "Job"]
+
+_log = Logger()
+
+
+class Job(Protocol):
+    """Whose work it is."""
+
+    @property
+    def over(self) -> bool:
+        """Whether outcomes are of no interest any more."""
+
+    def settled(self) -> None:
+        """A piece of work has ended, its outcome was handed on."""
+
+
+class Backlog:
+    """The disk work of `job` on `connection`."""
+
+    def __init__(self, connection: Connection, job: Job) -> None:
+        self._connection = connection
+        self._job = job
+        self._working = 0
+        self._held = 0
+        self._paused = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is under way."""
+        return self._working == 0
+
+    def hold(self, size: int) -> None:
+        """Content of `size` bytes waits for the disk; negative: no more."""
+        self._held += size
+        if not self._paused and self._held > limits.RECEIVE_QUEUE:
+            self._paused = True
+            self._connection.pause_reading(True)
+        elif self._paused and self._held <= limits.RECEIVE_QUEUE // 2:
+            self._paused = False
+            self._connection.pause_reading(False)
+
+    def run(
+        self,
+        lane: Lane,
+        done: Callable[[Any], None],
+        function: Callable[..., Any],
+        *args: Any,
+        failed: Callable[[FtxError], None] | None = None,
+        release: int = 0,
+    ) -> Deferred[None]:
+        """Run `function(*args)` in `lane`; give its outcome to `done`, an FtxError to `failed`.
+
+        Without `failed`, an error ends the connection. `release` held bytes are let go when it has run. A failure that
+        is no FtxError is a bug: it is logged, and handed on as `storage-failed`. What `done` or `failed` raise ends the connection. Fires when all that has happened.
+        """
+        self._working += 1
+
+        def settle(outcome: Any) -> None:
+            self._working -= 1
+            self.hold(-release)
+            try:
+                if isinstance(outcome, Failure):
+                    error = self._error(outcome)
+                    if not self._job.over:
+                        (failed or self._connection.fail)(error)
+                elif not self._job.over:
+                    done(outcome)
+            except FtxError as error:
+                self._connection.fail(error)
+            self._job.settled()
+
+        return lane.run(function, *args).addBoth(settle)
+
+    def _error(self, failure: Failure) -> FtxError:
+        if isinstance(failure.value, FtxError):
+            return failure.value
+        _log.failure("a disk job failed in an unforeseen way", failure=failure)
+        return FtxError("storage-failed")

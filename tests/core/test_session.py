@@ -1,0 +1,364 @@
+"""The session: greeting, versions, deadlines, pings, and what may not be said when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from support.pair import JOB, hello, offer
+
+from ftx import limits
+from ftx.core.session import FROM_CLIENT, FROM_SERVER, Role, Session, Stage, agree, error_frame, error_of
+from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
+from ftx.wire import messages
+from ftx.wire.frames import FrameType, Piece, data_frames, frame
+from ftx.wire.messages import ErrorMessage, Goodbye, Hello, Message, Ping, Pong, encode
+
+DIGEST = bytes(32)
+
+
+def client() -> Session:
+    """A client that has just connected."""
+    return Session(Role.CLIENT, hello("desk"), 0.0)
+
+
+def server() -> Session:
+    """A server that has just accepted."""
+    return Session(Role.SERVER, hello("attic"), 0.0)
+
+
+def events(session: Session, data: bytes = b"", now: float = 0.0) -> list[Any]:
+    """Everything that `data` leads to."""
+    session.receive(data, now)
+    found = []
+    while (event := session.next_event(now)) is not None:
+        found.append(event)
+    return found
+
+
+def greeted() -> tuple[Session, Session]:
+    """A client and a server that are signed in."""
+    here, there = client(), server()
+    assert events(there, here.send(here.hello, 0.0)) == [here.hello]
+    answer = hello("attic", signed_in=True)
+    assert events(here, there.send(answer, 0.0)) == [answer]
+    assert here.stage is there.stage is Stage.READY
+    return here, there
+
+
+def in_job() -> tuple[Session, Session]:
+    """The same, with a job offered."""
+    here, there = greeted()
+    assert events(there, here.send(offer(), 0.0)) == [offer()]
+    assert here.stage is there.stage is Stage.JOB
+    return here, there
+
+
+def refused(session: Session, data: bytes, error: str, now: float = 0.0) -> None:
+    """`data` is a violation, and afterwards nothing is heard any more."""
+    with pytest.raises(ProtocolError) as caught:
+        events(session, data, now)
+    assert caught.value.name == error
+    assert session.stage is Stage.FAILED
+    assert session.over
+    assert session.buffered == 0
+    assert events(session, encode(Ping(0)), now) == []
+    assert session.next_deadline() is None
+    assert session.tick(now + 100) == b""
+
+
+# -- greeting ----------------------------------------------------------------------------------------------
+
+
+def test_greeting() -> None:
+    """Both know who the other is, and the client which version is spoken."""
+    here, there = greeted()
+    assert here.version == 1
+    assert here.peer == hello("attic", signed_in=True)
+    assert there.peer == hello("desk")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "version"),
+    [((1, 1), (1, 1), 1), ((1, 3), (2, 5), 3), ((2, 5), (1, 3), 3), ((1, 255), (255, 255), 255), ((3, 3), (1, 9), 3)],
+)
+def test_versions(ours: tuple[int, int], theirs: tuple[int, int], version: int) -> None:
+    """The highest that both ranges hold."""
+    assert agree(_hello(*ours), _hello(*theirs)) == version
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [((1, 1), (2, 3)), ((2, 3), (1, 1)), ((1, 4), (5, 5)), ((1, 4), (5, 2))])
+def test_no_common_version(ours: tuple[int, int], theirs: tuple[int, int]) -> None:
+    """The sentence names both ranges; a range that is upside down holds nothing."""
+    with pytest.raises(ProtocolError) as caught:
+        agree(_hello(*ours), _hello(*theirs))
+    assert caught.value.name == "no-common-version"
+    for number in (*ours, *theirs):
+        assert str(number) in caught.value.message
+
+
+def _hello(lowest: int, highest: int, magic: str = "ftx") -> Hello:
+    return Hello(magic, lowest, highest, [], "x", "x", True)
+
+
+def test_the_client_judges_the_answer() -> None:
+    """A server that speaks no version of ours, is no ftx, or does not sign us in ends the session."""
+    for answer, error in [
+        (_hello(2, 2), "no-common-version"),
+        (_hello(1, 1, "ssh"), "not-ftx"),
+        (hello("attic", signed_in=False), "untrusted"),
+    ]:
+        here = client()
+        here.send(here.hello, 0.0)
+        refused(here, encode(answer), error)
+    here = client()
+    here.send(here.hello, 0.0)
+    [event] = events(here, encode(ErrorMessage(501)))
+    assert error_of(event).name == "untrusted"
+    assert here.stage is Stage.FAILED
+
+
+def test_the_server_takes_any_version_to_name_both_ranges() -> None:
+    """It judges after its own hello; but what is no ftx is shown the door."""
+    there = server()
+    assert events(there, encode(_hello(7, 9))) == [_hello(7, 9)]
+    assert there.stage is Stage.GREETED
+    refused(server(), encode(_hello(1, 1, "http")), "not-ftx")
+
+
+def test_a_server_that_did_not_sign_the_client_in_hears_nothing_more() -> None:
+    """A hello without `signed_in` opens nothing: the bounds stay those before sign-in."""
+    there = server()
+    events(there, encode(hello("desk")))
+    there.send(hello("attic", signed_in=False), 0.0)
+    refused(there, encode(offer()), "wrong-state")
+
+
+def test_features_of_the_peer_are_nothing_to_us() -> None:
+    """Version 1 lists none; that the peer lists some changes nothing."""
+    here = client()
+    here.send(here.hello, 0.0)
+    answer = msgspec.structs.replace(hello("attic", signed_in=True), features=["steer", "x" * 32], highest=9)
+    assert events(here, encode(answer)) == [answer]
+    assert here.version == 1
+    refused(here, frame(0x20, b"\x90"), "unknown-frame")  # type: ignore[arg-type]
+
+
+# -- who may say what, when --------------------------------------------------------------------------------
+
+#: One message of each class.
+EXAMPLES: list[Message] = [
+    hello("x"),
+    ErrorMessage(408),
+    Goodbye(),
+    Ping(3),
+    Pong(3),
+    offer(),
+    messages.Accept(JOB, 1, 1, 0, 0),
+    messages.Refuse(JOB, 605),
+    messages.Totals(0, 0, 0),
+    messages.Manifest([], True),
+    messages.Needs([messages.WantAll(0)]),
+    messages.EntryFailed(0, 303),
+    messages.EntryEnd(0, 0, DIGEST),
+    messages.Results([messages.Skipped(0)]),
+    messages.ProgressMessage(0, 0, 0),
+    messages.End(0, 0, 0, DIGEST),
+    messages.Receipt(b"", bytes(64)),
+]
+DATA = b"".join(data_frames(0, 0, b"", DIGEST))
+
+
+def at(role: Role, stage: Stage) -> Session:
+    """A session of that role in that stage."""
+    index = 0 if role is Role.CLIENT else 1
+    if stage is Stage.GREETING:
+        return (client(), server())[index]
+    if stage is Stage.GREETED:
+        here, there = client(), server()
+        events(there, here.send(here.hello, 0.0))
+        return (here, there)[index]
+    return (greeted() if stage is Stage.READY else in_job())[index]
+
+
+@pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED, Stage.READY, Stage.JOB])
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("message", [*EXAMPLES, None], ids=lambda m: type(m).__name__ if m else "Piece")
+def test_every_message_in_every_stage(role: Role, stage: Stage, message: Message | None) -> None:
+    """Sent and received: the tables decide, at both ends alike."""
+    event = Piece if message is None else type(message)
+    wire = DATA if message is None else encode(message)
+    receiving = at(role, stage)
+    theirs = (FROM_SERVER if role is Role.CLIENT else FROM_CLIENT)[stage]
+    if event in theirs and not (event is Hello and role is Role.CLIENT):
+        assert len(events(receiving, wire)) == (0 if event is Pong else 1)
+        assert receiving.stage is theirs[event]
+    elif event not in theirs:
+        refused(receiving, wire, "wrong-state")
+    sending = at(role, stage)
+    ours = (FROM_CLIENT if role is Role.CLIENT else FROM_SERVER)[stage]
+    if event in ours:
+        if message is None:
+            sending.step(Piece, 0.0)
+        else:
+            assert sending.send(message, 0.0) == wire
+        assert sending.stage is ours[event]
+    else:
+        with pytest.raises(LocalProtocolError):
+            sending.step(Piece, 0.0) if message is None else sending.send(message, 0.0)
+        assert sending.stage is stage, "our own mistake does not change where we stand"
+
+
+def test_frames_before_sign_in_are_small() -> None:
+    """4,096 bytes, and only a hello or an error."""
+    for kind in (FrameType.HELLO, FrameType.ERROR):
+        for session in (at(Role.CLIENT, Stage.GREETED), server()):
+            refused(session, (4097).to_bytes(4, "big") + bytes([kind]), "frame-too-large")
+            session = server()
+            session.receive((4096).to_bytes(4, "big") + bytes([kind]) + bytes(4095), 0.0)
+            assert session.next_event(0.0) is None
+            assert session.buffered == 4095
+    here, _ = greeted()
+    refused(here, (16_385).to_bytes(4, "big") + bytes([FrameType.RECEIPT]), "frame-too-large")
+
+
+def test_a_second_hello() -> None:
+    """Once is enough, in the same bytes too."""
+    there = server()
+    with pytest.raises(ProtocolError):
+        events(there, encode(hello("desk")) * 2)
+    here, _ = greeted()
+    refused(here, encode(hello("attic", signed_in=True)), "wrong-state")
+
+
+def test_what_comes_behind_a_violation_is_not_heard() -> None:
+    """Events before it are given, nothing after."""
+    _, there = greeted()
+    there.receive(encode(Ping(1)) + b"\0\0\0\0\x7f" + encode(Ping(2)), 0.0)
+    assert there.next_event(0.0) == Ping(1)
+    with pytest.raises(ProtocolError):
+        there.next_event(0.0)
+    assert there.next_event(0.0) is None
+
+
+def test_goodbye() -> None:
+    """Ends both cleanly; what was still on its way is dropped."""
+    here, there = greeted()
+    assert events(there, here.send(Goodbye(), 0.0) + encode(Ping(0))) == [Goodbye()]
+    assert here.stage is there.stage is Stage.CLOSED
+    assert events(here, encode(Ping(0))) == []
+    assert here.next_deadline() is None
+    with pytest.raises(LocalProtocolError):
+        here.send(Ping(0), 0.0)
+
+
+def test_job_after_job() -> None:
+    """A receipt or a refusal makes the connection ready again."""
+    here, there = in_job()
+    events(here, there.send(messages.Refuse(JOB, 605), 0.0))
+    assert here.stage is there.stage is Stage.READY
+    events(there, here.send(offer(), 0.0))
+    events(here, there.send(messages.Receipt(b"", bytes(64)), 0.0))
+    assert here.stage is there.stage is Stage.READY
+
+
+# -- time --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED])
+@pytest.mark.parametrize("role", Role)
+def test_the_time_to_sign_in_is_absolute(role: Role, stage: Stage) -> None:
+    """Ten seconds from the start, whatever came meanwhile."""
+    session = at(role, stage)
+    session.receive(b"\0", 9.0)
+    assert session.next_deadline() == limits.HELLO_DEADLINE
+    assert session.tick(9.999) == b""
+    with pytest.raises(FtxError) as caught:
+        session.tick(10.0)
+    assert caught.value.name == "hello-timeout"
+    assert session.over
+
+
+def test_a_ping_after_ten_quiet_seconds() -> None:
+    """Of our own quiet: what the peer sends does not count."""
+    here, _ = greeted()
+    assert here.next_deadline() == limits.PING_INTERVAL
+    events(here, encode(Pong(0)), 9.0)
+    assert here.tick(9.99) == b""
+    assert here.tick(10.0) == encode(Ping(0))
+    assert here.next_deadline() == 20.0
+    here.send(offer(), 15.0)
+    assert here.tick(24.9) == b""
+    assert here.tick(25.0) == encode(Ping(0))
+    here.step(Piece, 30.0)
+    assert here.tick(35.0) == b""
+
+
+def test_silence() -> None:
+    """Thirty seconds without a byte; a single byte is life."""
+    here, _ = greeted()
+    events(here, b"\0", 5.0)
+    assert here.tick(34.9) != b""
+    assert here.next_deadline() == 35.0
+    with pytest.raises(FtxError) as caught:
+        here.tick(35.0)
+    assert caught.value.name == "peer-silent"
+    assert here.over
+
+
+def test_silence_while_we_do_not_read() -> None:
+    """A peer that we do not read from is not silent; when we read again it has its thirty seconds anew."""
+    _, there = in_job()
+    there.reading_paused(True, 1.0)
+    assert there.next_deadline() == limits.PING_INTERVAL
+    assert there.tick(1000.0) == encode(Ping(0))
+    there.reading_paused(True, 1001.0)
+    there.reading_paused(False, 1002.0)
+    assert there.last_received == 1002.0
+    assert there.tick(1031.9)
+    with pytest.raises(FtxError, match="stopped answering"):
+        there.tick(1032.0)
+    there = in_job()[1]
+    there.reading_paused(False, 20.0)
+    assert there.last_received == 0.0, "reading that was not paused proves nothing"
+
+
+@pytest.mark.parametrize("message", [Ping(0), Pong(0)])
+def test_ping_flood(message: Message) -> None:
+    """A hundred in ten seconds are borne, one more is not; spread out, any number is."""
+    _, there = greeted()
+    now = 0.0
+    for _ in range(1000):
+        now += 0.1001
+        events(there, encode(message), now)
+    _, there = greeted()
+    events(there, encode(message) * 100, 1.0)
+    refused(there, encode(message), "protocol-error", 1.0)
+
+
+# -- errors ------------------------------------------------------------------------------------------------
+
+
+def test_errors_that_travel() -> None:
+    """Those of families 4 to 8 as they are; of what is only our business just that it is, by which end we are."""
+    for role, ours in ((Role.SERVER, "storage-failed"), (Role.CLIENT, "cancelled")):
+        for name, row in KINDS.items():
+            here, _ = greeted()
+            [event] = events(here, error_frame(FtxError(name), role))
+            assert error_of(event).name == (name if row.exit_code in (4, 5, 6, 7, 8) else ours)
+            assert here.stage is Stage.FAILED
+
+
+def test_no_text_of_a_peer_in_an_error() -> None:
+    """The number is all that crosses."""
+    assert error_frame(FtxError("busy", "a secret"), Role.SERVER) == encode(ErrorMessage(605))
+
+
+def test_tracing() -> None:
+    """Every step is told, ours and theirs."""
+    steps: list[Any] = []
+    here = Session(Role.CLIENT, hello("desk"), 0.0, lambda *step: steps.append(step))
+    here.send(here.hello, 0.0)
+    events(here, encode(hello("attic", signed_in=True)))
+    assert steps == [(Stage.GREETING, Hello, Stage.GREETED), (Stage.GREETED, Hello, Stage.READY)]
