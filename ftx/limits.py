@@ -256,3 +256,17 @@ FAILURES_SHOWN: Final = 10
 STOP_GRACE: Final = 2.0
 #: Characters of a command line that is repeated as advice; a longer one is only referred to.
 COMMAND_SHOWN: Final = 500
+
+# -- demo --------------------------------------------------------------------------------------------------
+#: Bytes of the large file that the demo sends: most, least, and the seconds its writing may take before it is left
+#: at what it has. A quarter of the least is durable after the first sync (SYNC_BYTES): the cut hits the middle.
+DEMO_BYTES: Final = 256 * MiB
+DEMO_BYTES_LEAST: Final = 128 * MiB
+DEMO_WRITING: Final = 3.0
+#: Free space that it wants besides the file and its copy, and the floor an inbox leaves alone.
+DEMO_SPARE: Final = 64 * MiB
+#: Seconds between two looks at the daemon whose transfer it wants to cut, for the daemon to be ready, and for a
+#: process to end.
+DEMO_LOOK: Final = 0.01
+DEMO_DAEMON: Final = 20.0
+DEMO_PROCESS: Final = 120.0
