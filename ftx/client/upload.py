@@ -387,6 +387,7 @@ class Upload(Watcher):
         info = events.error_info(error.as_value())
         if info is None:
             raise error
+        self._report()  # how far it came is worth knowing when it is to be resumed
         resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy")
         if error.exit_code == 6:
             self._emit(events.Refused(job=self._job, peer=self._peer, error=info))

@@ -269,8 +269,10 @@ class Sender:
         return self._close_failed(self._leave(number), KINDS[error].number)
 
     def receipt_verified(self) -> None:
-        """The signature under the receipt is right."""
+        """The signature under the receipt is right: what it counts is verified and on disk, reported or not."""
         self.state = SenderState.DONE
+        signed = max(self.progress.verified, self.transcript.counts.bytes)
+        self.progress = ProgressMessage(signed, signed, 0)
 
     # -- within --------------------------------------------------------------------------------------------
 
