@@ -123,9 +123,8 @@ class Receiving:
     def begin(self) -> None:
         """Accept the offer; entries and content may come from now on."""
         self.connection.job = self
-        self.connection.send(
-            Accept(self.offer.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, self._conflict, 0)
-        )
+        windows = limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED
+        self.connection.send(Accept(self.offer.job, *windows, self._conflict, 0))
 
     # -- what the connection calls -------------------------------------------------------------------------
 
@@ -321,14 +320,9 @@ class Receiving:
         large.sync = self._backlog.run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
 
     def _publish(self, effect: Publish) -> None:
-        self._backlog.run(
-            self._file(effect.number).lane,
-            self._stored,
-            self._store.publish,
-            effect.number,
-            effect.digest,
-            failed=self._entry_failed(effect.number),
-        )
+        number, lane = effect.number, self._file(effect.number).lane
+        failed = self._entry_failed(number)
+        self._backlog.run(lane, self._stored, self._store.publish, number, effect.digest, failed=failed)
 
     def _discard(self, effect: Discard) -> None:
         """Give the entry up, behind its writes and after a sync that is under way."""
