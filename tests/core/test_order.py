@@ -1,0 +1,153 @@
+"""The order of a manifest: every tree in its order is taken, everything else is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.memory_disk import File, Folder, items
+
+from ftx.core.order import ManifestOrder
+from ftx.errors import ProtocolError
+
+#: What is fed: a file or folder with its number and path, or the end of a folder with its number.
+Step = tuple[str, int, tuple[bytes, ...]]
+
+
+def file(number: int, *path: bytes) -> Step:
+    return ("file", number, path)
+
+
+def folder(number: int, *path: bytes) -> Step:
+    return ("folder", number, path)
+
+
+def end(number: int) -> Step:
+    return ("end", number, ())
+
+
+def feed(steps: list[Step]) -> ManifestOrder:
+    """All steps into a new checker."""
+    order = ManifestOrder()
+    for kind, number, path in steps:
+        if kind == "end":
+            order.folder_end(number)
+        else:
+            assert order.entry(number, list(path), folder=kind == "folder") == path
+    return order
+
+
+GOOD: dict[str, list[Step]] = {
+    "nothing": [],
+    "files": [file(0, b"a"), file(1, b"a.txt"), file(2, b"aa"), file(3, b"b"), file(4, b"\xff")],
+    "nested": [
+        folder(0, b"a"),
+        folder(1, b"a", b"b"),
+        file(2, b"a", b"b", b"c"),
+        end(1),
+        file(3, b"a", b"b.txt"),
+        end(0),
+        file(4, b"a.txt"),
+    ],
+    "same name elsewhere": [folder(0, b"a"), file(1, b"a", b"x"), end(0), folder(2, b"b"), file(3, b"b", b"x"), end(2)],
+    "empty folders": [folder(0, b"a"), end(0), folder(1, b"b"), end(1)],
+}
+BAD: dict[str, list[Step]] = {
+    "duplicate": [file(0, b"a"), file(1, b"a")],
+    "falling": [file(0, b"b"), file(1, b"a")],
+    "case is not order": [file(0, b"a"), file(1, b"B")],
+    "folder after file of the same name": [file(0, b"a"), folder(1, b"a")],
+    "file after folder of the same name": [folder(0, b"a"), end(0), file(1, b"a")],
+    "folder again": [folder(0, b"a"), end(0), folder(1, b"a")],
+    "child before its folder": [file(0, b"a", b"b")],
+    "child of a file": [file(0, b"a"), file(1, b"a", b"b")],
+    "child of a closed folder": [folder(0, b"a"), end(0), file(1, b"a", b"b")],
+    "child of another folder": [folder(0, b"a"), file(1, b"b", b"c")],
+    "sibling before the end": [folder(0, b"a"), file(1, b"b")],
+    "too deep": [folder(0, b"a"), file(1, b"a", b"b", b"c")],
+    "falling after a folder": [folder(0, b"b"), end(0), file(1, b"a")],
+    "falling within": [folder(0, b"a"), file(1, b"a", b"y"), file(2, b"a", b"x")],
+    "number skipped": [file(1, b"a")],
+    "number again": [file(0, b"a"), file(0, b"b")],
+    "end of nothing": [end(0)],
+    "end at the top": [end(-1)],
+    "end of a file": [file(0, b"a"), end(0)],
+    "end twice": [folder(0, b"a"), end(0), end(0)],
+    "end of the outer first": [folder(0, b"a"), folder(1, b"a", b"b"), end(0)],
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_orders(name: str) -> None:
+    """Taken, and complete at the end."""
+    order = feed(GOOD[name])
+    assert order.complete
+    assert order.open_folder == -1
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_orders(name: str) -> None:
+    """Refused at the last step, and only there."""
+    steps = BAD[name]
+    feed(steps[:-1])
+    with pytest.raises(ProtocolError) as caught:
+        feed(steps)
+    assert caught.value.name == "bad-message"
+
+
+def test_open_folder() -> None:
+    """The innermost one; the manifest is not complete while there is one."""
+    order = feed([folder(0, b"a"), folder(1, b"a", b"b")])
+    assert order.open_folder == 1
+    assert not order.complete
+    order.folder_end(1)
+    assert order.open_folder == 0
+
+
+NAMES = st.binary(min_size=1, max_size=2).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b".."))
+TREES = st.recursive(st.just(b""), lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=12)
+
+
+def steps_of(tree: Any) -> list[Step]:
+    """A tree as a manifest."""
+    found: list[Step] = []
+    numbers: dict[tuple[bytes, ...], int] = {}
+    for item in items(tree):
+        if isinstance(item, File | Folder):
+            numbers[item.path] = len(numbers)
+            found.append(("file" if isinstance(item, File) else "folder", numbers[item.path], item.path))
+        else:
+            found.append(end(numbers[item.path]))
+    return found
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(NAMES, TREES, max_size=4), st.data())
+def test_any_tree_and_no_other_order(tree: Any, data: Any) -> None:
+    """A walk of any tree is in order; with two neighbouring steps exchanged, or one of them twice, it is not."""
+    steps = steps_of(tree)
+    assert feed(steps).complete
+    if len(steps) < 2:
+        return
+    at = data.draw(st.integers(0, len(steps) - 2))
+    for broken in (
+        [*steps[:at], steps[at + 1], steps[at], *steps[at + 2 :]],
+        [*steps[: at + 1], *steps[at:]],
+    ):
+        try:
+            accepted = feed(broken).complete
+        except ProtocolError:
+            accepted = False
+        assert not accepted, broken
+
+
+def test_memory_does_not_grow_with_the_manifest() -> None:
+    """What is kept is what is open."""
+    order = ManifestOrder()
+    for number in range(5000):
+        order.entry(number, [b"%05d" % number], folder=number % 2 == 0)
+        if number % 2 == 0:
+            order.folder_end(number)
+    assert len(order._stack) == 1
