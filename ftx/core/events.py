@@ -156,9 +156,14 @@ class ReadWhole(Effect):
 
 @attrs.frozen
 class CloseEntry(Effect):
-    """Every block was read: check that the source is unchanged; answer with closed or source_failed."""
+    """Every block was read: check that the source is unchanged; answer with closed or source_failed.
+
+    Not `complete`: the receiver gave the file up before that. There is no digest then; let go of the file, and answer
+    with closed (any digest will do).
+    """
 
     number: int
+    complete: bool = True
 
 
 @attrs.frozen

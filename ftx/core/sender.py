@@ -394,7 +394,7 @@ class Sender:
         step = None if entry.failed else next(self._blocks, None)
         if step is None:
             self._blocks = None
-            return CloseEntry(entry.number)
+            return CloseEntry(entry.number, not entry.failed)
         return ReadBlock(entry.number, *step)
 
     def _whole_batch(self, first: _Entry) -> ReadWhole:

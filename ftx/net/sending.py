@@ -266,7 +266,7 @@ class Sending:
                 case ReadBlock():
                     self._read_entry(work.number, self._block_read, self._block, work.block, work.send)
                 case CloseEntry():
-                    self._read_entry(work.number, self._entry_closed, self._close_large)
+                    self._read_entry(work.number, self._entry_closed, self._close_large, work.complete)
 
     def _read_entry(
         self, number: int, done: Callable[[int, Any], None], function: Callable[..., Any], *args: Any
@@ -308,10 +308,10 @@ class Sending:
             self.sent += size
             self._connection.write_data(frames)
 
-    def _close_large(self) -> bytes | None:
+    def _close_large(self, complete: bool) -> bytes | None:
         if self._large is None:
             return None
-        digest = self._large.digest()
+        digest = self._large.digest() if complete else b""
         self._drop_large()
         return digest
 

@@ -397,13 +397,13 @@ def test_a_file_that_the_receiver_gives_up() -> None:
     # a larger one, open: nothing more is read
     sender, effects = play(*THREE, all_of(0), work, opened(0, 3), work, failed)
     assert close(effects) == []
-    assert sender.next_work() == events.CloseEntry(0)
+    assert sender.next_work() == events.CloseEntry(0, complete=False)
     assert sender.next_work() is None
-    assert close(sender.closed(0, bytes(32))) == cancelled
+    assert close(sender.closed(0, b"")) == cancelled
     assert sender.idle
     # while it is being opened
     sender, _ = play(*THREE, all_of(0), work, failed, opened(0, 3))
-    assert sender.next_work() == events.CloseEntry(0)
+    assert sender.next_work() == events.CloseEntry(0, complete=False)
     # in the middle of its wants
     sender, effects = play(*MANY, group(0, bytes(1024), last=False), failed)
     assert close(effects) == []

@@ -247,9 +247,9 @@ class SenderEnd(_End):
                 self._block(work.number, file, work.block)
         else:
             self._large = None
-            whole = len(self._digests) == block_count(len(file.content))
-            # A file that the receiver gave up is closed too, and its digest is of no interest.
-            self._perform(self.machine.closed(work.number, file.digest() if whole else bytes(32)))
+            # A file that the receiver gave up is closed too, but then not every digest is known.
+            assert not work.complete or len(self._digests) == block_count(len(file.content))
+            self._perform(self.machine.closed(work.number, file.digest() if work.complete else b""))
 
     def _block(self, number: int, file: File, block: int) -> None:
         content = file.block(block)
