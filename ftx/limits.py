@@ -117,6 +117,8 @@ READ_SIZE_SIGNED_IN: Final = 256 * KiB
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.
 DISK_BATCH_BYTES: Final = 1 * MiB
+#: Descriptors the daemon asks the system for, if it may have them.
+DESCRIPTORS: Final = 65_536
 #: Threads of the worker pool.
 WORKER_THREADS: Final = 4
 #: Threads it may be given; more only take turns.

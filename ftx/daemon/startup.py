@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import resource
+
+from ftx import limits
 from ftx.daemon.config import Config
 from ftx.disk.homelock import HomeLock
 from ftx.disk.places import prepare_home, prepare_inbox
 
 __all__ = ["claim"]
+
+
+def _allow_descriptors() -> None:
+    """Use as many descriptors as the system allows: four batches of files without a name alone take a thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, limits.DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def claim(config: Config) -> HomeLock:
@@ -16,6 +27,7 @@ def claim(config: Config) -> HomeLock:
     or `already-running`. The lock comes before the ports: a second daemon is told that it is the second one, not
     that a port is in use.
     """
+    _allow_descriptors()
     prepare_home(config.places)
     lock = HomeLock(config.places)
     try:
