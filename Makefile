@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test
+.PHONY: check lint test kills docs
 
 check: lint test
 
@@ -11,3 +11,12 @@ lint:
 
 test:
 	$(BIN)pytest -q
+
+# The generated parts of docs/: options, exit codes, events, settings, module lists, state diagrams.
+docs:
+	$(BIN)python docs/generate.py
+
+# Kills either side of a transfer at SEEDS moments each, and runs the same command again; a few are part of `test`.
+SEEDS ?= 20
+kills:
+	KILL_SEEDS=$(SEEDS) $(BIN)pytest -q -n 2 tests/integration/test_kills.py

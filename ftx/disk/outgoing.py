@@ -87,7 +87,9 @@ class LargeSource:
         return self._journal.blocks
 
     def block(self, index: int, send: bool) -> tuple[bytes, int]:
-        """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them."""
+        """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them (a zero run has
+        none).
+        """
         content = self._source.read(index)
         digest = block_digest([content])
         # Memory is committed block by block: whatever the receiver has made durable is then remembered here too, even
@@ -100,7 +102,8 @@ class LargeSource:
         if not send:
             return b"", 0
         zero = len(content) == BLOCK and content == _ZEROS
-        return b"".join(data_frames(self._number, index, content, digest, zero=zero)), len(content)
+        frames = b"".join(data_frames(self._number, index, content, digest, zero=zero))
+        return frames, 0 if zero else len(content)
 
     def digest(self) -> bytes:
         """The file digest, after the last block: the source is still what it was when the sending began."""
