@@ -93,7 +93,10 @@ class _Bridge:
         from twisted.internet.task import LoopingCall
 
         for number in _SIGNALS:
-            signal.signal(number, self._signalled)
+            # A shell without job control starts what runs in the background with SIGINT ignored, so that Ctrl-C
+            # stops only what is in front (POSIX, "Signals and Error Handling" of the shell): it stays ignored.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._signalled)
         if self._options.timeout is not None:
             self.reactor.callLater(self._options.timeout, self._timed_out)
         drawing = LoopingCall(self._options.output.poll)

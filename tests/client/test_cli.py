@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -22,6 +23,11 @@ from ftx.text import show
 
 VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "peers", "send"}
 PEER_ID = format_id(bytes(range(32)))
+#: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
+LAUNCH = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from ftx.client.cli import main; sys.exit(main())"
+)
 EVIL = b"\x1b[2J\x1b]0;x\x07\xe2\x80\xaecod.exe\xff"
 
 
@@ -348,7 +354,7 @@ def answer(client: Client, reply: bytes | signal.Signals, *args: str) -> tuple[i
     """The exit code of a run on a terminal where somebody replies when asked, and what stood on the screen."""
     terminal, slave = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "ftx.client.cli", *args],
+        [sys.executable, "-c", LAUNCH, *args],
         env=client.environment,
         stdin=slave,
         stdout=slave,
@@ -359,6 +365,11 @@ def answer(client: Client, reply: bytes | signal.Signals, *args: str) -> tuple[i
     shown = b""
     answered = False
     while True:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            if answered and isinstance(reply, signal.Signals):
+                # between its last look for signals and read(2), input() does not notice one: nobody is that quick
+                child.send_signal(reply)
+            continue
         try:
             chunk = os.read(terminal, 4096)
         except OSError:  # everybody on the other side has gone
@@ -531,7 +542,7 @@ def test_a_running_hash_is_interrupted_without_a_traceback(client, tmp_path):
     with open(file, "wb") as sparse:
         sparse.truncate(1 << 42)
     child = subprocess.Popen(
-        [sys.executable, "-m", "ftx.client.cli", "hash", "pyproject.toml", str(file)],
+        [sys.executable, "-c", LAUNCH, "hash", "pyproject.toml", str(file)],
         env=client.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

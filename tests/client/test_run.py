@@ -10,8 +10,10 @@ import time
 
 import pytest
 
+# A test runner in the background may ignore SIGINT, and its children inherit that.
 HEAD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from twisted.internet.defer import Deferred
 from ftx.client.options import Options
 from ftx.client.run import run
@@ -93,6 +95,17 @@ def test_a_signal_says_how_to_resume_and_has_its_own_exit_code(number, code, nam
     assert returned == code
     assert err.splitlines() == [f"ftx-client: {name}", "hint: to resume: ftx-client send a pi:"]
     assert seconds < 5
+
+
+def test_an_ignored_sigint_stays_ignored():
+    body = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+async def main(reactor, stop):
+    signal.raise_signal(signal.SIGINT)
+    await Deferred()
+"""
+    done = finished(body, "timeout=0.3")
+    assert done.returncode == 10
 
 
 def test_main_may_put_things_away_before_the_end():

@@ -14,6 +14,11 @@ from pathlib import Path
 
 import pytest
 
+#: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
+LAUNCH = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from ftx.client.cli import main; sys.exit(main())"
+)
 #: Large enough to be interrupted, sparse so that nobody has to write it first; reading it hashes zeros.
 LARGE = 8 << 30
 
@@ -40,7 +45,7 @@ class World:
         self.nobody = "ftx://127.0.0.1:1"
 
     def command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "ftx.client.cli", *args]
+        return [sys.executable, "-c", LAUNCH, *args]
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -193,7 +198,7 @@ def test_nobody_found_is_exit_code_11(world):
 
 
 def test_watching_ends_quietly_when_the_reader_has_gone(world):
-    command = " ".join(world.command("ctl", "watch", "--json")) + " | head -1; exit ${PIPESTATUS[0]}"
+    command = f"{sys.executable} -m ftx.client.cli ctl watch --json" + " | head -1; exit ${PIPESTATUS[0]}"
     watching = subprocess.Popen(
         ["bash", "-c", command], env=world.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
