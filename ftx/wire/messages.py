@@ -69,7 +69,7 @@ WirePath = Annotated[list[Component], Meta(min_length=1, max_length=limits.DEPTH
 Folder = Annotated[list[Component], Meta(max_length=limits.DEPTH)]
 Mode = Annotated[int, Meta(ge=0, le=0o777)]
 Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Window = Annotated[int, Meta(ge=1, le=65_535)]
+Window = Annotated[int, Meta(ge=limits.BATCH, le=65_535)]
 Conflict = Annotated[int, Meta(ge=0, le=len(CONFLICTS) - 1)]
 Bitmap = Annotated[bytes, Meta(min_length=1, max_length=limits.GROUP // 8)]
 

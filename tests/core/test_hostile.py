@@ -136,7 +136,7 @@ class Anything:
             self.draw.choice(
                 [
                     messages.Receipt(messages.encode_receipt_body(body), bytes(64)),
-                    messages.Accept(JOB, 1, 1, 0, 0),
+                    messages.Accept(JOB, 512, 512, 0, 0),
                     messages.Refuse(JOB, 605),
                     messages.Pong(5),
                     messages.ErrorMessage(20_000),

@@ -155,7 +155,7 @@ EXAMPLES: list[Message] = [
     Ping(3),
     Pong(3),
     offer(),
-    messages.Accept(JOB, 1, 1, 0, 0),
+    messages.Accept(JOB, 512, 512, 0, 0),
     messages.Refuse(JOB, 605),
     messages.Totals(0, 0, 0),
     messages.Manifest([], True),

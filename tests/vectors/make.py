@@ -141,7 +141,7 @@ def _invalid() -> Iterator[Vector]:
         ("offer-kind", "a kind that is reserved", _packed(FrameType.OFFER, JOB, 1, [], None, None, None, None)),
         ("offer-conflict", "no such policy", _packed(FrameType.OFFER, JOB, 0, [], 5, None, None, None)),
         ("offer-into", "up and away", "bad-name", "after", _packed(FrameType.OFFER, JOB, 0, [b".."], *[None] * 4)),
-        ("accept-window", "a window of nothing", _packed(FrameType.ACCEPT, JOB, 0, 4096, 2, 0)),
+        ("accept-window", "a window smaller than a frame", _packed(FrameType.ACCEPT, JOB, 511, 4096, 2, 0)),
         ("refuse-short", "a field is missing", _packed(FrameType.REFUSE, JOB)),
         ("totals-range", "2^63", _packed(FrameType.TOTALS, 2**63, 0, 0)),
         ("manifest-nested", "arrays in arrays", _raw(0x14, b"\x91" * 1000)),
