@@ -79,13 +79,14 @@ async def send(
     into: str = "",
     conflict: str | None = None,
     on_event: OnEvent,
+    warn: Callable[[str], object] = lambda _: None,
 ) -> Done | Failed:
     """Send `sources` (files and folders) to `target` and return the last event of the job.
 
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`) that the receiver may
-    refuse. `on_event` gets every event. A connection that is lost is tried again as `settings` say; what fails before
-    a job exists raises FtxError (nobody there, not trusted, a source that is missing). Cancelling keeps what has
-    arrived.
+    refuse. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is
+    lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
+    source that is missing). Cancelling keeps what has arrived.
     """
     where = parse_target(target, option=True).with_folder(into)
     wish = None if conflict is None else CONFLICTS.index(conflict)
@@ -101,7 +102,7 @@ async def send(
             own_id=identity.id,
             port=settings.discovery_port,
             interfaces=settings.discovery_interfaces,
-            warn=lambda _: None,
+            warn=warn,
         )
         upload = Upload(
             reactor,

@@ -59,7 +59,7 @@ async def locate(
     own_id: bytes,
     port: int,
     interfaces: Sequence[str],
-    warn: Callable[[str], None],
+    warn: Callable[[str], object],
 ) -> Found:
     """Find `target`. `port` is the UDP port of discovery.
 
@@ -88,7 +88,7 @@ async def _paired(
     dial_port: int,
     port: int,
     interfaces: Sequence[str],
-    warn: Callable[[str], None],
+    warn: Callable[[str], object],
     own_id: bytes,
 ) -> Found:
     hints = peer.addresses if peer is not None else ()

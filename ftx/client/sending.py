@@ -190,6 +190,7 @@ class Sending:
             into=target.into,
             conflict=self.conflict,
             on_event=report.on_event,
+            warn=lambda text: self.options.output.note(text, "warn"),
         )
 
     async def _copy_receipt(self, reactor: Any, source: str | None, to: str) -> None:

@@ -193,7 +193,7 @@ class Upload(Watcher):
             _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
 
     async def _begin(self, dialled: Dialled) -> Sending:
-        """The job on a new connection, ready to run. Lines of a receipt that an earlier attempt gathered are dropped."""
+        """The job on a new connection, ready to run. What an earlier attempt gathered for a receipt is dropped."""
         if self._sending is not None:
             self._wire += self._sending.sent
         await self._receipt_lane.run(self._abandon_receipt)

@@ -2,8 +2,8 @@
 
 One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files.
 The older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`,
-other files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends, its
-disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
+other files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends,
+its disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ class Backlog:
         """Run `function(*args)` in `lane`; give its outcome to `done`, an FtxError to `failed`.
 
         Without `failed`, an error ends the connection. `release` held bytes are let go when it has run. A failure that
-        is no FtxError is a bug: it is logged, and handed on as `storage-failed`. What `done` or `failed` raise ends the connection. Fires when all that has happened.
+        is no FtxError is a bug: it is logged, and handed on as `storage-failed`. What `done` or `failed` raise ends the
+        connection. Fires when all that has happened.
         """
         self._working += 1
 
