@@ -34,6 +34,7 @@ NOBODY = 65534
 
 MiB = 1 << 20
 
+_AS_USER = [str(Path(__file__).with_name("as_user.py"))]
 _TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
 #: The ways to run a daemon: what follows the interpreter.
 RUNNERS: Mapping[str, Sequence[str]] = {
@@ -312,14 +313,14 @@ class Lab:
         log.touch()
         words = [word.replace("LOG", str(log)).replace("PID", str(log.with_suffix(".pid"))) for word in RUNNERS[runner]]
         if user is not None:
-            os.chown(log, user, user)
+            words = [*_AS_USER, str(user), "daemon"]
         command = [sys.executable, *words, "--home", str(self.root / home)]
         command += ["--listen", f"tcp:{port}:interface=127.0.0.1"]
         command += ["--discovery-port", str(self.discovery_port)] if discovery else ["--no-discovery"]
         if inbox is not None:
             command += ["--inbox", str(inbox)]
         with log.open("ab") as file:
-            started = Running(self._popen([*command, *options], file, file, user, environ), log, log)
+            started = Running(self._popen([*command, *options], file, file, environ), log, log)
         self._started.append(started)
         return started
 
@@ -342,9 +343,10 @@ class Lab:
         self._count += 1
         out, err = self.root / f"client-{self._count}.out", self.root / f"client-{self._count}.err"
         globals_ = ["--home", str(self.root / home), *(["--json"] if json else [])]
-        command: list[str | bytes] = [sys.executable, "-m", "ftx", *globals_, *words]
+        program = ["-m", "ftx"] if user is None else [*_AS_USER, str(user), "client"]
+        command: list[str | bytes] = [sys.executable, *program, *globals_, *words]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            started = self._popen(command, stdout, stderr, user, environ, cwd)
+            started = self._popen(command, stdout, stderr, environ, cwd)
         client = Client(started, out, err)
         self._started.append(client)
         return client
@@ -363,13 +365,11 @@ class Lab:
         command: Sequence[str | bytes],
         stdout: Any,
         stderr: Any,
-        user: int | None,
         environ: Mapping[str, str] | None,
         cwd: Path | None = None,
     ) -> subprocess.Popen[bytes]:
         given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
         given |= environ or {}
-        who: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         return subprocess.Popen(
             [*_dies_with_us(), *command],
             stdin=subprocess.DEVNULL,
@@ -377,10 +377,16 @@ class Lab:
             stderr=stderr,
             cwd=cwd or self.root,
             env=given,
-            **who,
         )
 
     # -- homes ---------------------------------------------------------------------------------------------
+
+    def folder_of(self, user: int, name: str) -> Path:
+        """A folder below the lab's that belongs to `user`."""
+        made = self.root / name
+        made.mkdir(mode=0o700)
+        os.chown(made, user, user)
+        return made
 
     def identity(self, home: str, user: int | None = None) -> str:
         """The id of a home, made when there is none."""

@@ -1,0 +1,40 @@
+"""Run a program of ftx as another user: `python as_user.py UID daemon|client ARGUMENTS`, started by root.
+
+Everything that it may import is imported before the rights are given up, since the interpreter and the checkout may lie
+where that user cannot look.
+"""
+
+from __future__ import annotations
+
+import encodings.idna
+import importlib
+import multiprocessing.util
+import os
+import pkgutil
+import sys
+
+import ftx
+
+__all__: list[str] = []
+
+
+def main() -> int:
+    """Import, become the user, run."""
+    user, program, *arguments = sys.argv[1:]
+    for module in pkgutil.walk_packages(ftx.__path__, "ftx."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in ("twisted.internet.reactor", "twisted.internet._resolver", "twisted.internet._signals", "sqlite3"):
+        importlib.import_module(name)
+    from ftx.client.cli import main as client
+    from ftx.daemon.main import main as daemon
+
+    os.setgroups([])
+    os.setgid(int(user))
+    os.setuid(int(user))
+    return (daemon if program == "daemon" else client)(arguments)
+
+
+if __name__ == "__main__":
+    _ = encodings.idna, multiprocessing.util  # imported by others only when they need them
+    sys.exit(main())
