@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -50,8 +50,11 @@ __all__ = ["Daemon", "make_service"]
 _log = Logger()
 
 
-def make_service(config: Config, reactor: Any) -> MultiService:
-    """Everything the daemon needs, claimed and checked; FtxError, one sentence, when something cannot be had."""
+def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> Daemon:
+    """Everything the daemon needs, claimed and checked; FtxError, one sentence, when something cannot be had.
+
+    A daemon that does not own its process leaves the signals alone, and where it would end the process it ends itself.
+    """
     lock = claim(config)
     try:
         identity = load_or_create(config.places.key)
@@ -59,7 +62,7 @@ def make_service(config: Config, reactor: Any) -> MultiService:
         watched.current()
         # Opened for a moment only: its database must not be carried across a fork.
         Inbox.open(config.inbox).close()
-        daemon = Daemon(config, reactor, lock, identity, watched)
+        daemon = Daemon(config, reactor, lock, identity, watched, owns_process=owns_process)
         daemon.listening.listeners.bind()
         try:
             if daemon.control is not None:
@@ -76,7 +79,16 @@ def make_service(config: Config, reactor: Any) -> MultiService:
 class Daemon(MultiService):
     """The daemon as one service. `exit_status` is what a process that ran nothing else should end with."""
 
-    def __init__(self, config: Config, reactor: Any, lock: HomeLock, identity: Identity, watched: Watched) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        lock: HomeLock,
+        identity: Identity,
+        watched: Watched,
+        *,
+        owns_process: bool,
+    ) -> None:
         super().__init__()
         self.setName("ftx")
         self.config = config
@@ -89,6 +101,7 @@ class Daemon(MultiService):
         self.jobs: Jobs | None = None
         self.responder: Responder | None = None
         self._lock = lock
+        self._owns_process = owns_process
         self._credentials = Credentials(identity)
         self._incoming = _Incoming()
         self.listening = ListeningService(config.listen, self._incoming, reactor)
@@ -115,7 +128,7 @@ class Daemon(MultiService):
         """Open the inbox, start the threads, open the doors, and say that we are ready."""
         super().startService()
         config = self.config
-        self.inbox = Inbox.open(config.inbox)
+        self.inbox = Inbox.open(config.inbox, report=self._report_storage)
         self.worker.start()
         self.jobs = Jobs(
             self.reactor, self.worker, self.inbox, self.identity, Rules(config.conflict, config.accept), time.time
@@ -147,7 +160,8 @@ class Daemon(MultiService):
         for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):
             call.clock = self.reactor
             call.start(seconds)
-        self.reactor.callWhenRunning(self._take_signals)
+        if self._owns_process:
+            self.reactor.callWhenRunning(self._take_signals)
         _log.info(
             "ready: {name}, id {id}, listening on {addresses}, inbox {inbox}, control {control}",
             name=config.name,
@@ -201,8 +215,14 @@ class Daemon(MultiService):
         self.end_process()
 
     def end_process(self) -> None:
-        """Stop the reactor, in the way that whoever runs us expects of the signal that asked for it."""
+        """Stop the reactor, in the way that whoever runs us expects of the signal that asked for it.
+
+        In an application that is not ours, only this service stops.
+        """
         self._stopping = True
+        if not self._owns_process:
+            self.spawn(self._leave(), "stopping")
+            return
         handler = self._handlers.get(self._asked_to_stop)
         self._restore_signals()
         if callable(handler):
@@ -210,6 +230,11 @@ class Daemon(MultiService):
             handler(self._asked_to_stop, None)
         elif self.reactor.running:
             self.reactor.stop()
+
+    async def _leave(self) -> None:
+        """Stop this service alone, and be no part of the application any more."""
+        if self.parent is not None:
+            await maybeDeferred(self.disownServiceParent)
 
     # -- while running -------------------------------------------------------------------------------------
 
@@ -244,6 +269,10 @@ class Daemon(MultiService):
                 _log.failure("{what} failed in an unforeseen way", failure=failure, what=what)
 
         Deferred.fromCoroutine(coroutine).addErrback(failed)
+
+    def _report_storage(self, sentence: str) -> None:
+        """A storage failure, from a worker thread, already clean for display."""
+        self.reactor.callFromThread(_log.warn, "storage: {sentence}", sentence=sentence)
 
     def _look_again(self) -> Deferred[None] | None:
         if self.reception is None:

@@ -1,0 +1,125 @@
+"""A receiver inside another application: it receives, and leaves the application what is the application's."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bounded import bounded, until
+from twisted.application.service import MultiService
+from twisted.logger import LogEvent
+
+from ftx.client.api import Settings, send
+from ftx.client.control import call
+from ftx.daemon.embed import Receiver, receiver
+from ftx.disk.places import places
+from ftx.errors import FtxError
+from ftx.wire.events import Done, Event, FileEvent, Snapshot
+
+LOCAL = ["tcp:0:interface=127.0.0.1"]
+
+
+async def send_note(reactor: Any, folder: Path, url: str) -> Done:
+    """Send the file `note`, with the identity of the receiver; the job must end well."""
+    (folder / "note").write_bytes(b"hello")
+    settings = Settings(places(str(folder / "home"), {}, 0, "/"))
+    last = await send(reactor, settings, [str(folder / "note")], url, on_event=lambda _: None)
+    assert isinstance(last, Done)
+    assert last.exit == 0
+    return last
+
+
+async def started(application: MultiService, made: Receiver) -> str:
+    """Start it as part of the application; its URL."""
+    made.setServiceParent(application)
+    application.startService()
+    host, port = made.addresses[0]
+    return f"ftx://{host}:{port}"
+
+
+@bounded(30)
+async def test_it_receives_and_says_so(reactor: Any, short_tmp: Path) -> None:
+    """Files sent with the public interface arrive in the chosen inbox, with events on the way."""
+    heard: list[Event] = []
+    application = MultiService()
+    (short_tmp / "in").mkdir(mode=0o700)
+    made = receiver(
+        reactor,
+        str(short_tmp / "home"),
+        inbox=str(short_tmp / "in"),
+        listen=LOCAL,
+        discovery=False,
+        control=False,
+        on_event=heard.append,
+    )
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    url = await started(application, made)
+    try:
+        assert (made.control, made.inbox) == (None, str(short_tmp / "in"))
+        last = await send_note(reactor, short_tmp, url)
+        assert last.peer is not None
+        assert last.peer.id == made.id
+        assert (short_tmp / "in" / "note").read_bytes() == b"hello"
+        assert isinstance(heard[0], Snapshot)
+        await until(lambda: isinstance(heard[-1], Done))
+        assert [event.status for event in heard if isinstance(event, FileEvent)] == ["stored"]
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == handlers
+    finally:
+        await application.stopService()
+
+
+@bounded(30)
+async def test_shutdown_stops_the_receiver_alone(reactor: Any, short_tmp: Path) -> None:
+    """What the control socket can stop is the receiver: the application and its reactor go on."""
+    application = MultiService()
+    made = receiver(reactor, str(short_tmp / "home"), listen=LOCAL, discovery=False)
+    await started(application, made)
+    path = made.control
+    assert path is not None
+    await call(reactor, path, "daemon.shutdown")
+    await until(lambda: not list(made))
+    await until(lambda: not Path(path).exists())
+    assert reactor.running
+    assert application.running
+    second = receiver(reactor, str(short_tmp / "home"), listen=LOCAL, discovery=False)  # the home is free again
+    second.setServiceParent(application)
+    assert (await call(reactor, path, "daemon.status"))["id"] == second.id == made.id
+    await application.stopService()
+
+
+@bounded(30)
+async def test_a_callback_that_raises(reactor: Any, short_tmp: Path, logged_errors: list[LogEvent]) -> None:
+    """The application's mistake is logged, and the file arrives all the same."""
+
+    def fail(event: Event) -> None:
+        raise ZeroDivisionError
+
+    application = MultiService()
+    made = receiver(reactor, str(short_tmp / "home"), listen=LOCAL, discovery=False, control=False, on_event=fail)
+    url = await started(application, made)
+    try:
+        await send_note(reactor, short_tmp, url)
+        assert {event["log_failure"].type for event in logged_errors} == {ZeroDivisionError}
+    finally:
+        logged_errors.clear()
+        await application.stopService()
+
+
+@bounded(30)
+async def test_what_cannot_be_had(reactor: Any, short_tmp: Path) -> None:
+    """A second receiver in one home, a wrong setting, a subscription before the start: sentences."""
+    home = str(short_tmp / "home")
+    made = receiver(reactor, home, listen=LOCAL, discovery=False, control=False)
+    with pytest.raises(FtxError, match="has not been started"):
+        made.subscribe(lambda event: None)
+    with pytest.raises(FtxError) as raised:
+        receiver(reactor, home, listen=LOCAL)
+    assert raised.value.name == "already-running"
+    with pytest.raises(FtxError) as raised:
+        receiver(reactor, home, listen=["udp:1"])
+    assert raised.value.name == "config-invalid"
+    application = MultiService()
+    await started(application, made)
+    await application.stopService()
