@@ -76,6 +76,7 @@ class Demo:
                 keep = code != 0
             except CancelledError:
                 keep = False  # interrupted: nobody will look at what is left
+                code = code if stop.error is None else stop.error.exit_code
                 raise
             finally:
                 await self._stage.close(keep=keep)
