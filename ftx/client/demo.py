@@ -367,4 +367,7 @@ class Demo:
         elif code == 0:
             self.output.result("")
             self._say(f"All {self._checks} checks held, in {duration(seconds)}. {show(where)} is removed.", style="ok")
-            self._say("For real: ftx-server on one machine, ftx-client send FILE NAME: on the other.")
+            self._say(
+                "For real: ftx-server on the other machine, ftx-client peers add on both, then ftx-client send FILE "
+                "NAME: on this one."
+            )
