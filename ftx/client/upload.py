@@ -207,6 +207,7 @@ class Upload(Watcher):
             clock=self._reactor,
             wall=time.time,
             memory=self._memory,
+            own_id=self._identity.id,
             watcher=self,
         )
         self._emit(events.Offered(job=self._job, peer=self._peer))

@@ -85,7 +85,7 @@ FROM_SERVER: Table[Stage] = {
     Stage.GREETED: {Hello: Stage.READY} | _ALWAYS,
     Stage.READY: {Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
     Stage.JOB: dict.fromkeys((Accept, Needs, Results, ProgressMessage, Ping, Pong), Stage.JOB)
-    | {Refuse: Stage.READY, Receipt: Stage.READY}
+    | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED}
     | _ALWAYS,
 }
 

@@ -89,15 +89,18 @@ def _cut(stem: bytes, room: int) -> bytes:
     return stem[: room if stem[end] & 0xC0 == 0x80 else end]
 
 
-def free_names(name: bytes, first: int = 1) -> Iterator[tuple[int, bytes]]:
+def free_names(name: bytes, first: int = 1, room: int = limits.NAME) -> Iterator[tuple[int, bytes]]:
     """The names to try when `name` is taken, with their numbers: `stem (1).ext` … `stem (999).ext`.
 
-    `first` is the number to begin with; `limits.RENAME_TRIES` the last. Each fits `limits.NAME` bytes.
+    `first` is the number to begin with; `limits.RENAME_TRIES` the last. Each fits `room` bytes (at most `limits.NAME`);
+    there are none when that leaves nothing of the name.
     """
     stem, extension = _split(name)
     longest = len(b" (%d)" % limits.RENAME_TRIES)
-    if len(extension) + longest >= limits.NAME:
+    if len(extension) + longest >= room:
         stem, extension = name, b""
+    if longest >= room:
+        return
     for number in range(first, limits.RENAME_TRIES + 1):
         tail = b" (%d)" % number + extension
-        yield number, _cut(stem, limits.NAME - len(tail)) + tail
+        yield number, _cut(stem, room - len(tail)) + tail

@@ -126,7 +126,10 @@ class _Publication:
     def _next_free(self, staged: Staged, folder_fd: int) -> bytes:
         """The next name that seems to be free, or nothing after `limits.RENAME_TRIES`."""
         wanted = staged.wanted
-        for number, name in free_names(wanted.name, staged.tries + 1):
+        # The new path, too, must be one that the protocol can carry back in a result.
+        above = sum(map(len, wanted.folder)) + len(wanted.folder)
+        room = min(limits.NAME, limits.PATH - above)
+        for number, name in free_names(wanted.name, staged.tries + 1, room):
             staged.tries = number
             if (wanted.folder, name) in self._chosen:
                 continue

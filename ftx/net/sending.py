@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadWhole, Resolved, Send, VerifyReceipt
-from ftx.core.identity import SIGN_RECEIPT
+from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
@@ -30,7 +30,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Message, Offer, Receipt, Refuse
+from ftx.wire.messages import Message, Offer, Receipt, Refuse, decode_receipt_body
 
 __all__ = ["Sending", "Watcher"]
 
@@ -71,6 +71,7 @@ class Sending:
         clock: IReactorTime,
         wall: Callable[[], float],
         memory: DigestMemory,
+        own_id: bytes,
         watcher: Watcher,
     ) -> None:
         self.machine = Sender(offer)
@@ -82,6 +83,7 @@ class Sending:
         self._clock = clock
         self._wall = wall
         self._memory = memory
+        self._own_id = own_id
         self._watcher = watcher
         self._walk = Walk(self._roots)
         self._walk_lane = worker.lane()
@@ -184,6 +186,9 @@ class Sending:
         peer = self._connection.peer
         if peer is None or not verify(peer.public_raw, SIGN_RECEIPT, effect.body, effect.signature):
             raise ProtocolError("protocol-error", "the receipt is not signed by the receiver")
+        body = decode_receipt_body(effect.body)
+        if not (same(body.receiver, peer.id) and same(body.sender, self._own_id)):
+            raise ProtocolError("protocol-error", "the receipt names somebody else")
         self.machine.receipt_verified()
         self._end(Receipt(effect.body, effect.signature))
 

@@ -252,6 +252,8 @@ class Connection(Protocol):
             case Offer():
                 self._owner.offered(self, message)
             case Goodbye():
+                if self.job is not None:  # it crossed our offer: the peer has gone, and the job never began
+                    self._reason = FtxError("peer-stopping")
                 self._close()
             case ErrorMessage():
                 # The reason is the peer's; nothing is answered to an error.
