@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -114,6 +114,7 @@ class Daemon(MultiService):
         self._cleaning = LoopingCall(self._clean)
         self._handlers: dict[int, Any] = {}
         self._asked_to_stop = 0
+        self._ended = False
         self._peers_problem = ""
         self._stopping = False
 
@@ -210,7 +211,7 @@ class Daemon(MultiService):
             drained = self.jobs.drain()
             try:
                 await drained.addTimeout(self.config.drain_timeout, self.reactor)
-            except TimeoutError:
+            except TimeoutError:  # of Twisted, not Python's own
                 _log.warn("jobs are still running; they can be resumed")
         self.end_process()
 
@@ -220,6 +221,9 @@ class Daemon(MultiService):
         In an application that is not ours, only this service stops.
         """
         self._stopping = True
+        if self._ended:  # a drain that a second signal has overtaken
+            return
+        self._ended = True
         if not self._owns_process:
             self.spawn(self._leave(), "stopping")
             return
