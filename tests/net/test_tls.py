@@ -228,7 +228,7 @@ def _end(ours: Any, recorder: Recorder) -> BaseException | None:
 @both_ends
 def test_b33_tls_1_2_is_refused(odd_end: str) -> None:
     """No fall-back to an older version."""
-    ours, _theirs, pair = meet(odd_end, key=RSA, version=SSL.TLS1_2_VERSION)
+    ours, _theirs, pair = meet(odd_end, version=SSL.TLS1_2_VERSION)
     assert_no_way_in(ours, pair)
     assert not ours.shaken
 
