@@ -14,7 +14,7 @@ Fixtures:
     A folder with a short name, for Unix sockets, whose paths end at 107 bytes.
 
 Helpers that are no fixtures live in `tests/support/` and are imported as `from support.NAME import …`: this
-folder is on the path, so `support` is a namespace package. Async tests carry
+folder is on the path (`pythonpath` in pyproject.toml), so `support` is a namespace package. Async tests carry
 `@pytest_twisted.ensureDeferred`, or `@bounded(seconds)` from `support.bounded` when they could hang.
 
 Environment: every `FTX_…` and `XDG_…` variable is removed, `FTX_DISCOVERY_INTERFACE` is `lo` and HOME is a

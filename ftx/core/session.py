@@ -250,9 +250,14 @@ class Session:
             raise ProtocolError("protocol-error", "the peer sent too many pings")
 
 
+#: What the peer says of our key, as seen from here.
+_FROM_HERE = {"unknown-peer": "untrusted", "key-changed": "untrusted"}
+
+
 def error_of(message: ErrorMessage) -> FtxError:
     """The exception for an error that the peer sent: its number in our words."""
-    return FtxError(kind_by_number(message.number).name)
+    name = kind_by_number(message.number).name
+    return FtxError(_FROM_HERE.get(name, name))
 
 
 def error_frame(error: FtxError, role: Role) -> bytes:

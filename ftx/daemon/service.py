@@ -363,6 +363,9 @@ class _Incoming(Factory):
     def __init__(self) -> None:
         self.target: Any = None
 
+    def logPrefix(self) -> str:
+        return "ftx"
+
     def buildProtocol(self, addr: Any) -> Any:
         return None if self.target is None else self.target.buildProtocol(addr)
 
