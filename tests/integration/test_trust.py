@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from time import monotonic
 
 import pytest
@@ -150,3 +151,50 @@ def test_a_damaged_trust_store(lab: Lab) -> None:
     broken.write_bytes(b"[[peer")
     assert lab.send(daemon, "a", home="sender", code=3).failure()["name"] == "state-unusable"
     assert "Traceback" not in daemon.text()
+
+
+def test_my_own_key_from_another_machine(lab: Lab) -> None:
+    """A copied home: exit 5, `identity-copied`, on both sides; `own_key = "anywhere"` on both allows it."""
+    hosts = lab.two_hosts()
+    if hosts is None:
+        pytest.skip("networks cannot be made here")
+    here, there = hosts
+    (lab.root / "a").write_bytes(b"1")
+    lab.identity("original")
+    shutil.copytree(lab.root / "original", lab.root / "copy")
+    daemon = lab.daemon("copy", address="192.0.2.2", host=there)
+    target = f"ftx://192.0.2.2:{daemon.port}"
+    client = lab.sending(target, "a", home="original", host=here).ends(5)
+    assert client.failure()["name"] == "identity-copied"
+    (lab.root / "original" / "config.toml").write_text('own_key = "anywhere"\n', "utf-8")
+    client = lab.sending(target, "a", home="original", host=here).ends(5)
+    assert client.failure()["name"] == "identity-copied"
+    assert visible(daemon.inbox) == {}
+    daemon.kill()
+    shutil.copy(lab.root / "original" / "config.toml", lab.root / "copy" / "config.toml")
+    again = lab.again(daemon)
+    lab.sending(f"ftx://192.0.2.2:{again.port}", "a", home="original", host=here).ends()
+    assert (daemon.inbox / "a").read_bytes() == b"1"
+    again.clean_log()
+
+
+def test_two_machines(lab: Lab) -> None:
+    """Two keys on two hosts: found by discovery under its name, paired, and sent to."""
+    hosts = lab.two_hosts()
+    if hosts is None:
+        pytest.skip("networks cannot be made here")
+    here, there = hosts
+    make_tree(lab.root / "source", {"a": 10, "b": 2 * MiB})
+    environ = {"FTX_DISCOVERY_INTERFACE": ""}
+    pair_both(lab, "receiver", "sender")
+    daemon = lab.daemon(
+        "receiver", "--name", "attic", address="0.0.0.0", host=there, discovery=True, environ=environ
+    )
+    seen = lab.client("discover", home="sender", host=here, environ=environ).ends().of("peer")
+    assert {(one["name"], one["address"], one["port"], one["paired"]) for one in seen} == {
+        ("attic", "192.0.2.2", daemon.port, True)
+    }
+    client = lab.client("send", "source", "attic:", home="sender", host=here, environ=environ).ends()
+    assert client.one("done")["peer"]["address"] == "192.0.2.2"
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    daemon.clean_log()

@@ -266,16 +266,26 @@ class Lab:
         user: int | None = None,
         environ: Mapping[str, str] | None = None,
         discovery: bool = False,
+        address: str = "127.0.0.1",
+        host: int | None = None,
     ) -> Daemon:
-        """Start a daemon on 127.0.0.1 and wait until it is ready."""
-        how = {"runner": runner, "inbox": inbox, "user": user, "environ": environ, "discovery": discovery}
+        """Start a daemon on one address (of the network that the process `host` is in) and wait until it is ready."""
+        how: dict[str, Any] = {
+            "runner": runner,
+            "inbox": inbox,
+            "user": user,
+            "environ": environ,
+            "discovery": discovery,
+            "address": address,
+            "host": host,
+        }
         started = self._begin_daemon(home, *options, port=port, **how)
         log = started.out
 
         def ready() -> re.Match[str] | bool | None:
             if runner != "twistd" and not started.alive:
                 return True
-            return re.search(r"ready: .* listening on 127\.0\.0\.1:(\d+)", log.read_text("utf-8", "replace"))
+            return re.search(r"ready: .* listening on \S+:(\d+), inbox", log.read_text("utf-8", "replace"))
 
         found = until(ready, "the daemon is ready", said=started)
         if not isinstance(found, re.Match):
@@ -307,6 +317,8 @@ class Lab:
         user: int | None = None,
         environ: Mapping[str, str] | None = None,
         discovery: bool = False,
+        address: str = "127.0.0.1",
+        host: int | None = None,
     ) -> Running:
         self._count += 1
         log = self.root / f"daemon-{self._count}.log"
@@ -315,12 +327,12 @@ class Lab:
         if user is not None:
             words = [*_AS_USER, str(user), "daemon"]
         command = [sys.executable, *words, "--home", str(self.root / home)]
-        command += ["--listen", f"tcp:{port}:interface=127.0.0.1"]
+        command += ["--listen", f"tcp:{port}:interface={address}"]
         command += ["--discovery-port", str(self.discovery_port)] if discovery else ["--no-discovery"]
         if inbox is not None:
             command += ["--inbox", str(inbox)]
         with log.open("ab") as file:
-            started = Running(self._popen([*command, *options], file, file, environ), log, log)
+            started = Running(self._popen([*command, *options], file, file, environ, host=host), log, log)
         self._started.append(started)
         return started
 
@@ -338,6 +350,7 @@ class Lab:
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         json: bool = True,
+        host: int | None = None,
     ) -> Client:
         """Start `ftx-client WORDS` and return at once."""
         self._count += 1
@@ -346,7 +359,7 @@ class Lab:
         program = ["-m", "ftx"] if user is None else [*_AS_USER, str(user), "client"]
         command: list[str | bytes] = [sys.executable, *program, *globals_, *words]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            started = self._popen(command, stdout, stderr, environ, cwd)
+            started = self._popen(command, stdout, stderr, environ, cwd, host)
         client = Client(started, out, err)
         self._started.append(client)
         return client
@@ -367,17 +380,47 @@ class Lab:
         stderr: Any,
         environ: Mapping[str, str] | None,
         cwd: Path | None = None,
+        host: int | None = None,
     ) -> subprocess.Popen[bytes]:
+        inside = [] if host is None else ["nsenter", "-t", str(host), "-n", "--"]
         given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
         given |= environ or {}
         return subprocess.Popen(
-            [*_dies_with_us(), *command],
+            [*inside, *_dies_with_us(), *command],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd or self.root,
             env=given,
         )
+
+    def two_hosts(self) -> tuple[int, int] | None:
+        """Two networks of their own, 192.0.2.1 and 192.0.2.2, joined by a link: a process in each.
+
+        None where this user may not make networks.
+        """
+        hosts = []
+        for _ in range(2):
+            self._count += 1
+            log = self.root / f"host-{self._count}.log"
+            with log.open("wb") as file:
+                words = ["unshare", "-n", "--", "sh", "-c", "ip link set lo up && echo here && exec sleep 600"]
+                host = Running(self._popen(words, file, file, None), log, log)
+            self._started.append(host)
+            until(lambda log=log, host=host: log.read_text() or not host.alive, "a network")  # type: ignore[misc]
+            if log.read_text() != "here\n":
+                return None
+            hosts.append(host.pid)
+        first, second = hosts
+
+        def ip(host: int, *words: str) -> None:
+            subprocess.run(["nsenter", "-t", str(host), "-n", "ip", *words], check=True)
+
+        ip(first, "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(second))
+        for number, (host, name) in enumerate(((first, "near"), (second, "far")), 1):
+            ip(host, "addr", "add", f"192.0.2.{number}/24", "broadcast", "+", "dev", name)
+            ip(host, "link", "set", name, "up")
+        return first, second
 
     # -- homes ---------------------------------------------------------------------------------------------
 
