@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.lab import make_tree, snapshot, until
+from support.lab import until
+from support.trees import make_tree, snapshot
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

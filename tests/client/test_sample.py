@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.lab import make_tree
+from support.trees import make_tree
 
 from ftx.client.sample import compare, present
 from ftx.limits import FAILURES_SHOWN

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from support.lab import Lab, MiB, make_tree, snapshot, visible
+from support.lab import Lab
+from support.trees import MiB, make_tree, snapshot, visible
 
 
 def change(path: Path, content: bytes) -> None:

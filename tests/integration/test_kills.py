@@ -20,7 +20,8 @@ from pathlib import Path
 import attrs
 import pytest
 from support.durable import durable_bytes
-from support.lab import Client, Daemon, Lab, MiB, digest_of, make_tree, snapshot, until, visible
+from support.lab import Client, Daemon, Lab, until
+from support.trees import MiB, digest_of, make_tree, snapshot, visible
 
 from ftx import limits
 

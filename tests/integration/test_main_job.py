@@ -9,7 +9,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.lab import RUNNERS, Lab, MiB, make_tree, snapshot, until, visible
+from support.lab import RUNNERS, Lab, until
+from support.trees import MiB, make_tree, snapshot, visible
 
 from ftx import __version__
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from support.gate import Gate
-from support.lab import Lab, MiB, make_tree, snapshot, until, visible
+from support.lab import Lab, until
+from support.trees import MiB, make_tree, snapshot, visible
 
 SIZE = 24 * MiB
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.gate import Gate
-from support.lab import Lab, MiB, free_port, make_tree, snapshot, visible
+from support.lab import Lab, free_port
+from support.trees import MiB, make_tree, snapshot, visible
 
 
 @pytest.fixture

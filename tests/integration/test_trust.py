@@ -8,7 +8,8 @@ from time import monotonic
 
 import pytest
 from support.gate import Gate
-from support.lab import Lab, MiB, free_port, make_tree, snapshot, until, visible
+from support.lab import Lab, free_port, until
+from support.trees import MiB, make_tree, snapshot, visible
 
 
 def pair_both(lab: Lab, receiver: str, sender: str, address: str = "") -> None:

@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.lab import NOBODY, Lab, make_tree, snapshot, visible
+from support.lab import NOBODY, Lab
+from support.trees import make_tree, snapshot, visible
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 
