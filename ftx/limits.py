@@ -67,6 +67,8 @@ SILENCE: Final = 30.0
 ABORT_AFTER: Final = 1.0
 #: An older connection of the same peer must show life within this time or is superseded.
 PROVE_ALIVE: Final = 3.0
+#: A peer heard of within this time is alive without being asked.
+ALIVE: Final = 1.0
 #: Progress reports of the receiver: at least and at most this far apart while something changes.
 PROGRESS_SLOWEST: Final = 1.0
 PROGRESS_FASTEST: Final = 0.25
@@ -87,6 +89,8 @@ CERTIFICATE: Final = 1 * KiB
 #: Seconds between two log lines of one kind about one source, and how many sources are remembered.
 COMPLAINT_INTERVAL: Final = 60.0
 COMPLAINT_SOURCES: Final = 1024
+#: Storage failures logged one by one in that time; more are counted.
+STORAGE_LINES: Final = 10
 
 #: Seconds between two looks at the peers (a removal counts within a second), and between two clean-ups.
 PEERS_RECHECK: Final = 0.5
@@ -100,6 +104,8 @@ RETRY_FOR: Final = 30.0
 RETRY_FIRST: Final = 0.5
 RETRY_GROWTH: Final = 1.7
 RETRY_MOST: Final = 5.0
+#: Tries more when a server drops the connection before its hello.
+RETRY_DROPPED: Final = 4
 
 # -- memory (bytes) and work -------------------------------------------------------------------------------
 #: Received content waiting for the disk, per job; above it the transport is paused.
@@ -112,7 +118,7 @@ COPIED: Final = 4 * KiB
 READ_AHEAD: Final = 3
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
-READ_SIZE_SIGNED_IN: Final = 256 * KiB
+READ_SIZE_SIGNED_IN: Final = 1 * MiB
 #: Small files stored, read or looked up by one disk job.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.

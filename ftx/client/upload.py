@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -42,6 +43,8 @@ _log = Logger()
 
 #: Reasons after which another attempt makes sense.
 _LOST = frozenset({"connection-lost", "connection-reset", "peer-silent", "connect-timeout", "network-unreachable"})
+#: Reasons of a server that took the connection and let it go before its hello.
+_DROPPED = frozenset({"connection-lost", "connection-reset"})
 #: Reasons that mean the peer may be on its way back, once a connection had stood.
 _AWAY = _LOST | {"connection-refused", "peer-stopping", "busy", "hello-timeout"}
 
@@ -98,6 +101,8 @@ class Upload(Watcher):
         self._said_at = float("-inf")
         self._wire = 0
         self._totals: Totals | None = None
+        #: The transcript of the attempt before this one.
+        self._transcript = b""
 
     async def run(self) -> events.Done | events.Failed:
         """Try until the receipt is here or nothing more can be done; the last event is returned."""
@@ -123,29 +128,45 @@ class Upload(Watcher):
         last_heard = self._reactor.seconds()
         while True:
             try:
-                dialled = await self._dial()
-                if not reporting.running:
-                    reporting.start(limits.PROGRESS_FASTEST, now=False)
-                sending = await self._begin(dialled)
-                receipt = await sending.run(self._totals)
-                dialled.connection.goodbye()
-                return receipt
+                return await self._attempt(reporting)
             except FtxError as error:
                 if self._sending is not None:
                     self._totals = self._sending.totals
-                    last_heard = max(last_heard, self._last_heard)
+                    last_heard = max(last_heard, self._sending.last_heard or last_heard)
                 if not self._may_retry(error, attempt, last_heard):
                     raise
                 attempt += 1
+                delay *= random.uniform(0.7, 1.3)  # many clients that lost one server should not come back as one
                 info = events.error_info(error.as_value())
                 if info is not None:
                     self._emit(events.Retry(job=self._job, peer=self._peer, attempt=attempt, delay_s=delay, error=info))
             await deferLater(self._reactor, delay, lambda: None)
             delay = min(delay * limits.RETRY_GROWTH, limits.RETRY_MOST)
 
+    async def _attempt(self, reporting: LoopingCall) -> Receipt:
+        """One connection from its dialling to its end, which nothing of it outlives."""
+        dialled = await self._dial()
+        sending: Sending | None = None
+        try:
+            if not reporting.running:
+                reporting.start(limits.PROGRESS_FASTEST, now=False)
+            if not dialled.trusted.own:
+                await self._remember(dialled.trusted.id, f"{_bracketed(dialled.address)}:{dialled.port}")
+            sending = self._begin(dialled)
+            return await sending.run(self._totals)
+        finally:
+            dialled.connection.finish()
+            if sending is not None:
+                await sending.wait_stopped()
+
     def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:
-        if self._sending is None or error.name not in _AWAY:
-            return False  # a first connection that is refused is not tried again
+        if self._sending is None:
+            # A first connection that is refused is not tried again. One that was taken and then dropped before a word
+            # was said met a server with too many strangers at its door.
+            if error.name not in _DROPPED or attempt >= limits.RETRY_DROPPED:
+                return False
+        elif error.name not in _AWAY:
+            return False
         if self._retries is not None and attempt >= self._retries:
             return False
         return self._reactor.seconds() - last_heard < limits.RETRY_FOR
@@ -180,8 +201,6 @@ class Upload(Watcher):
             self._found.name if trusted.own else trusted.name, format_id(trusted.id), dialled.address, dialled.port
         )
         self._emit(events.Connected(job=self._job, peer=self._peer))
-        if not trusted.own:
-            await self._remember(trusted.id, f"{_bracketed(dialled.address)}:{dialled.port}")
         return dialled
 
     async def _remember(self, peer: bytes, address: str) -> None:
@@ -192,13 +211,11 @@ class Upload(Watcher):
         except FtxError as error:
             _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
 
-    async def _begin(self, dialled: Dialled) -> Sending:
-        """The job on a new connection, ready to run. What an earlier attempt gathered for a receipt is dropped."""
+    def _begin(self, dialled: Dialled) -> Sending:
+        """The job on a new connection, ready to run."""
         if self._sending is not None:
             self._wire += self._sending.sent
-        await self._receipt_lane.run(self._abandon_receipt)
-        self._problems, self._skipped, self._lines, self._lines_size = [], 0, [], 0
-        self._reasons = set()
+            self._transcript = self._sending.machine.transcript.digest()
         self._sending = Sending(
             dialled.connection,
             self._offer,
@@ -213,14 +230,18 @@ class Upload(Watcher):
         self._emit(events.Offered(job=self._job, peer=self._peer))
         return self._sending
 
-    @property
-    def _last_heard(self) -> float:
-        return self._sending.last_heard if self._sending is not None else self._began
-
     # -- what the job tells (Watcher) ----------------------------------------------------------------------
 
     def accepted(self, job: Sending) -> None:
-        """The receiver takes the job."""
+        """The receiver takes the job: it begins anew, and what an earlier attempt gathered is void.
+
+        Not so when a finished job is answered by its receipt at once: then what was gathered before is all there is.
+        """
+        self._problems, self._skipped, self._lines, self._lines_size = [], 0, [], 0
+        self._reasons = set()
+        self._receipt_lane.run(self._abandon_receipt).addErrback(
+            lambda failure: _log.warn("a receipt was left unfinished: {reason}", reason=failure.getErrorMessage())
+        )
         totals = job.totals
         self._emit(
             events.Accepted(
@@ -358,8 +379,12 @@ class Upload(Watcher):
         sending = self._sending
         if sending is None or sending.peer is None:
             raise FtxError("internal")
-        path = await self._keep_receipt(receipt, sending.peer.public_raw)
         body = decode_receipt_body(receipt.body)
+        path = None
+        if not sending.machine.repeated or body.transcript == self._transcript:
+            path = await self._keep_receipt(receipt, sending.peer.public_raw)
+        else:
+            _log.warn("no receipt is kept: the lines that belong to it were lost with an earlier connection")
         self._report()
         failed = body.failed + len(self._problems)
         code = 0

@@ -82,6 +82,10 @@ RECEIVER_TABLE: Table[ReceiverState] = {
 }
 
 
+#: What every zero run stands for: one block for all of them, so that a few bytes of a peer never become a megabyte.
+_ZEROS = memoryview(bytes(limits.BLOCK))
+
+
 class Receiver:
     """The receiving half of one job.
 
@@ -178,7 +182,7 @@ class Receiver:
                 self._drained(file)
                 return []
             file.life = Life.CLOSING
-            return [StoreWhole(file.number, [memoryview(bytes(length))] if chunks is None else chunks, length, digest)]
+            return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest)]
         if file.life is Life.DRAINING:
             return []
         file.missing.discard(block)

@@ -122,6 +122,7 @@ class Session:
     _last_sent: float = attrs.field(init=False)
     _paused: bool = attrs.field(default=False, init=False)
     _pings: int = attrs.field(default=0, init=False)
+    _asked: int = attrs.field(default=0, init=False)
     _pings_since: float = attrs.field(init=False)
     _decoder: FrameDecoder = attrs.field(factory=FrameDecoder, init=False)
 
@@ -166,7 +167,10 @@ class Session:
                 if isinstance(message, Hello):
                     self._greeted(message)
                 elif isinstance(message, Ping | Pong):
-                    self._count_ping(now)
+                    if isinstance(message, Pong) and self._asked:
+                        self._asked -= 1  # an answer, not a flood
+                    else:
+                        self._count_ping(now)
                     if isinstance(message, Pong):
                         continue
             except ProtocolError:
@@ -191,6 +195,7 @@ class Session:
         except ProtocolError as error:
             raise LocalProtocolError(f"we must not send this: {error.message}") from error
         self._last_sent = now
+        self._asked += event is Ping
 
     def fail(self) -> None:
         """The session is over; nothing more is decoded."""

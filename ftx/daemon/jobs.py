@@ -165,7 +165,9 @@ class Jobs(Observer):
                 raise FtxError("busy")
             if alive:
                 continue
-            if not older.over:
+            if older.hung_up():
+                older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
+            elif not older.over:
                 job.receiving.revoke()
                 older.fail(FtxError("superseded"))
                 older.abort()

@@ -3,7 +3,7 @@
 Twisted's `StreamServerEndpointService` logs a traceback when a port is taken, and stays alive listening
 on nothing. So the sockets are ours: `Listeners.bind()` makes them and sets them listening, early (before
 a daemon forks, where an error can still be said in one sentence on the terminal, and before privileges
-are dropped), and `ListeningService` hands them to the reactor. What was checked is what is used: there is
+are dropped), and `ListeningService` takes connections from them. What was checked is what is used: there is
 no time between a check and a bind in which another program could take the port.
 """
 
@@ -14,15 +14,15 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorSocket
+from twisted.internet.interfaces import IProtocolFactory
 
 from ftx import limits
 from ftx.errors import StartupError
+from ftx.net.acceptor import Acceptor
 from ftx.text import show
 
 __all__ = ["DEFAULT_ENDPOINTS", "DEFAULT_PORT", "Endpoint", "Listeners", "ListeningService", "parse_endpoint"]
@@ -225,19 +225,22 @@ class ListeningService(Service):
 
     Bind the listeners beforehand where a failure must be told before a fork; otherwise the privileged
     start does it (`twist` has none: then the start). Both raise StartupError at once.
+
+    Connections are taken by `ftx.net.acceptor`, a bounded number in one turn of the reactor: Twisted's own
+    port takes more and more of them per turn, so that in a flood those who have said something are not
+    heard before the next hundreds are there.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], factory: IProtocolFactory, reactor: IReactorSocket) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], factory: IProtocolFactory, reactor: Any) -> None:
         self.listeners = Listeners(endpoints)
-        self._factory = cast(Any, factory)  # the reactor's annotation wants one class; the interface is what counts
+        self._factory = factory
         self._reactor = reactor
-        self._ports: list[IListeningPort] = []
-        self._addresses: tuple[tuple[str, int], ...] = ()
+        self._acceptors: list[Acceptor] = []
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Address and real port of every socket that is bound or listening."""
-        return self._addresses or self.listeners.addresses
+        return self.listeners.addresses
 
     def privilegedStartService(self) -> None:
         """Bind, while the process may still use low ports."""
@@ -245,17 +248,24 @@ class ListeningService(Service):
         self.listeners.bind()
 
     def startService(self) -> None:
-        """Give the sockets to the reactor; connections are accepted from now on."""
+        """Take connections from now on."""
         self.listeners.bind()
         super().startService()
-        self._addresses = self.listeners.addresses
         for made in self.listeners.sockets:
-            self._ports.append(self._reactor.adoptStreamPort(made.fileno(), made.family, self._factory))
-        self.listeners.close()  # the reactor has its own descriptors
+            acceptor = Acceptor(self._reactor, made, self._connected)
+            self._acceptors.append(acceptor)
+            acceptor.start()
 
-    def stopService(self) -> Deferred[list[object]]:
-        """Accept no more; fires when every port is closed. Connections there are stay."""
+    def stopService(self) -> None:
+        """Accept no more. Connections there are stay."""
         super().stopService()
-        ports, self._ports, self._addresses = self._ports, [], ()
+        while self._acceptors:
+            self._acceptors.pop().stop()
         self.listeners.close()
-        return gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+
+    def _connected(self, connection: socket.socket) -> None:
+        with connection:  # Twisted works on a duplicate
+            try:
+                self._reactor.adoptStreamConnection(connection.fileno(), connection.family, self._factory)
+            except OSError:
+                return  # it has gone already, or there is no descriptor for the duplicate

@@ -79,7 +79,8 @@ class Reception(ServerFactory):
         self._identity = identity
         self._watched = watched
         self._jobs = jobs
-        #: Connections in the order in which they were last heard of, not yet signed in / signed in.
+        #: Connections that are not signed in, oldest first: without a word, that we know of, or not.
+        self._silent: dict[Connection, None] = {}
         self._strangers: dict[Connection, None] = {}
         self._known: dict[Connection, Trusted] = {}
         self._running: set[Deferred[None]] = set()
@@ -91,21 +92,33 @@ class Reception(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Connection:
         """A connection arrives; the stranger who has been silent for longest may have to go."""
-        while len(self._strangers) >= limits.UNSIGNED_TOTAL:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            oldest.abort(FtxError("busy", "too many connections that say nothing"))
+        while len(self._silent) + len(self._strangers) >= limits.UNSIGNED_TOTAL:
+            self._make_room()
         where = show(str(getattr(addr, "host", "")), 64)
         connection = Connection(self._reactor, Role.SERVER, self.name, self, where)
-        self._strangers[connection] = None
+        self._silent[connection] = None
         return connection
+
+    def _make_room(self) -> None:
+        """End the connection that has shown the least: nothing said, else no key proved; of those the oldest."""
+        while self._silent:
+            connection = next(iter(self._silent))
+            del self._silent[connection]
+            if not connection.spoke:
+                break
+            self._strangers[connection] = None  # it has spoken since
+        else:
+            connection = next(iter(self._strangers))
+            del self._strangers[connection]
+        connection.abort(FtxError("busy", "too many connections that say nothing"))
 
     # -- Owner ---------------------------------------------------------------------------------------------
 
     def key_proved(self, connection: Connection, peer: PeerKey) -> None:
         """TLS is done; the stranger has shown life."""
-        if self._strangers.pop(connection, 0) is None:
-            self._strangers[connection] = None
+        self._silent.pop(connection, None)
+        self._strangers.pop(connection, None)
+        self._strangers[connection] = None
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """Judge the peer, then answer its hello."""
@@ -117,6 +130,7 @@ class Reception(ServerFactory):
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""
+        self._silent.pop(connection, None)
         self._strangers.pop(connection, None)
         known = self._known.pop(connection, None)
         if error is not None and known is None:
@@ -130,7 +144,7 @@ class Reception(ServerFactory):
 
     async def stop(self) -> None:
         """End every connection and wait for what is being decided."""
-        for connection in [*self._strangers, *self._known]:
+        for connection in [*self._silent, *self._strangers, *self._known]:
             connection.abort(FtxError("peer-stopping"))
         for running in list(self._running):
             await running
@@ -138,7 +152,7 @@ class Reception(ServerFactory):
     @property
     def connections(self) -> tuple[int, int]:
         """How many strangers and how many signed in."""
-        return len(self._strangers), len(self._known)
+        return len(self._silent) + len(self._strangers), len(self._known)
 
     # -- within --------------------------------------------------------------------------------------------
 

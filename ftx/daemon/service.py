@@ -116,6 +116,8 @@ class Daemon(MultiService):
         self._asked_to_stop = 0
         self._ended = False
         self._peers_problem = ""
+        self._storage_since = float("-inf")
+        self._storage_lines = 0
         self._stopping = False
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -184,7 +186,7 @@ class Daemon(MultiService):
         for call in (self._watching, self._cleaning):
             if call.running:
                 call.stop()
-        await self.listening.stopService()
+        self.listening.stopService()
         if self.responder is not None:
             self.responder.stop()
         if self.jobs is not None:
@@ -206,7 +208,7 @@ class Daemon(MultiService):
             return
         self._stopping = True
         _log.info("draining: no new jobs; stopping in at most {seconds} s", seconds=self.config.drain_timeout)
-        await self.listening.stopService()
+        self.listening.stopService()
         if self.jobs is not None:
             drained = self.jobs.drain()
             try:
@@ -276,7 +278,18 @@ class Daemon(MultiService):
 
     def _report_storage(self, sentence: str) -> None:
         """A storage failure, from a worker thread, already clean for display."""
-        self.reactor.callFromThread(_log.warn, "storage: {sentence}", sentence=sentence)
+        self.reactor.callFromThread(self._storage_failed, sentence)
+
+    def _storage_failed(self, sentence: str) -> None:
+        """Log it, but not once per file: a full disk fails thousands, and a peer may offer what never fits."""
+        now = self.reactor.seconds()
+        if now - self._storage_since >= limits.COMPLAINT_INTERVAL:
+            if self._storage_lines > limits.STORAGE_LINES:
+                _log.warn("storage: {count} more failures", count=self._storage_lines - limits.STORAGE_LINES)
+            self._storage_since, self._storage_lines = now, 0
+        self._storage_lines += 1
+        if self._storage_lines <= limits.STORAGE_LINES:
+            _log.warn("storage: {sentence}", sentence=sentence)
 
     def _look_again(self) -> Deferred[None] | None:
         if self.reception is None:
@@ -293,6 +306,8 @@ class Daemon(MultiService):
             if self._peers_problem:
                 _log.info("peers: the file can be read again")
             self._peers_problem = ""
+        self._storage_since = float("-inf")
+        self._storage_lines = 0
 
         return self.reception.recheck().addCallbacks(readable, unreadable)
 
@@ -362,9 +377,6 @@ class _Incoming(Factory):
 
     def __init__(self) -> None:
         self.target: Any = None
-
-    def logPrefix(self) -> str:
-        return "ftx"
 
     def buildProtocol(self, addr: Any) -> Any:
         return None if self.target is None else self.target.buildProtocol(addr)

@@ -44,7 +44,7 @@ class Backlog:
         self._job = job
         self._working = 0
         self._held = 0
-        self._paused = False
+        self._reasons: set[str] = set()
 
     @property
     def empty(self) -> bool:
@@ -54,12 +54,26 @@ class Backlog:
     def hold(self, size: int) -> None:
         """Content of `size` bytes waits for the disk; negative: no more."""
         self._held += size
-        if not self._paused and self._held > limits.RECEIVE_QUEUE:
-            self._paused = True
-            self._connection.pause_reading(True)
-        elif self._paused and self._held <= limits.RECEIVE_QUEUE // 2:
-            self._paused = False
-            self._connection.pause_reading(False)
+        if self._held > limits.RECEIVE_QUEUE:
+            self.stop_reading("held", True)
+        elif self._held <= limits.RECEIVE_QUEUE // 2:
+            self.stop_reading("held", False)
+
+    def stop_reading(self, reason: str, stop: bool) -> None:
+        """There is, or is no longer, this reason not to read. The connection reads while there is none."""
+        before = bool(self._reasons)
+        (self._reasons.add if stop else self._reasons.discard)(reason)
+        if bool(self._reasons) != before:
+            self._connection.pause_reading(not before)
+
+    def expect(self) -> None:
+        """Work will be given later; until `expected()` the backlog is not empty."""
+        self._working += 1
+
+    def expected(self) -> None:
+        """It was given."""
+        self._working -= 1
+        self._job.settled()
 
     def run(
         self,

@@ -17,9 +17,10 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from ftx import limits
 from ftx.core.events import (
@@ -77,6 +78,7 @@ class _Large:
     sync: Deferred[None] | None = None
 
 
+@implementer(IPushProducer)
 class Receiving:
     """One job from its acceptance to its receipt, or to its end without one.
 
@@ -113,6 +115,8 @@ class Receiving:
         self._large: dict[int, _Large] = {}
         self._gathered = Gathered()
         self._storing = False
+        #: Since when the transport has had enough of our answers.
+        self._full_since: float | None = None
         self._backlog = Backlog(connection, self)
         self._over = False
         self._closing = False
@@ -123,6 +127,7 @@ class Receiving:
     def begin(self) -> None:
         """Accept the offer; entries and content may come from now on."""
         self.connection.job = self
+        self.connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         windows = limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED
         self.connection.send(Accept(self.offer.job, *windows, self._conflict, 0))
 
@@ -145,9 +150,27 @@ class Receiving:
         return None if self._over else self._next_tick
 
     def tick(self, now: float) -> None:
-        """Progress and syncs that are due."""
+        """Progress and syncs that are due. A sender that does not read for `limits.SILENCE` is dead."""
+        if self._full_since is not None and now - self._full_since >= limits.SILENCE:
+            raise FtxError("peer-silent")
         self._next_tick = now + limits.PROGRESS_FASTEST
         self._perform(self.machine.tick(now))
+
+    # -- what the transport calls (IPushProducer) ----------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """The sender does not take our answers: stop listening to it, since what it says makes more of them."""
+        if self._full_since is None:
+            self._full_since = self._clock.seconds()
+            self._backlog.stop_reading("full", True)
+
+    def resumeProducing(self) -> None:
+        """It takes them again."""
+        self._full_since = None
+        self._backlog.stop_reading("full", False)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; `lost` follows."""
 
     def lost(self, error: FtxError) -> None:
         """The connection ended. What has arrived is still written and made durable, so that it need not come again."""
@@ -259,6 +282,8 @@ class Receiving:
         batch = self._gathered.take()
         self._storing = bool(batch.numbers) and not self._revoked
         if not self._storing:
+            if self._over:
+                self._finish()
             return
 
         def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
@@ -342,7 +367,8 @@ class Receiving:
         if large is None or large.sync is None:
             discard(None)
         else:
-            large.sync.addCallback(discard)
+            self._backlog.expect()  # the job must not end in between
+            large.sync.addCallback(discard).addCallback(lambda _: self._backlog.expected())
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -366,15 +392,15 @@ class Receiving:
         def signed(receipt: Receipt) -> None:
             self.connection.send(receipt)
             self.connection.job = None
+            self.connection.transport.unregisterProducer()  # type: ignore[union-attr]
+            self._backlog.stop_reading("full", False)
             self._over = True
 
         self._backlog.run(self._store_lane, signed, sign)
 
     def _finish(self) -> None:
         """When no disk job is under way any more: make durable what came, close the store, tell the observer."""
-        if not self._storing:
-            self._store_gathered()
-        if not self._backlog.empty or self._closing:
+        if self._storing or not self._backlog.empty or self._closing:
             return
         self._closing = True
         numbers = [] if self._revoked else list(self._large)

@@ -58,7 +58,7 @@ class Sending:
     """One job from its offer to its receipt.
 
     `run()` gives a Deferred that fires with the receipt, or fails with FtxError; either way nothing of the job is
-    left running when it fires.
+    left running when it fires. When it is cancelled, `wait_stopped()` tells when that is so.
     """
 
     def __init__(
@@ -100,9 +100,13 @@ class Sending:
         self._closing = False
         self._outcome: Receipt | FtxError | None = None
         self._done: Deferred[Receipt] = Deferred(self._cancelled)
+        self._waiting: list[Deferred[None]] | None = []
 
     def run(self, counted: Totals | None = None) -> Deferred[Receipt]:
         """Offer the job. `counted`: the totals, if an earlier attempt has found them."""
+        if self._connection.over:  # lost since it was ready, when nobody was there to be told
+            self._end(self._connection.stopped_by or FtxError("connection-lost"))
+            return self._done
         self._connection.job = self
         self._connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         self._counted = counted
@@ -210,9 +214,18 @@ class Sending:
         self._watcher.progressed(self)
 
     @property
-    def last_heard(self) -> float:
-        """When anything last came from the receiver, on the clock of this job."""
-        return self._connection.session.last_received
+    def last_heard(self) -> float | None:
+        """When anything last came from a receiver that had taken the job, on the clock of this job; else None."""
+        return None if self.machine.accepted is None else self._connection.session.last_received
+
+    def wait_stopped(self) -> Deferred[None]:
+        """Fires when nothing of the job is running any more."""
+        waiting: Deferred[None] = Deferred()
+        if self._waiting is None:
+            waiting.callback(None)
+        else:
+            self._waiting.append(waiting)
+        return waiting
 
     @property
     def peer(self) -> PeerKey | None:
@@ -370,9 +383,11 @@ class Sending:
     def _finished(self, outcome: object) -> None:
         if isinstance(outcome, Failure):
             _log.failure("a sending job could not be closed", failure=outcome)
-        if self._done.called:
-            return
-        if isinstance(self._outcome, FtxError):
-            self._done.errback(self._outcome)
-        elif self._outcome is not None:
-            self._done.callback(self._outcome)
+        waiting, self._waiting = self._waiting or [], None
+        if not self._done.called:
+            if isinstance(self._outcome, FtxError):
+                self._done.errback(self._outcome)
+            elif self._outcome is not None:
+                self._done.callback(self._outcome)
+        for deferred in waiting:
+            deferred.callback(None)

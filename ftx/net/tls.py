@@ -113,6 +113,11 @@ class SecureTransport(BufferingTLSTransport):
         # OpenSSL has the peer's Finished message when, and only when, the handshake is complete on this side.
         self._handshake_over = self.connection is None or self.connection.get_peer_finished() is not None
 
+    @property
+    def spoke(self) -> bool:
+        """Whether the peer has sent anything at all."""
+        return self._handshake_over or self._handshake_bytes > 0
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the protocol, and let go of the OpenSSL connection."""
         super().connectionLost(reason)

@@ -13,6 +13,7 @@ job machines'. What it does know is how connections really end:
 
 from __future__ import annotations
 
+import select
 from typing import Any, cast
 from typing import Protocol as TypingProtocol
 
@@ -159,6 +160,12 @@ class Connection(Protocol):
     # -- what the owner and the job call -------------------------------------------------------------------
 
     @property
+    def spoke(self) -> bool:
+        """Whether the peer has sent a byte."""
+        transport: Any = self.transport
+        return isinstance(transport, SecureTransport) and transport.spoke
+
+    @property
     def over(self) -> bool:
         """Whether nothing more can be sent or will be heard."""
         return self._over
@@ -206,9 +213,11 @@ class Connection(Protocol):
         """
         if self._over:
             return False
-        if self.session.paused:
-            return True
         asked = self.session.last_received
+        if self.hung_up():
+            return False
+        if self.session.paused or self.clock.seconds() - asked < limits.ALIVE:
+            return True
         self.send(Ping(0))
         waited = 0.0
         while not self._over and self.session.last_received == asked and waited < limits.PROVE_ALIVE:
@@ -216,11 +225,26 @@ class Connection(Protocol):
             waited += _ALIVE_STEP
         return not self._over and self.session.last_received != asked
 
+    def hung_up(self) -> bool:
+        """Whether the kernel knows that the peer has gone, even while we do not read (poll(2), POLLRDHUP)."""
+        transport: Any = self.transport
+        if self._over or not isinstance(transport, SecureTransport):
+            return self._over
+        poll = select.poll()
+        poll.register(cast(Any, transport.transport).getHandle(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
+
     def goodbye(self) -> None:
         """End the session cleanly."""
         if not self._over and self.session.stage is Stage.READY:
             self.send(Goodbye())
             self._close()
+
+    def finish(self) -> None:
+        """We want nothing more: a goodbye where that is possible, else an abort."""
+        self.goodbye()
+        if not self._over:
+            self.abort()
 
     def fail(self, error: FtxError) -> None:
         """End the session with a reason, which the peer is told as a number, and see that it really ends."""
@@ -272,6 +296,8 @@ class Connection(Protocol):
         self._over = True
         if self._lost or self.transport is None:
             return
+        # A transport with a producer would wait for it before it closes.
+        cast("SecureTransport", self.transport).unregisterProducer()
         self.transport.loseConnection()
         self._abort = self.clock.callLater(limits.ABORT_AFTER, self.abort)
 

@@ -201,7 +201,7 @@ async def test_service_serves_and_stops(reactor: Any) -> None:
     assert service.addresses == addresses
     for address in addresses:
         assert await greeting(address) == b"hello"
-    await service.stopService()
+    service.stopService()
     assert service.addresses == ()
     for host, port in addresses:
         again = Listeners([Endpoint(socket.AF_INET6 if ":" in host else socket.AF_INET, port, host)])
@@ -228,7 +228,7 @@ async def test_connections_before_the_start_are_served(reactor: Any) -> None:
             return bytes(said) == b"hello"
 
         await until(heard)
-    await service.stopService()
+    service.stopService()
 
 
 @pytest_twisted.ensureDeferred
@@ -236,11 +236,11 @@ async def test_service_may_start_again(reactor: Any) -> None:
     """Stopped and started, it binds anew; stopped without a start, it only closes."""
     service = ListeningService([LOOPBACK], Factory.forProtocol(Greeter), reactor)
     service.listeners.bind()
-    await service.stopService()
+    service.stopService()
     assert service.addresses == ()
     service.startService()
     assert await greeting(service.addresses[0]) == b"hello"
-    await service.stopService()
+    service.stopService()
 
 
 def test_service_start_fails_at_once(reactor: Any, taken: int) -> None:
