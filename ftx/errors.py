@@ -9,6 +9,7 @@ Raise `FtxError` (or one of its three subclasses, which say whose fault it is) w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import attrs
@@ -23,6 +24,7 @@ __all__ = [
     "StartupError",
     "kind",
     "kind_by_number",
+    "kind_from_peer",
 ]
 
 
@@ -171,6 +173,15 @@ def kind_by_number(number: int) -> ErrorKind:
         return known
     family = [row for row in _TABLE if row.exit_code == number // 100]
     return family[0] if family else KINDS["internal"]
+
+
+def kind_from_peer(number: int, families: Collection[int], otherwise: str) -> ErrorKind:
+    """The row for a number that a peer sent, where a peer may speak of these `families` (exit codes) only.
+
+    Anything else reads as `otherwise`: a peer must not make us say that we were interrupted, or have a bug.
+    """
+    found = kind_by_number(number)
+    return found if found.exit_code in families else KINDS[otherwise]
 
 
 @attrs.frozen

@@ -101,8 +101,6 @@ class Upload(Watcher):
         self._said_at = float("-inf")
         self._wire = 0
         self._totals: Totals | None = None
-        #: The transcript of the attempt before this one.
-        self._transcript = b""
 
     async def run(self) -> events.Done | events.Failed:
         """Try until the receipt is here or nothing more can be done; the last event is returned."""
@@ -213,9 +211,10 @@ class Upload(Watcher):
 
     def _begin(self, dialled: Dialled) -> Sending:
         """The job on a new connection, ready to run."""
+        concluded = None
         if self._sending is not None:
             self._wire += self._sending.sent
-            self._transcript = self._sending.machine.transcript.digest()
+            concluded = self._sending.machine.concluded
         self._sending = Sending(
             dialled.connection,
             self._offer,
@@ -226,6 +225,7 @@ class Upload(Watcher):
             memory=self._memory,
             own_id=self._identity.id,
             watcher=self,
+            concluded=concluded,
         )
         self._emit(events.Offered(job=self._job, peer=self._peer))
         return self._sending
@@ -380,11 +380,7 @@ class Upload(Watcher):
         if sending is None or sending.peer is None:
             raise FtxError("internal")
         body = decode_receipt_body(receipt.body)
-        path = None
-        if not sending.machine.repeated or body.transcript == self._transcript:
-            path = await self._keep_receipt(receipt, sending.peer.public_raw)
-        else:
-            _log.warn("no receipt is kept: the lines that belong to it were lost with an earlier connection")
+        path = await self._keep_receipt(receipt, sending.peer.public_raw)
         self._report()
         failed = body.failed + len(self._problems)
         code = 0

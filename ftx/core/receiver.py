@@ -38,7 +38,7 @@ from ftx.core.incoming import File, Folder, Life
 from ftx.core.order import ManifestOrder
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
-from ftx.errors import KINDS, ProtocolError, kind_by_number
+from ftx.errors import KINDS, ProtocolError, kind_from_peer
 from ftx.wire.frames import Encoding, Piece
 from ftx.wire.messages import (
     End,
@@ -263,7 +263,7 @@ class Receiver:
         if file.life is Life.DRAINING:
             self._drained(file)
             return []
-        number = kind_by_number(message.error).number
+        number = kind_from_peer(message.error, (3, 6, 7), "local-io").number
         file.life = Life.CLOSING
         keep = number != KINDS["source-changed"].number
         return [Discard(file.number, keep), *self._fail(file, number)]

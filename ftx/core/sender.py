@@ -32,7 +32,7 @@ from ftx.core.events import (
 )
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
-from ftx.errors import KINDS, FtxError, ProtocolError, kind_by_number
+from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
     Accept,
     End,
@@ -115,6 +115,10 @@ class _Entry:
     digest: bytes | None = None
 
 
+#: The account and the terms of a job whose `end` was sent.
+Concluded = tuple[Transcript, Accept]
+
+
 class Sender:
     """The sending half of one job.
 
@@ -122,8 +126,10 @@ class Sender:
     announce entries, and `next_work()` whenever it can take another piece of disk work.
     """
 
-    def __init__(self, offer: Offer, trace: Trace | None = None) -> None:
+    def __init__(self, offer: Offer, concluded: Concluded | None = None, trace: Trace | None = None) -> None:
+        """`concluded` is that of the machine that tried the same job before, if it got that far."""
         self.state = SenderState.OFFERED
+        self._concluded = concluded
         self.offer = offer
         self.transcript = Transcript()
         self.accepted: Accept | None = None
@@ -158,7 +164,9 @@ class Sender:
                 self.accepted = message
                 return [Send(self.totals)] if self.totals is not None else []
             case Refuse():
-                raise FtxError(kind_by_number(message.number).name)
+                if message.job != self.offer.job:
+                    raise ProtocolError("protocol-error", "another job was refused than was offered")
+                raise FtxError(kind_from_peer(message.number, (4, 5, 6, 7, 8), "refused").name)
             case Needs():
                 for want in message.wants:
                     self._want(want)
@@ -168,7 +176,9 @@ class Sender:
                     effects += self._result(result)
                 return effects + self._end_if_complete()
             case ProgressMessage():
-                self.progress = message
+                # A receiver that exaggerates must not make our bar do so.
+                verified = message.verified if self.totals is None else min(message.verified, self.totals.bytes)
+                self.progress = ProgressMessage(verified, min(message.durable, verified), message.stage)
             case Receipt():
                 return self._receipt(message)
         return []
@@ -187,6 +197,13 @@ class Sender:
     def idle(self) -> bool:
         """Whether nothing announced is without its result: the receiver has nothing to do."""
         return not self._entries
+
+    @property
+    def concluded(self) -> Concluded | None:
+        """Once `end` is out: what a receipt has to agree with, on this connection or on a later one."""
+        if self.state in (SenderState.ENDING, SenderState.DONE) and self.accepted is not None:
+            return self.transcript, self.accepted
+        return self._concluded
 
     def add_file(
         self, path: tuple[bytes, ...], size: int, mtime: int, mode: int, source: Any
@@ -335,7 +352,7 @@ class Sender:
             entry.answered = True
         asked = (*self.offer.into, *entry.path)
         if isinstance(result, Failed):
-            number = kind_by_number(result.error).number
+            number = kind_from_peer(result.error, (3, 4, 5, 6, 7, 8), "refused").number
             line = self.transcript.failed(entry.size, result.error, entry.path)
             effects: list[Effect] = [
                 Resolved(entry.path, entry.size, "failed", None, None, number, entry.folder, line)
@@ -418,14 +435,16 @@ class Sender:
 
     def _receipt(self, message: Receipt) -> list[Effect]:
         body = decode_receipt_body(message.body)
-        counts = self.transcript.counts
         if body.job != self.offer.job:
             raise ProtocolError("protocol-error", "a receipt came for another job")
         if self.accepted is None:
+            # Only a job whose end went out before can be answered like this, and only with that end's account.
+            if self._concluded is None:
+                raise ProtocolError("protocol-error", "a receipt came before anything was sent")
+            self.transcript, self.accepted = self._concluded
             self.repeated = True
-            counts.files, counts.identical, counts.skipped = body.files, body.identical, body.skipped
-            counts.folders, counts.failed, counts.bytes = body.folders, body.failed, body.bytes
-        elif (
+        counts = self.transcript.counts
+        if (
             body.durability != self.accepted.durability
             or (body.files, body.identical, body.skipped) != (counts.files, counts.identical, counts.skipped)
             or (body.folders, body.failed, body.bytes) != (counts.folders, counts.failed, counts.bytes)

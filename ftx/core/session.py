@@ -18,7 +18,7 @@ import attrs
 
 from ftx import limits
 from ftx.core.table import Table, Trace, advance
-from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_by_number
+from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
 from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece
 from ftx.wire.messages import (
     Accept,
@@ -261,7 +261,7 @@ _FROM_HERE = {"unknown-peer": "untrusted", "key-changed": "untrusted"}
 
 def error_of(message: ErrorMessage) -> FtxError:
     """The exception for an error that the peer sent: its number in our words."""
-    name = kind_by_number(message.number).name
+    name = kind_from_peer(message.number, (4, 5, 6, 7, 8), "protocol-error").name
     return FtxError(_FROM_HERE.get(name, name))
 
 

@@ -170,7 +170,6 @@ class Jobs(Observer):
             elif not older.over:
                 job.receiving.revoke()
                 older.fail(FtxError("superseded"))
-                older.abort()
             if job.receiving in self._running:
                 await job.receiving.wait_stopped()
 
@@ -354,7 +353,6 @@ class Jobs(Observer):
         self._draining = True
         for running in list(self._running.values()):
             running.receiving.connection.fail(FtxError(reason))
-            running.receiving.connection.abort()
         for running in list(self._running.values()):
             await running.receiving.wait_stopped()
         self.events.close()

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from ftx import limits
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadWhole, Resolved, Send, VerifyReceipt
 from ftx.core.identity import SIGN_RECEIPT, same
-from ftx.core.sender import Sender
+from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
@@ -73,8 +73,9 @@ class Sending:
         memory: DigestMemory,
         own_id: bytes,
         watcher: Watcher,
+        concluded: Concluded | None = None,
     ) -> None:
-        self.machine = Sender(offer)
+        self.machine = Sender(offer, concluded)
         #: Content bytes given to the transport in this attempt.
         self.sent = 0
         self._connection = connection

@@ -176,7 +176,9 @@ def test_a_finished_job_is_answered_with_its_receipt() -> None:
     """The client that lost the receipt asks again with the same job, and has it without sending anything."""
     disk, receipts = MemoryDisk(), {}
     first = Pair(items(SMALL), disk, receipts=receipts).run()
-    again = Pair(items(SMALL), disk, receipts=receipts).run()
+    unknowing = Pair(items(SMALL), disk, receipts=receipts).run()
+    assert not unknowing.complete  # whoever has sent nothing believes no receipt
+    again = Pair(items(SMALL), disk, receipts=receipts, concluded=first.client.machine.concluded).run()
     assert again.complete
     assert again.client.machine.repeated
     assert again.client.receipt == first.client.receipt

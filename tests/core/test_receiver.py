@@ -366,7 +366,7 @@ def test_a_source_that_fails(number: int, keep: bool) -> None:
     assert effects[0] == events.Discard(0, keep)
     [resolved] = effects[1:]
     assert isinstance(resolved, events.Resolved)
-    assert resolved.error == {399: 301, 20_000: 101}.get(number, number)
+    assert resolved.error == {399: 301, 20_000: 306}.get(number, number)
     result = messages.Results([messages.Failed(0, resolved.error)])
     assert receiver.flush(0.0) == [events.Send(messages.Needs([messages.WantAll(0)])), events.Send(result)]
 

@@ -247,13 +247,17 @@ def test_a_receipt_that_is_none() -> None:
 
 
 def test_a_repeated_offer() -> None:
-    """The receipt at once: its sums are the job's; of another job it is refused."""
-    sender, [verify] = play(receipt())
+    """The receipt at once: only for a job whose end went out before, and only with that end's account."""
+    concluded = play(*COMPLETE)[0].concluded
+    sender, [verify] = play(receipt(), sender=Sender(offer(), concluded))
     assert isinstance(verify, events.VerifyReceipt)
     assert sender.repeated
     assert (sender.transcript.counts.files, sender.transcript.counts.bytes) == (1, 5)
+    for wrong in (receipt(job=bytes(16)), receipt(transcript=bytes(32)), receipt(files=2)):
+        with pytest.raises(ProtocolError):
+            play(wrong, sender=Sender(offer(), concluded))
     with pytest.raises(ProtocolError):
-        play(receipt(job=bytes(16)))
+        play(receipt())
 
 
 @pytest.mark.parametrize(

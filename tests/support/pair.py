@@ -20,7 +20,7 @@ from ftx import limits
 from ftx.core import events
 from ftx.core.blocks import BlockSet, block_count, block_digest
 from ftx.core.receiver import Receiver
-from ftx.core.sender import Sender
+from ftx.core.sender import Concluded, Sender
 from ftx.core.session import Role, Session, agree, error_frame, error_of
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
@@ -137,10 +137,15 @@ class SenderEnd(_End):
     """The client: a source tree, the sender machine, and reading ahead as the real owner does."""
 
     def __init__(
-        self, pair: Pair, entries: Iterable[Any], job_offer: Offer, memory: dict[Any, dict[int, bytes]]
+        self,
+        pair: Pair,
+        entries: Iterable[Any],
+        job_offer: Offer,
+        memory: dict[Any, dict[int, bytes]],
+        concluded: Concluded | None,
     ) -> None:
         super().__init__(pair, Role.CLIENT, "desk")
-        self.machine = Sender(job_offer)
+        self.machine = Sender(job_offer, concluded)
         #: What was read: path, block, and whether it was to be sent.
         self.reads: list[tuple[tuple[bytes, ...], int, bool]] = []
         self.receipt: ReceiptBody | None = None
@@ -423,13 +428,14 @@ class Pair:
         receipts: dict[bytes, Receipt] | None = None,
         flip: tuple[str, int] | None = None,
         lose: tuple[str, int] | None = None,
+        concluded: Concluded | None = None,
     ) -> None:
         self.now = 0.0
         self.seed = seed
         self.random = random.Random(seed)
         self.cut = cut
         self.orderly = orderly
-        self.client = SenderEnd(self, entries, job_offer or offer(), {} if memory is None else memory)
+        self.client = SenderEnd(self, entries, job_offer or offer(), {} if memory is None else memory, concluded)
         self.server = ReceiverEnd(self, disk, refusal, {} if receipts is None else receipts)
         #: Nothing was under way any more, but the session was not over: the connection would be lost.
         self.stuck = False
