@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from ftx import limits
-from ftx.client.find import DEFAULT_PORT, locate
+from ftx.client.find import DEFAULT_PORT, locate, place_of
 from ftx.client.target import parse_folder, parse_target
 from ftx.client.upload import Upload
 from ftx.core.identity import format_id, same
@@ -120,7 +120,12 @@ async def send(
             retries=settings.retries,
             on_event=on_event,
         )
-        return await upload.run()
+        try:
+            return await upload.run()
+        except FtxError as error:
+            if error.name == "name-not-found" and found.hint:
+                error.hint = found.hint
+            raise
     finally:
         await worker.stop()
 
@@ -163,7 +168,7 @@ async def discover(
             versions=list(reply.versions),
         )
 
-    hosts = [hint for peer in peers.peers for hint in peer.addresses]
+    hosts = [place_of(hint, DEFAULT_PORT).host for peer in peers.peers for hint in peer.addresses]
     known = {peer.id for peer in peers.peers} | ({own} if own is not None else set())
     replies = await find(
         reactor,

@@ -4,11 +4,15 @@ The order is fixed (`docs/cli.md`): paired names, discovered names, the resolver
 remembered addresses and the replies that carry its key are dialled at once, and whoever else announces the name
 only causes a warning. An unpaired name waits out the discovery burst, so that two peers of one name are an error
 and not a coin toss.
+
+What a person names explicitly is taken exactly: `NAME@ADDRESS` is that key at that address and nowhere else, and a
+port that was named replaces every port that was remembered or announced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -22,7 +26,7 @@ from ftx.net.dial import Place
 from ftx.net.discovery import Reply, find
 from ftx.text import show
 
-__all__ = ["Found", "locate", "place_of"]
+__all__ = ["Found", "alike", "locate", "pair_again", "place_of"]
 
 DEFAULT_PORT = 7389
 
@@ -34,6 +38,8 @@ class Found:
     places: tuple[Place, ...]
     expected: bytes | None
     name: str
+    #: What to say when none of the places has an address: names that are known and look alike. Clean.
+    hint: str = ""
 
 
 def place_of(hint: str, port: int) -> Place:
@@ -51,6 +57,39 @@ def _port(text: str, default: int) -> int:
     return int(text) if text.isdigit() and 0 < int(text) < 65536 else default
 
 
+def alike(name: str, names: Iterable[str]) -> str:
+    """`did you mean attic?` with the one of `names` that is written most like `name`, cleaned; or nothing."""
+    by_fold = {one.casefold(): one for one in names}
+    close = get_close_matches(name.casefold(), by_fold, n=1)
+    return f"did you mean {show(by_fold[close[0]])}?" if close else ""
+
+
+@attrs.frozen
+class _Search:
+    """What looking for one target takes: `port` and `interfaces` are discovery's."""
+
+    reactor: Any
+    target: Target
+    peers: TrustStore
+    own_id: bytes
+    port: int
+    interfaces: Sequence[str]
+    warn: Callable[[str], object]
+
+    def place(self, hint: str) -> Place:
+        """A remembered address as a place; a port that was named replaces the remembered one."""
+        place = place_of(hint, DEFAULT_PORT)
+        return place if self.target.port is None else Place(place.host, self.target.port)
+
+    def places(self, reply: Reply) -> list[Place]:
+        """Everywhere that a reply came from."""
+        port = self.target.port or reply.port
+        return [Place(address, port) for address in dict.fromkeys((reply.address, *reply.addresses))]
+
+    async def ask(self, wait: float, known: frozenset[bytes] = frozenset()) -> list[Reply]:
+        return await find(self.reactor, port=self.port, wait=wait, interfaces=self.interfaces, known=known)
+
+
 async def locate(
     reactor: Any,
     target: Target,
@@ -65,61 +104,79 @@ async def locate(
 
     Raises FtxError `name-not-found`, `ambiguous-name` or `no-such-peer`.
     """
-    dial_port = target.port or DEFAULT_PORT
-    expected = target.id
-    peer = peers.by_id(expected) if expected is not None else peers.by_name(target.name) if target.name else None
-    if peer is not None:
-        expected = peer.id
-    pinned = bool(target.host) and target.kind in ("ipv4", "ipv6", "host") and target.host != target.name
-    if pinned or (target.host and not target.name and expected is None):
-        if target.name and target.name != target.host and peer is None:
-            raise FtxError("no-such-peer", f"no peer is called {show(target.name)}", "ftx-client peers list shows them")
-        return Found((Place(target.host, dial_port),), expected, target.label)
+    search = _Search(reactor, target, peers, own_id, port, interfaces, warn)
+    peer = peers.by_id(target.id) if target.id is not None else peers.by_name(target.name) if target.name else None
+    expected = target.id if peer is None else peer.id
+    name = target.label if peer is None else peer.name
+    if target.pinned:
+        if expected is None:
+            raise _no_account(target, peers)
+        return Found((Place(target.host, target.port or DEFAULT_PORT),), expected, name)
     if expected is not None:
-        return await _paired(reactor, target, peer, expected, dial_port, port, interfaces, warn, own_id)
-    return await _unpaired(reactor, target, dial_port, port, interfaces)
+        return await _paired(search, peer, expected, name)
+    if target.name:
+        return await _unpaired(search, target.name)
+    return Found((Place(target.host, target.port or DEFAULT_PORT),), None, name)
 
 
-async def _paired(
-    reactor: Any,
-    target: Target,
-    peer: Peer | None,
-    expected: bytes,
-    dial_port: int,
-    port: int,
-    interfaces: Sequence[str],
-    warn: Callable[[str], object],
-    own_id: bytes,
-) -> Found:
-    hints = peer.addresses if peer is not None else ()
-    places = [place_of(hint, dial_port) for hint in hints]
-    if not places or target.port is None:
-        # With remembered addresses a short look is enough: they are dialled anyway.
-        wait = limits.DISCOVERY_LOOK if places else limits.DISCOVERY_BURST
-        for reply in await find(reactor, port=port, wait=wait, interfaces=interfaces, known={expected}):
-            if same(reply.id, expected):
-                places.append(Place(reply.address, reply.port))
-            elif peer is not None and reply.name == peer.name and not same(reply.id, own_id):
-                warn(f"another machine calls itself {show(reply.name)}; it is not the one that is paired")
-    name = peer.name if peer is not None else target.label
+def _no_account(target: Target, peers: TrustStore) -> FtxError:
+    """`user@host` is what ssh and scp have; here it names a key, and nobody is called so."""
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    hint = alike(target.name, (peer.name for peer in peers.peers))
+    if not hint:
+        hint = f"ftx has no accounts: write {show(host)}:, or put the name of a paired peer before the @"
+    return FtxError("no-such-peer", f"no peer is called {show(target.name)}", hint)
+
+
+async def _paired(search: _Search, peer: Peer | None, expected: bytes, name: str) -> Found:
+    places = [search.place(hint) for hint in (peer.addresses if peer is not None else ())]
+    # With remembered addresses a short look is enough: they are dialled anyway.
+    wait = limits.DISCOVERY_LOOK if places else limits.DISCOVERY_BURST
+    impostor = False
+    for reply in await search.ask(wait, frozenset({expected})):
+        if same(reply.id, expected):
+            places += search.places(reply)
+        elif peer is not None and reply.name == peer.name and not same(reply.id, search.own_id):
+            impostor = True
+            search.warn(
+                f"another machine calls itself {show(name)}; it is not the one that is paired "
+                f"(id {format_id(reply.id)[:15]}…, paired is {format_id(expected)[:15]}…)"
+            )
     if not places:
-        raise FtxError("name-not-found", f"{show(name)} was not found on the network, and has no remembered address")
+        raise FtxError(
+            "name-not-found",
+            f"{show(name)} was not found on the network, and has no remembered address",
+            pair_again(name) if impostor else "",
+        )
     return Found(tuple(dict.fromkeys(places)), expected, name)
 
 
-async def _unpaired(
-    reactor: Any, target: Target, dial_port: int, port: int, interfaces: Sequence[str]
-) -> Found:
-    name = target.name or target.host
-    replies = await find(reactor, port=port, wait=limits.DISCOVERY_BURST, interfaces=interfaces)
-    matching: dict[bytes, Reply] = {reply.id: reply for reply in replies if reply.name == name}
+def pair_again(name: str) -> str:
+    """The way out when the paired machine `name` has another key now, as a hint."""
+    return (
+        f"if it was installed anew: ftx-client peers remove {show(name)}, then ftx-client peers add {show(name)} ID, "
+        "with the id that `ftx-client id` prints there"
+    )
+
+
+async def _unpaired(search: _Search, name: str) -> Found:
+    target = search.target
+    replies = await search.ask(limits.DISCOVERY_BURST)
+    # A daemon that was started again in the meantime has answered twice, with one key.
+    matching: dict[bytes, list[Reply]] = {}
+    for reply in replies:
+        if reply.name == name:
+            matching.setdefault(reply.id, []).append(reply)
     if len(matching) > 1:
         ids = ", ".join(format_id(one) for one in matching)
         raise FtxError("ambiguous-name", f"{len(matching)} machines call themselves {show(name)}: {ids}")
-    for reply in matching.values():
-        return Found((Place(reply.address, target.port or reply.port),), reply.id, name)
+    for identity, ones in matching.items():
+        places = [place for reply in ones for place in search.places(reply)]
+        return Found(tuple(dict.fromkeys(places)), identity, name)
+    hint = alike(name, [*(peer.name for peer in search.peers.peers), *(reply.name for reply in replies)])
+    if not hint and replies:
+        seen = sorted({show(reply.name) for reply in replies})[: limits.FAILURES_SHOWN]
+        hint = f"seen on the network: {', '.join(seen)}"
     if not target.host:
-        seen = sorted({show(reply.name) for reply in replies})
-        hint = f"seen on the network: {', '.join(seen)}" if seen else ""
         raise FtxError("name-not-found", f"nobody called {show(name)} answered", hint)
-    return Found((Place(target.host, dial_port),), None, target.label)
+    return Found((Place(target.host, target.port or DEFAULT_PORT),), None, target.label, hint)

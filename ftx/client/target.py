@@ -44,8 +44,8 @@ class Target:
     """Whom to reach and which folder there to use.
 
     `kind` says what the machine's part looks like. A `name` may be paired, discovered or a host name, and is looked
-    up in this order; a `host` has dots, and may still be the name of a peer. With `name` and `host` both written
-    (`NAME@ADDRESS`), `kind` is that of the address and `name` pins who must answer.
+    up in this order; a `host` has dots, and may still be the name of a peer. With `NAME@ADDRESS`, `kind` is that of the
+    address, `name` (or `id`) says who must answer, and `pinned` is set.
     """
 
     #: As it was written, for messages; not cleaned.
@@ -61,6 +61,15 @@ class Target:
     id: bytes | None = None
     #: Folder inside the inbox, components joined with `/`; empty for the inbox itself.
     into: str = ""
+    #: Whether `NAME@ADDRESS` was written: this key at this address, and nothing else.
+    pinned: bool = False
+
+    @property
+    def lone_port(self) -> int | None:
+        """The folder as a port, where it looks like one and no port was named: `pi:7000` is the folder `7000`."""
+        number = int(self.into) if self.into.isascii() and self.into.isdigit() and len(self.into) <= 5 else 0
+        named = self.port is not None or not self.text.endswith(f":{self.into}")
+        return number if not named and 1 <= number <= 65535 else None
 
     @property
     def label(self) -> str:
@@ -71,11 +80,10 @@ class Target:
         """The target without its folder, in a form that `parse_target` reads as the same machine and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         who = format_id(self.id) if self.id is not None else self.name
-        pinned = bool(host and who and self.host != self.name)
-        whole = f"{who}@{host}" if pinned else who or host
+        whole = f"{who}@{host}" if self.pinned else who or host
         if self.port is None:
             return f"{whole}:"
-        before = f"{quote(who, safe='')}@" if pinned else ""
+        before = f"{quote(who, safe='')}@" if self.pinned else ""
         return f"{_SCHEME}{before}{host or quote(who, safe='')}:{self.port}"
 
     def with_port(self, port: int | None) -> Target:
@@ -167,7 +175,7 @@ def _parse_machine(machine: str, text: str) -> Target:
     if pinned.kind == "identity" or not pinned.host:
         _refuse(text, f"'{show(address)}' is not an address")
     identity = _identity(name)
-    return attrs.evolve(pinned, name="" if identity else name, id=identity)
+    return attrs.evolve(pinned, name="" if identity else name, id=identity, pinned=True)
 
 
 def _parse_one(machine: str, text: str) -> Target:

@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.client.find import Found
+from ftx.client.find import Found, pair_again
 from ftx.core.events import Resolved
 from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
@@ -171,7 +171,8 @@ class Upload(Watcher):
 
     async def _dial(self) -> Dialled:
         first = self._found.places[0]
-        self._peer = events.PeerInfo(self._found.name, self._peer.id, first.host, first.port)
+        must_be = "" if self._found.expected is None else format_id(self._found.expected)
+        self._peer = events.PeerInfo(self._found.name, self._peer.id or must_be, first.host, first.port)
         self._emit(events.Connecting(job=self._job, peer=self._peer))
         addresses = await self._worker.run(lambda: own_addresses(interfaces()))
 
@@ -181,6 +182,7 @@ class Upload(Watcher):
                 raise FtxError(
                     "key-changed",
                     f"{self._found.name} ({address}) answered with the key {format_id(key)}, not {format_id(expected)}",
+                    pair_again(self._found.name) if self._peers.by_id(expected) is not None else "",
                 )
             return judge(
                 key,

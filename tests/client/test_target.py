@@ -45,6 +45,7 @@ GOOD = [
     ("ftx://192.168.1.7:1", "url", "", "192.168.1.7", 1, None, ""),
     (f"ftx://[{V6}]:7390/d", "url", "", V6, 7390, None, "d"),
     ("ftx://[fe80::1%25eth0]/d", "url", "", V6, None, None, "d"),
+    ("pi@pi:", "name", "pi", "pi", None, None, ""),
     ("ftx://Anna%27s%20laptop@[::1]:99", "url", "Anna's laptop", "::1", 99, None, ""),
     ("ftx://pi@10.0.0.1:99/d%20e", "url", "pi", "10.0.0.1", 99, None, "d e"),
     (f"ftx://{ID_TEXT}@10.0.0.1", "url", "", "10.0.0.1", None, ID, ""),
@@ -53,7 +54,7 @@ GOOD = [
 
 @pytest.mark.parametrize(("text", "kind", "name", "host", "port", "id", "into"), GOOD)
 def test_good(text, kind, name, host, port, id, into):
-    assert parse_target(text) == Target(text, kind, name, host, port, id, into)
+    assert parse_target(text) == Target(text, kind, name, host, port, id, into, pinned="@" in text)
 
 
 @pytest.mark.parametrize("row", GOOD, ids=[row[0] for row in GOOD])
@@ -185,4 +186,18 @@ def test_the_machine_alone_is_read_as_the_same_machine(text, port):
         return
     again = parse_target(target.machine())
     assert (again.name, again.host, again.id, again.port) == (target.name, target.host, target.id, target.port)
+    assert again.pinned == target.pinned
     assert again.into == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [("pi:7000", 7000), ("10.0.0.7:1", 1), ("pi:65536", None), ("pi:a/7000", None), ("pi:", None), ("pi:٣", None)],
+)
+def test_a_folder_that_looks_like_a_port_is_noticed(text, port):
+    assert parse_target(text).lone_port == port
+    assert parse_target(text).with_port(7390).lone_port is None
+
+
+def test_a_folder_that_was_named_as_one_is_no_port():
+    assert parse_target("pi", option=True).with_folder("7000").lone_port is None

@@ -55,6 +55,12 @@ def test_paired_peers(lab: Lab) -> None:
     assert known[0]["seen"]
     by_name = lab.client("send", "source", "attic:", home="sender").ends()
     assert by_name.one("done")["files_identical"] == 2
+    assert by_name.of("connecting")[0]["peer"]["id"] == lab.identity("receiver")
+    # a port that is named counts, also for a name whose address is remembered
+    for target in (f"ftx://attic:{free_port()}", f"ftx://attic@127.0.0.1:{free_port()}"):
+        elsewhere = lab.client("send", "source", target, home="sender").ends(4)
+        assert elsewhere.failure()["name"] == "connection-refused"
+    lab.client("send", "source", "attic@localhost:", "-p", str(daemon.port), home="sender").ends()
 
 
 def test_what_one_key_stored_says_nothing_to_another(lab: Lab) -> None:

@@ -1,0 +1,140 @@
+"""Where a target is looked for, and who may answer there: what is written explicitly is taken exactly."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.bounded import bounded
+from support.lab import free_port
+
+from ftx.client.find import Found, alike, locate
+from ftx.client.target import parse_target
+from ftx.core.peers import Peer, TrustStore
+from ftx.disk.keys import Identity
+from ftx.errors import FtxError
+from ftx.net.dial import Place
+from ftx.net.discovery import Responder
+
+ATTIC, CELLAR, OWN = bytes(32), bytes([1]) * 32, bytes([2]) * 32
+REMEMBERED = ("10.0.0.7:38911", "[fe80::1%lo]:38911", "attic.lan")
+PEERS = TrustStore((Peer("attic", ATTIC, REMEMBERED), Peer("cellar", CELLAR)))
+
+
+async def search(reactor: Any, text: str, peers: TrustStore = PEERS, port: int = 1, **more: Any) -> Found:
+    """Look for `text`; on `port` nobody answers."""
+    target = parse_target(text).with_port(more.get("dial"))
+    warn = more.get("warn", lambda _: None)
+    return await locate(reactor, target, peers, own_id=OWN, port=port, interfaces=("lo",), warn=warn)
+
+
+@pytest.mark.parametrize(
+    ("text", "dial", "place", "key"),
+    [
+        ("attic@10.0.0.9:", None, Place("10.0.0.9", 7389), ATTIC),
+        ("attic@10.0.0.9:", 38917, Place("10.0.0.9", 38917), ATTIC),
+        ("ftx://attic@10.0.0.9:38917/", None, Place("10.0.0.9", 38917), ATTIC),
+        ("cellar@[::1]:", 38917, Place("::1", 38917), CELLAR),
+        ("cellar@localhost:", None, Place("localhost", 7389), CELLAR),
+        ("cellar@gate.lan:", 38917, Place("gate.lan", 38917), CELLAR),
+        ("attic@attic:", None, Place("attic", 7389), ATTIC),
+        ("ftx://ATTIC@attic:38917", None, Place("attic", 38917), ATTIC),
+        ("10.0.0.9:", 38917, Place("10.0.0.9", 38917), None),
+        ("ftx://[::1]:38917", None, Place("::1", 38917), None),
+    ],
+)
+@bounded(5)
+async def test_what_is_written_is_dialled_and_nothing_else(reactor, text, dial, place, key):
+    found = await search(reactor, text, dial=dial)
+    assert (found.places, found.expected) == ((place,), key)
+
+
+@pytest.mark.parametrize(("text", "dial"), [("attic:", 38917), ("ftx://attic:38917/in", None)])
+@bounded(5)
+async def test_a_port_replaces_those_that_are_remembered(reactor, text, dial):
+    found = await search(reactor, text, dial=dial)
+    assert found.places == tuple(Place(host, 38917) for host in ("10.0.0.7", "fe80::1%lo", "attic.lan"))
+    assert found.expected == ATTIC
+
+
+@bounded(5)
+async def test_without_a_port_the_remembered_ones_count(reactor):
+    found = await search(reactor, "attic:")
+    assert found.places == (Place("10.0.0.7", 38911), Place("fe80::1%lo", 38911), Place("attic.lan", 7389))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("user@attic:", "ftx has no accounts: write attic:"),
+        ("user@[::1]:", "write [::1]:"),
+        ("atic@10.0.0.7:", "did you mean attic?"),
+    ],
+)
+@bounded(5)
+async def test_an_account_is_no_peer(reactor, text, hint):
+    with pytest.raises(FtxError, match="no peer is called") as caught:
+        await search(reactor, text)
+    assert caught.value.name == "no-such-peer"
+    assert hint in caught.value.hint
+
+
+@bounded(5)
+async def test_a_mistyped_name_goes_to_the_resolver_with_a_guess_at_hand(reactor):
+    found = await search(reactor, "atic:")
+    assert found.places == (Place("atic", 7389),)
+    assert found.hint == "did you mean attic?"
+
+
+def test_the_guess_does_not_mind_case_and_is_clean():
+    assert alike("ATTIC", ["attic"]) == "did you mean attic?"
+    assert alike("attic", ["atti\x1b[2J"]) == "did you mean atti\\x1b[2J?"
+    assert alike("attic", ["cellar"]) == ""
+
+
+Announce = Callable[..., int]
+
+
+@pytest.fixture
+def announce(reactor: Any) -> Iterator[Announce]:
+    """Starts responders on one UDP port of `lo`; returns the port."""
+    running: list[Responder] = []
+    port = free_port(socket.SOCK_DGRAM)
+
+    def start(identity: Identity, name: str, tcp_port: int = 38911) -> int:
+        one = Responder(reactor, identity, name=name, tcp_port=tcp_port, port=port, include=("lo",))
+        one.start()
+        running.append(one)
+        return port
+
+    yield start
+    for one in running:
+        one.stop()
+
+
+@bounded(10)
+async def test_every_address_of_a_reply_is_dialled_on_the_port_that_was_named(reactor, announce):
+    me = Identity.generate()
+    port = announce(me, "attic")
+    peers = TrustStore((Peer("loft", me.id),))
+    found = await search(reactor, "loft:", peers, port)
+    hosts = {"127.0.0.1", "::1"} if socket.has_ipv6 else {"127.0.0.1"}
+    assert set(found.places) == {Place(host, 38911) for host in hosts}
+    named = await search(reactor, "loft:", peers, port, dial=38917)
+    assert set(named.places) == {Place(host, 38917) for host in hosts}
+    unpaired = await search(reactor, "attic:", TrustStore(), port)
+    assert set(unpaired.places) == set(found.places)
+    assert unpaired.expected == me.id
+
+
+@bounded(10)
+async def test_another_machine_of_that_name_is_said_with_the_way_out(reactor, announce):
+    port = announce(Identity.generate(), "cellar")
+    warnings: list[str] = []
+    with pytest.raises(FtxError, match="was not found") as caught:
+        await search(reactor, "cellar:", PEERS, port, warn=warnings.append)
+    assert "another machine calls itself cellar" in warnings[0]
+    assert "peers remove cellar" in caught.value.hint
+    assert "peers add cellar ID" in caught.value.hint
