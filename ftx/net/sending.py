@@ -30,7 +30,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Message, Offer, Receipt, Refuse, decode_receipt_body
+from ftx.wire.messages import Accept, Message, Offer, Receipt, Refuse, decode_receipt_body
 
 __all__ = ["Sending", "Watcher"]
 
@@ -122,12 +122,11 @@ class Sending:
 
     def message(self, message: Message) -> None:
         """A message of the receiver."""
-        before = self.machine.accepted
         if isinstance(message, Refuse):
             self._refused(message)
             return
         self._perform(self.machine.receive(message))
-        if before is None and self.machine.accepted is not None:
+        if isinstance(message, Accept):
             self._watcher.accepted(self)
         self._watcher.progressed(self)
 
