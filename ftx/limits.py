@@ -116,6 +116,11 @@ JOINED: Final = 1 * KiB
 COPIED: Final = 4 * KiB
 #: Blocks read ahead of the network by a sender.
 READ_AHEAD: Final = 3
+#: Threads for peers and configuration, apart from those that the inbox's disk may stall.
+STATE_THREADS: Final = 2
+#: Seconds that a stop waits for each thing that has to end, and when it was asked for twice.
+STOP_WAIT: Final = 30.0
+STOP_AT_ONCE: Final = 2.0
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
 READ_SIZE_SIGNED_IN: Final = 1 * MiB
@@ -260,6 +265,8 @@ BAR_REFRESH: Final = 0.1
 PLAIN_INTERVAL: Final = 10.0
 #: Failed files named one by one at the end of a run; the rest are counted.
 FAILURES_SHOWN: Final = 10
+#: Bytes that must have moved for a rate to say anything: below, it is the handshake that is measured.
+RATE_FROM: Final = 1 << 20
 #: Seconds a run that was interrupted has to put things away before it ends all the same.
 STOP_GRACE: Final = 2.0
 #: Characters of a command line that is repeated as advice; a longer one is only referred to.

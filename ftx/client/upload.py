@@ -7,7 +7,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 
 from ftx import limits
 from ftx.client.find import Found, pair_again
+from ftx.client.reasons import explained
 from ftx.core.events import Resolved
 from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
@@ -97,6 +97,7 @@ class Upload(Watcher):
         self._lines_size = 0
         self._receipt_lane = worker.lane()
         self._writer: ReceiptWriter | None = None
+        self._receipt_lost = False
         self._said: tuple[int, ...] = ()
         self._said_at = float("-inf")
         self._wire = 0
@@ -263,7 +264,8 @@ class Upload(Watcher):
         error = None
         if entry.error:
             row = kind_by_number(entry.error)
-            error = Error(row.name, row.sentence, row.hint)
+            whole = (*self._offer.into, *entry.path)
+            error = explained(Error(row.name, row.sentence, row.hint), whole, self._found.name)
             self._reasons.add(row.name)
         if not entry.folder or error is not None:
             self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
@@ -340,16 +342,24 @@ class Upload(Watcher):
     def _flush_lines(self) -> Deferred[None]:
         lines, self._lines, self._lines_size = b"".join(self._lines), [], 0
         return self._receipt_lane.run(self._write_lines, lines).addErrback(
-            lambda failure: _log.warn("the receipt cannot be written: {reason}", reason=failure.getErrorMessage())
+            lambda failure: _log.warn("no receipt is kept: {reason}", reason=failure.getErrorMessage())
         )
 
     def _write_lines(self, lines: bytes) -> None:
-        if self._writer is None:
-            Path(self._receipts).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._writer = ReceiptWriter(self._receipts, self._job)
-        self._writer.add(lines)
+        """Append to the receipt. One with a hole in it is worse than none: after a failure there is none."""
+        if self._receipt_lost:
+            return
+        try:
+            if self._writer is None:
+                self._writer = ReceiptWriter(self._receipts, self._job)
+            self._writer.add(lines)
+        except FtxError:
+            self._abandon_receipt()
+            self._receipt_lost = True
+            raise
 
     def _abandon_receipt(self) -> None:
+        self._receipt_lost = False
         if self._writer is not None:
             self._writer.abandon()
             self._writer = None
@@ -408,7 +418,7 @@ class Upload(Watcher):
         return done
 
     def _failed(self, error: FtxError) -> events.Failed:
-        info = events.error_info(error.as_value())
+        info = events.error_info(explained(error.as_value(), tuple(self._offer.into), self._found.name))
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed

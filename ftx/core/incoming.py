@@ -53,6 +53,8 @@ class File:
     missing: BlockSet | None = None
     #: Blocks handed to the disk and not yet reported written.
     writing: int = 0
+    #: Content bytes that were there before the job.
+    present: int = 0
     #: Content bytes verified, and durable.
     verified: int = 0
     durable: int = 0

@@ -315,7 +315,8 @@ class Receiver:
         file.verified = file.durable = held.bytes_in(file.size)
         self.verified += file.verified
         self.durable += file.durable
-        self.present += file.verified
+        file.present = file.verified
+        self.present += file.present
         groups = -(-blocks // limits.GROUP)
         for group in range(groups):
             self._answers.want(WantGroup(number, group, file.missing.group(group), group == groups - 1))
@@ -431,6 +432,7 @@ class Receiver:
         """The file failed: it has its result now, but the sender may not have closed it."""
         self.verified -= file.verified
         self.durable -= file.durable
+        self.present -= file.present
         file.verified = file.durable = 0
         drain = file.life is Life.WANTED
         effects = self._resolve_file(file, "failed", error=number)

@@ -102,6 +102,8 @@ class _Entry:
     #: Blocks asked for, None until the whole answer is here; a file of one block needs none.
     wanted: BlockSet | None = None
     next_group: int = 0
+    #: Content bytes that the receiver holds already.
+    present: int = 0
     #: A want or a result has come.
     answered: bool = False
     #: A whole want has come: the file must be closed, once.
@@ -338,7 +340,8 @@ class Sender:
             entry.next_group += 1
             if not want.last:
                 return
-            self.present += entry.size - entry.wanted.bytes_in(entry.size)
+            entry.present = entry.size - entry.wanted.bytes_in(entry.size)
+            self.present += entry.present
         entry.answered = entry.asked = True
         self._unanswered -= 1
         self._ready.append(entry)
@@ -352,6 +355,7 @@ class Sender:
             entry.answered = True
         asked = (*self.offer.into, *entry.path)
         if isinstance(result, Failed):
+            self.present -= entry.present
             number = kind_from_peer(result.error, (3, 4, 5, 6, 7, 8), "refused").number
             line = self.transcript.failed(entry.size, result.error, entry.path)
             effects: list[Effect] = [

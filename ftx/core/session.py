@@ -129,6 +129,10 @@ class Session:
     def __attrs_post_init__(self) -> None:
         self.last_received = self._last_sent = self._pings_since = self.opened
 
+    def connected(self, now: float) -> None:
+        """The transport stands: from now on the time to sign in runs."""
+        self.opened = self.last_received = self._last_sent = self._pings_since = now
+
     @property
     def over(self) -> bool:
         """Whether nothing more can be said."""

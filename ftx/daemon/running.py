@@ -90,7 +90,7 @@ class Running:
 
     async def peers(self) -> Sequence[PeerRecord]:
         """See `DaemonView`."""
-        store: TrustStore = await self._daemon.worker.run(self._daemon.watched.current)
+        store: TrustStore = await self._daemon.state_worker.run(self._daemon.watched.current)
         return [_record(peer) for peer in sorted(store.peers, key=lambda peer: peer.name)]
 
     async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
@@ -156,5 +156,5 @@ class Running:
         return found
 
     async def _update(self, change: Callable[[TrustStore], TrustStore]) -> TrustStore:
-        store: TrustStore = await self._daemon.worker.run(update, self._daemon.config.places.peers, change)
+        store: TrustStore = await self._daemon.state_worker.run(update, self._daemon.config.places.peers, change)
         return store

@@ -5,8 +5,8 @@ lock, the identity, the peers, the inbox, the ports and the control socket. What
 sentence. `startService()` starts threads and opens the doors; `stopService()` closes them in the order listeners,
 discovery, jobs, inbox, control, so that `ctl status` works while the rest is going down.
 
-Signals: SIGTERM and SIGINT drain, then stop; a second one stops now, everything stays resumable. SIGHUP reads the
-configuration and the peers again. SIGUSR1 writes the running jobs into the log.
+Signals: SIGTERM and SIGINT drain, then stop; a second one stops now, everything stays resumable; a third one leaves at
+once. SIGHUP reads the configuration and the peers again. SIGUSR1 writes the running jobs into the log.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from typing import Any
 
+import attrs
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -28,11 +28,13 @@ from ftx import limits
 from ftx.core.identity import format_id
 from ftx.core.policy import Rules
 from ftx.daemon.commands import Commands
+from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import ListeningService
 from ftx.daemon.reception import Reception
 from ftx.daemon.running import Running
+from ftx.daemon.signals import Signals
 from ftx.daemon.startup import claim
 from ftx.disk.homelock import HomeLock
 from ftx.disk.inbox import Inbox
@@ -48,6 +50,20 @@ from ftx.text import show
 __all__ = ["Daemon", "make_service"]
 
 _log = Logger()
+
+#: Signals after which a stop that hangs is cut short: the first drains, the second stops now.
+_PATIENCE = 2
+#: Settings that are in force as they were at the start, whatever is read later.
+_FIXED = (
+    "places",
+    "listen",
+    "inbox",
+    "control",
+    "no_control",
+    "discovery_port",
+    "discovery_interface",
+    "no_discovery",
+)
 
 
 def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> Daemon:
@@ -97,6 +113,8 @@ class Daemon(MultiService):
         self.reactor = reactor
         self.exit_status = 0
         self.worker = Worker(reactor, limits.WORKER_THREADS)
+        #: For peers and configuration: a disk that stalls under the inbox must not keep anybody from signing in.
+        self.state_worker = Worker(reactor, limits.STATE_THREADS)
         self.inbox: Inbox | None = None
         self.jobs: Jobs | None = None
         self.responder: Responder | None = None
@@ -112,12 +130,15 @@ class Daemon(MultiService):
             self.control = ControlServer(reactor, config.control, Commands(self.view), owner_uid=os.geteuid())
         self._watching = LoopingCall(self._look_again)
         self._cleaning = LoopingCall(self._clean)
-        self._handlers: dict[int, Any] = {}
+        self._signals = Signals(reactor)
+        #: The first signal that asked for the end, and how many did.
         self._asked_to_stop = 0
+        self._stop_requests = 0
+        #: What the stop waits for at the moment.
+        self._waiting: Deferred[Any] | None = None
         self._ended = False
         self._peers_problem = ""
-        self._storage_since = float("-inf")
-        self._storage_lines = 0
+        self._storage = StorageComplaints(reactor)
         self._stopping = False
 
     # -- start ---------------------------------------------------------------------------------------------
@@ -133,12 +154,13 @@ class Daemon(MultiService):
         config = self.config
         self.inbox = Inbox.open(config.inbox, report=self._report_storage)
         self.worker.start()
+        self.state_worker.start()
         self.jobs = Jobs(
             self.reactor, self.worker, self.inbox, self.identity, Rules(config.conflict, config.accept), time.time
         )
         self.reception = Reception(
             self.reactor,
-            self.worker,
+            self.state_worker,
             self.identity,
             config.name,
             self.watched,
@@ -182,7 +204,6 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         self._stopping = True
-        self._restore_signals()
         for call in (self._watching, self._cleaning):
             if call.running:
                 call.stop()
@@ -190,17 +211,36 @@ class Daemon(MultiService):
         if self.responder is not None:
             self.responder.stop()
         if self.jobs is not None:
-            await self.jobs.stop()
+            await self._bounded(self.jobs.stop(), "jobs")
         if self.reception is not None:
-            await self.reception.stop()
-        await self.worker.stop()
-        if self.inbox is not None:
+            await self._bounded(self.reception.stop(), "connections")
+        if await self._bounded(self.worker.stop(), "the disk") and self.inbox is not None:
             self.inbox.close()
+        await self._bounded(self.state_worker.stop(), "the state folder")
         if self.control is not None:
-            await self.control.stop()
+            await self._bounded(self.control.stop(), "the control socket")
         self._lock.release()
+        self._signals.give_back()
         await super().stopService()
         _log.info("stopped")
+
+    async def _bounded(self, ending: Any, what: str) -> bool:
+        """Wait for something to end, but no longer than whoever asked wants to; whether it has ended.
+
+        A thread that hangs in the disk ends with the process; what it was writing can be resumed.
+        """
+        seconds = limits.STOP_AT_ONCE if self._stop_requests > 1 else limits.STOP_WAIT
+        self._waiting = ending if isinstance(ending, Deferred) else Deferred.fromCoroutine(ending)
+        try:
+            await self._waiting.addTimeout(seconds, self.reactor)
+        except (TimeoutError, CancelledError):  # TimeoutError of Twisted, not Python's own
+            _log.warn("{what}: not waited for any longer", what=what)
+            return False
+        except FtxError as error:
+            _log.warn("{what}: {reason}", what=what, reason=error.message)
+        finally:
+            self._waiting = None
+        return True
 
     async def drain(self) -> None:
         """Take nothing new, wait for what runs (at most `drain_timeout`), then stop the process."""
@@ -229,12 +269,8 @@ class Daemon(MultiService):
         if not self._owns_process:
             self.spawn(self._leave(), "stopping")
             return
-        handler = self._handlers.get(self._asked_to_stop)
-        self._restore_signals()
-        if callable(handler):
-            # Twisted's own handler stops the reactor, and makes twistd end by the signal as it always does.
-            handler(self._asked_to_stop, None)
-        elif self.reactor.running:
+        # Twisted's own handler stops the reactor, and makes twistd end by the signal as it always does.
+        if not self._signals.pass_on(self._asked_to_stop) and self.reactor.running:
             self.reactor.stop()
 
     async def _leave(self) -> None:
@@ -250,13 +286,13 @@ class Daemon(MultiService):
         Rules, the name and the drain time change at once; what the sockets and folders are needs a restart.
         """
         request = self.config.request
-        config = await self.worker.run(load, request)
-        await self.worker.run(self.watched.current)
-        fixed = ("places", "listen", "inbox", "control", "no_control", "discovery_port", "no_discovery")
-        changed = [name for name in fixed if getattr(config, name) != getattr(self.config, name)]
+        config = await self.state_worker.run(load, request)
+        await self.state_worker.run(self.watched.current)
+        fixed = {name: getattr(self.config, name) for name in _FIXED}
+        changed = [name for name, value in fixed.items() if getattr(config, name) != value]
         if changed:
             _log.warn("these settings count after a restart: {settings}", settings=", ".join(changed))
-        self.config = config
+        self.config = attrs.evolve(config, **fixed)
         if self.jobs is not None and self.reception is not None:
             self.jobs.rules = Rules(config.conflict, config.accept)
             self.reception.name = config.name
@@ -278,18 +314,7 @@ class Daemon(MultiService):
 
     def _report_storage(self, sentence: str) -> None:
         """A storage failure, from a worker thread, already clean for display."""
-        self.reactor.callFromThread(self._storage_failed, sentence)
-
-    def _storage_failed(self, sentence: str) -> None:
-        """Log it, but not once per file: a full disk fails thousands, and a peer may offer what never fits."""
-        now = self.reactor.seconds()
-        if now - self._storage_since >= limits.COMPLAINT_INTERVAL:
-            if self._storage_lines > limits.STORAGE_LINES:
-                _log.warn("storage: {count} more failures", count=self._storage_lines - limits.STORAGE_LINES)
-            self._storage_since, self._storage_lines = now, 0
-        self._storage_lines += 1
-        if self._storage_lines <= limits.STORAGE_LINES:
-            _log.warn("storage: {sentence}", sentence=sentence)
+        self.reactor.callFromThread(self._storage.say, sentence)
 
     def _look_again(self) -> Deferred[None] | None:
         if self.reception is None:
@@ -306,8 +331,6 @@ class Daemon(MultiService):
             if self._peers_problem:
                 _log.info("peers: the file can be read again")
             self._peers_problem = ""
-        self._storage_since = float("-inf")
-        self._storage_lines = 0
 
         return self.reception.recheck().addCallbacks(readable, unreadable)
 
@@ -327,35 +350,26 @@ class Daemon(MultiService):
     # -- signals -------------------------------------------------------------------------------------------
 
     def _take_signals(self) -> None:
-        actions: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: lambda: self._asked(signal.SIGTERM),
-            signal.SIGINT: lambda: self._asked(signal.SIGINT),
-            signal.SIGHUP: lambda: self.spawn(self.reload(), "reading the configuration again"),
-            signal.SIGUSR1: self._log_jobs,
-        }
-        for number, action in actions.items():
-
-            def handler(_number: int, _frame: object, action: Callable[[], None] = action) -> None:
-                self.reactor.callFromThread(action)
-
-            try:
-                self._handlers[number] = signal.signal(number, handler)
-            except ValueError:  # not in the main thread: an embedding application has its own signals
-                return
-
-    def _restore_signals(self) -> None:
-        handlers, self._handlers = self._handlers, {}
-        for number, handler in handlers.items():
-            if handler is not None:
-                signal.signal(number, handler)
+        self._signals.take(
+            {
+                signal.SIGTERM: lambda: self._asked(signal.SIGTERM),
+                signal.SIGINT: lambda: self._asked(signal.SIGINT),
+                signal.SIGHUP: lambda: self.spawn(self.reload(), "reading the configuration again"),
+                signal.SIGUSR1: self._log_jobs,
+            }
+        )
 
     def _asked(self, number: int) -> None:
-        if self._asked_to_stop or self._stopping:
-            self._asked_to_stop = self._asked_to_stop or number
+        self._asked_to_stop = self._asked_to_stop or number
+        self._stop_requests += 1
+        if self._stop_requests == 1 and not self._stopping:
+            self.spawn(self.drain(), "draining")
+        elif self._stop_requests <= _PATIENCE:
             self.end_process()
-            return
-        self._asked_to_stop = number
-        self.spawn(self.drain(), "draining")
+            if self._waiting is not None:
+                self._waiting.cancel()
+        else:
+            os._exit(128 + number)  # nothing that was acknowledged is lost by this, as by a kill
 
     def _log_jobs(self) -> None:
         jobs = self.jobs.list("active") if self.jobs is not None else []

@@ -104,6 +104,7 @@ class Connection(Protocol):
 
     def connectionMade(self) -> None:
         """The TCP connection stands; the handshake begins, and with it the time to sign in."""
+        self.session.connected(self.clock.seconds())
         self._arm()
 
     def handshakeCompleted(self) -> None:
