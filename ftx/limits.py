@@ -266,7 +266,7 @@ PLAIN_INTERVAL: Final = 10.0
 #: Failed files named one by one at the end of a run; the rest are counted.
 FAILURES_SHOWN: Final = 10
 #: Bytes that must have moved for a rate to say anything: below, it is the handshake that is measured.
-RATE_FROM: Final = 1 << 20
+RATE_FROM: Final = 1 * MiB
 #: Seconds a run that was interrupted has to put things away before it ends all the same.
 STOP_GRACE: Final = 2.0
 #: Characters of a command line that is repeated as advice; a longer one is only referred to.

@@ -6,6 +6,7 @@ where the caller says it is clean: cleaning twice changes nothing.
 
 from __future__ import annotations
 
+import os
 import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,8 +16,8 @@ import msgspec
 
 from ftx.core.peers import TrustStore
 from ftx.errors import KINDS
-from ftx.limits import COMMAND_SHOWN
-from ftx.text import duration, plural, show, size
+from ftx.limits import COMMAND_SHOWN, RATE_FROM
+from ftx.text import duration, path_text, plural, show, size
 from ftx.wire.events import Connected, Connecting, Discovered, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     "failure_lines",
     "file_line",
     "json_line",
+    "other_name",
     "peer_label",
     "peers_table",
+    "renamed_line",
     "retry_line",
     "table",
     "waiting_line",
@@ -116,11 +119,24 @@ def file_line(event: FileEvent) -> str:
     return line + (f": {show(event.error.message)}" if event.error else "")
 
 
-def done_line(done: Done, fallback: str = "") -> str:
-    """The last line of a transfer.
+def other_name(event: FileEvent, into: str = "") -> bool:
+    """Whether the file is at another place there than its path below the folder `into` of the inbox."""
+    if event.stored_as is None:
+        return False
+    wanted = path_text([*filter(None, [os.fsencode(into)]), event.path.encode("utf-8", "replace")])
+    return event.stored_as != wanted
+
+
+def renamed_line(event: FileEvent) -> str:
+    """`  notes.txt is notes (1).txt there`, for a file whose name was taken by other content."""
+    return f"  {show(event.path, _SENTENCE)} is {show(event.stored_as or '', _SENTENCE)} there"
+
+
+def done_line(done: Done, fallback: str = "", renamed: int = 0) -> str:
+    """The last line of a transfer; `renamed` files are there under another name.
 
     `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical, verified`. The rate counts only what
-    travelled this time, and what travelled is named when it is less than the whole.
+    travelled this time, and what travelled is named when it is less than the whole. Of a few bytes there is no rate.
     """
     count = plural(done.files, "file")
     if done.files_failed:
@@ -130,6 +146,7 @@ def done_line(done: Done, fallback: str = "") -> str:
         parts[0] += f" in {plural(done.directories, 'folder')}"
     parts.append(f"{size(done.bytes)} to {peer_label(done.peer, fallback)} in {duration(done.seconds)}{_pace(done)}")
     for number, word in (
+        (renamed, "under another name"),
         (done.files_identical, "identical"),
         (done.files_skipped, "skipped"),
         (done.files_failed, "failed"),
@@ -142,7 +159,8 @@ def done_line(done: Done, fallback: str = "") -> str:
 
 
 def _pace(done: Done) -> str:
-    rate = f"{size(done.bytes_wire / done.seconds)}/s" if done.seconds > 0 and done.bytes_wire > 0 else ""
+    measured = done.seconds > 0 and done.bytes_wire >= RATE_FROM
+    rate = f"{size(done.bytes_wire / done.seconds)}/s" if measured else ""
     if 0 < done.bytes_wire < done.bytes:
         moved = f"{size(done.bytes_wire)} of it moved now"
         return f" ({moved}, {rate})" if rate else f" ({moved})"

@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import msgspec
@@ -19,6 +19,7 @@ from ftx.errors import KINDS, FtxError
 from ftx.limits import FAILURES_SHOWN
 from ftx.text import show
 from ftx.wire.events import (
+    Accepted,
     Connected,
     Connecting,
     Done,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "Sending"]
 
+#: Errors that may come from the wrong port.
+_NOBODY_THERE: Final = frozenset({"connection-refused", "connect-timeout", "tls-failed", "not-ftx"})
+
 
 @attrs.define(eq=False)
 class Report:
@@ -52,9 +56,15 @@ class Report:
     called: str
     #: Whether every event must name the peer, since there are several targets.
     named: bool = False
+    #: The folder inside the inbox that was asked for.
+    into: str = ""
+    #: That folder, where it looks like a port that was meant.
+    lone_port: int | None = None
     peer: PeerInfo | None = attrs.field(default=None, init=False)
     failures: list[FileEvent] = attrs.field(factory=list, init=False)
     failed_files: int = attrs.field(default=0, init=False)
+    renamed: list[FileEvent] = attrs.field(factory=list, init=False)
+    renamed_files: int = attrs.field(default=0, init=False)
     last: Done | Failed | None = attrs.field(default=None, init=False)
 
     def on_event(self, event: Event) -> None:
@@ -67,6 +77,9 @@ class Report:
         match event:
             case Connecting():
                 self.output.open_view().announce(render.connecting_line(event, self.called))
+            case Accepted():  # after a lost connection every file is told of anew
+                self.failures, self.failed_files = [], 0
+                self.renamed, self.renamed_files = [], 0
             case Connected() if self.output.verbose:
                 self.output.note(render.connected_line(event, self.called))
             case Waiting():
@@ -89,9 +102,13 @@ class Report:
         self._say_failures()
         match self.last:
             case Done() as done:
-                style = "ok" if done.exit == 0 else "warn"
+                style = "ok" if done.exit == 0 and not self.renamed_files else "warn"
                 if not self.output.quiet:
-                    self.output.result(render.done_line(done, self.called), style)
+                    self.output.result(render.done_line(done, self.called, self.renamed_files), style)
+                    self._say_renamed()
+                if self.lone_port is not None:
+                    port = self.lone_port
+                    self.output.note(f"{port} is a folder there; another port is named with -p {port}")
                 return TargetResult(peer, done.result, done.exit)
             case Failed() as failed:
                 return TargetResult(peer, "failed", failed.exit)
@@ -103,8 +120,21 @@ class Report:
             self.failed_files += 1
             if len(self.failures) < FAILURES_SHOWN:
                 self.failures.append(event)
+        elif render.other_name(event, self.into):
+            self.renamed_files += 1
+            if len(self.renamed) < FAILURES_SHOWN:
+                self.renamed.append(event)
         if self.output.verbose:
             self.output.note(render.file_line(event))
+
+    def _say_renamed(self) -> None:
+        """Where to look for what is there under another name; `-v` has said it of each file already."""
+        if self.output.verbose:
+            return
+        for event in self.renamed:
+            self.output.note(render.renamed_line(event))
+        if self.renamed_files > len(self.renamed):
+            self.output.note(f"  and {self.renamed_files - len(self.renamed):,} more; -v names them all")
 
     def _say_failures(self) -> None:
         if self.failed_files:
@@ -148,7 +178,7 @@ class Sending:
         from twisted.internet.defer import CancelledError
 
         output = self.options.output
-        report = Report(output, target.label, named=len(self.targets) > 1)
+        report = Report(output, target.label, len(self.targets) > 1, target.into, target.lone_port)
         trouble: FtxError | None = None
         try:
             await self._send(reactor, target, report)
@@ -166,6 +196,8 @@ class Sending:
 
     def _conclude(self, report: Report, stop: Stop, target: Target, trouble: FtxError | None) -> TargetResult:
         """Say what went wrong, as an event too where the job has not said so itself, and how it ended."""
+        if trouble is not None:
+            trouble.hint = port_hint(trouble.name, target) or trouble.hint
         if trouble is not None and report.last is None:
             info = ErrorInfo(trouble.number, trouble.name, trouble.message, trouble.hint)
             report.on_event(Failed(error=info, exit=trouble.exit_code, resumable=stop.error is not None))
@@ -199,6 +231,14 @@ class Sending:
         if source is None:
             raise FtxError("local-io", "there is no receipt to copy")
         await deferToThread(copy_receipt, source, to)
+
+
+def port_hint(name: str, target: Target) -> str:
+    """What to say when error `name` came of `HOST:PORT`, which names a folder; empty when it did not."""
+    port = target.lone_port
+    if port is None or name not in _NOBODY_THERE:
+        return ""
+    return f"{port} was taken for a folder there; for that port write: {show(target.machine())} -p {port}"
 
 
 def _as_error(info: ErrorInfo) -> FtxError:

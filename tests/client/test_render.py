@@ -72,6 +72,7 @@ def clean(text: str) -> bool:
             "sent 214 files, 3.2 GiB to pi in 0.2 s, 214 identical, verified",
         ),
         (done(files=1, bytes=0, bytes_wire=0, seconds=0.0), "sent 1 file, 0 B to pi in 0.0 s, verified"),
+        (done(files=1, bytes=6, bytes_wire=6, seconds=0.1), "sent 1 file, 6 B to pi in 0.1 s, verified"),
         (
             done(files=0, files_failed=2, bytes=0, bytes_wire=0, seconds=1.0, exit=6),
             "sent 0 of 2 files, 0 B to pi in 1.0 s, 2 failed",

@@ -82,11 +82,26 @@ def test_a_file_arrives_and_the_line_says_so(world, tmp_path):
     (tmp_path / "a").write_bytes(b"content")
     done = world.run("send", str(tmp_path / "a"), f"{world.target}/in/here")
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"sent 1 file, 7 B to \S+ in [\d.]+ s \(.*/s\), verified\n", done.stdout)
+    assert re.fullmatch(r"sent 1 file, 7 B to \S+ in [\d.]+ s, verified\n", done.stdout)
     assert done.stderr.splitlines() == [f"connecting to 127.0.0.1 port {world.port}"]
     assert (world.home / "inbox" / "in" / "here" / "a").read_bytes() == b"content"
     again = world.run("put", str(tmp_path / "a"), "--to", "127.0.0.1", "-p", world.port, "--into", "in/here", "-q")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_a_name_that_is_taken_there_and_a_name_that_is_refused_are_said(world, tmp_path):
+    notes = tmp_path / "notes.txt"
+    for content in (b"one", b"two"):
+        notes.write_bytes(content)
+        done = world.run("send", str(notes), f"{world.target}/taken")
+        assert done.returncode == 0, done.stderr
+    assert ", 1 under another name, verified\n" in done.stdout
+    assert done.stderr.splitlines()[1:] == ["  notes.txt is taken/notes (1).txt there"]
+    (tmp_path / ".bashrc").write_bytes(b"x")
+    done = world.run("send", str(tmp_path / ".bashrc"), world.target)
+    assert done.returncode == 6
+    assert "begins with a dot is not accepted at the top of an inbox" in done.stderr
+    assert "hint: send it into a folder there: 127.0.0.1:DIR" in done.stderr
 
 
 def test_json_tells_the_whole_story_and_the_summary_comes_last(world, tmp_path):

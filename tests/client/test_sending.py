@@ -8,10 +8,11 @@ import pytest
 
 from ftx.client.outcome import combined
 from ftx.client.output import Output
-from ftx.client.sending import Report, copy_receipt
+from ftx.client.sending import Report, copy_receipt, port_hint
+from ftx.client.target import parse_target
 from ftx.errors import FtxError
 from ftx.limits import FAILURES_SHOWN
-from ftx.wire.events import Connecting, Done, ErrorInfo, Failed, FileEvent, PeerInfo, Progress, Retry
+from ftx.wire.events import Accepted, Connecting, Done, ErrorInfo, Failed, FileEvent, PeerInfo, Progress, Retry
 
 PI = PeerInfo("pi", "abcdefg", "10.0.0.7", 7389)
 DONE = Done(
@@ -46,7 +47,7 @@ def test_results_go_to_stdout_and_everything_else_to_stderr(capfd):
     report.on_event(DONE)
     assert report.finish().exit == 9
     out, err = capfd.readouterr()
-    assert out == "sent 1 of 13 files, 10 B to pi in 1.0 s (10 B/s), 12 failed, verified\n"
+    assert out == "sent 1 of 13 files, 10 B to pi in 1.0 s, 12 failed, verified\n"
     lines = err.splitlines()
     assert lines[0] == "the connection was lost; attempt 1 in 1.0 s"
     assert lines[1] == "ftx-client: 12 files were not sent to pi:"
@@ -69,6 +70,60 @@ def test_verbose_names_each_file(capfd):
     report.on_event(FileEvent(path="a", status="stored", stored_as="a"))
     report.on_event(FileEvent(path="b", status="identical", stored_as="b"))
     assert capfd.readouterr().err.splitlines() == ["stored     a", "identical  b"]
+
+
+def stored(path: str, stored_as: str) -> FileEvent:
+    return FileEvent(path=path, status="stored", stored_as=stored_as)
+
+
+def test_a_file_that_is_there_under_another_name_is_said(capfd):
+    report = Report(Output(progress="none"), "pi", into="in/here")
+    report.on_event(stored("a.txt", "in/here/a.txt"))
+    report.on_event(stored("b\x1b.txt", "in/here/b\x1b (1).txt"))
+    report.on_event(stored("c", "in/here/c (2)"))
+    report.on_event(DONE)
+    report.finish()
+    out, err = capfd.readouterr()
+    assert "2 under another name" in out
+    assert err.splitlines() == [
+        "  b\\x1b.txt is in/here/b\\x1b (1).txt there",
+        "  c is in/here/c (2) there",
+    ]
+
+
+def test_at_most_so_many_other_names_are_listed(capfd):
+    report = Report(Output(progress="none"), "pi")
+    for number in range(FAILURES_SHOWN + 2):
+        report.on_event(stored(f"{number}", f"{number} (1)"))
+    report.on_event(DONE)
+    report.finish()
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == FAILURES_SHOWN + 1
+    assert lines[-1] == "  and 2 more; -v names them all"
+
+
+def test_after_a_lost_connection_every_file_counts_once(capfd):
+    report = Report(Output(progress="none"), "pi")
+    for _ in range(2):
+        report.on_event(Accepted(peer=PI))
+        report.on_event(failed_file(1))
+        report.on_event(stored("a", "a (1)"))
+    report.on_event(DONE)
+    report.finish()
+    out, err = capfd.readouterr()
+    assert "1 under another name" in out
+    assert "1 file was not sent to pi:" in err
+
+
+def test_a_number_behind_the_colon_is_a_folder_and_that_is_said(capfd):
+    said = "7000 was taken for a folder there; for that port write: [::1]: -p 7000"
+    assert port_hint("connection-refused", parse_target("[::1]:7000")) == said
+    assert port_hint("name-not-found", parse_target("pi:7000")) == ""
+    assert port_hint("connection-refused", parse_target("ftx://pi:7391/7000")) == ""
+    report = Report(Output(progress="none"), "pi", into="7000", lone_port=7000)
+    report.on_event(DONE)
+    report.finish()
+    assert capfd.readouterr().err == "7000 is a folder there; another port is named with -p 7000\n"
 
 
 def test_json_is_one_object_a_line_and_with_several_targets_each_names_its_peer(capfd):

@@ -1,0 +1,40 @@
+"""Why a receiver may have refused a name: only a number crosses the wire, and the sender knows what it sent."""
+
+from __future__ import annotations
+
+from ftx.disk.names import PRIVATE, NameRules, check_path
+from ftx.errors import Error, FtxError
+from ftx.text import show
+
+__all__ = ["explained"]
+
+
+def explained(error: Error, path: tuple[bytes, ...], peer: str) -> Error:
+    """`error` with the reason, where it is `bad-name` and the rules of every receiver say which (`docs/storage.md`).
+
+    `path` is counted from the top of the inbox, `peer` what the receiver is called here. What the rules do not explain
+    (a symbolic link on the way there, an operator's own rule) stays as it is.
+    """
+    if error.name != "bad-name":
+        return error
+    try:
+        check_path(path, NameRules())
+    except FtxError:
+        return _reason(error, path, peer)
+    return error
+
+
+def _reason(error: Error, path: tuple[bytes, ...], peer: str) -> Error:
+    if any(part.lower() == PRIVATE for part in path):
+        return Error(error.name, f"the name {PRIVATE.decode()} is kept for ftx itself", error.hint)
+    if path and path[0].startswith(b"."):
+        return Error(
+            error.name,
+            "a name that begins with a dot is not accepted at the top of an inbox",
+            f"send it into a folder there: {show(peer)}:DIR",
+        )
+    try:
+        check_path(path, NameRules(control=True))
+    except FtxError:
+        return Error(error.name, "the name or the path is too long for a receiver", error.hint)
+    return Error(error.name, "there is a control character in the name", error.hint)
