@@ -87,6 +87,7 @@ class Job:
         self.folders: dict[int, tuple[Path, bool]] = {}
         self._revoked = False
         self._ended = False
+        self._looking = True
         self._active = 0
         self._state = threading.Condition()
 
@@ -104,6 +105,16 @@ class Job:
     def check(self) -> None:
         """FtxError `superseded` once the job was revoked or has ended; to be called before each change."""
         if self._revoked or self._ended:
+            raise FtxError("superseded")
+
+    def stop_looking(self) -> None:
+        """Let look-ups end early; see `JobStore`."""
+        self._looking = False
+
+    def check_looking(self) -> None:
+        """As `check()`, and also once nobody waits for look-ups; to be called on the way through what is only read."""
+        self.check()
+        if not self._looking:
             raise FtxError("superseded")
 
     @contextmanager

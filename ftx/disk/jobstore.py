@@ -29,6 +29,7 @@ class InboxJob:
     def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
         """See `JobStore`."""
         with self._job.running():
+            self._job.check_looking()
             self._prepare()
             return look_up(self._job, entries)
 
@@ -177,6 +178,10 @@ class InboxJob:
         """See `JobStore`."""
         with self._job.running():
             self._device.records.save_receipt(self._job.peer, self._job_id, receipt)
+
+    def stop_looking(self) -> None:
+        """See `JobStore`."""
+        self._job.stop_looking()
 
     def revoke(self) -> None:
         """See `JobStore`."""

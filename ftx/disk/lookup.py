@@ -151,6 +151,8 @@ class _LookUp:
                         raise FtxError("busy")
                     answer = self._file(entry, path, record)
                 except (OSError, FtxError) as error:
+                    if isinstance(error, FtxError) and error.name == "superseded":
+                        raise
                     self._refuse(entry, path, error)
                     continue
                 if answer is None:
@@ -225,7 +227,7 @@ class _LookUp:
             return None
         try:
             before = os.fstat(fd)
-            if not _plausible(record, before) or digest_of(fd, record.size) != record.digest:
+            if not _plausible(record, before) or digest_of(fd, record.size, self.job.check_looking) != record.digest:
                 return None
             os.fsync(fd)
             after = os.fstat(fd)

@@ -151,6 +151,8 @@ class JobStore(Protocol):
     def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
         """Answer a batch of entries, in the same order. Folders come into being by this.
 
+        It may have to read files that are there. FtxError `superseded` ends that within a block after `revoke()`,
+        `stop_looking()` or `close()`.
         FtxError `exists`, `bad-name`, `no-space` or `storage-failed` when the job's `into` folder cannot be made.
         """
         ...
@@ -191,6 +193,13 @@ class JobStore(Protocol):
 
     def discard(self, number: int, keep: bool) -> None:
         """Give up entry `number`. With `keep` what is durable stays for a later attempt, else it is removed."""
+        ...
+
+    def stop_looking(self) -> None:
+        """Nobody waits for answers any more: look-ups, under way or to come, end with FtxError `superseded`.
+
+        What was wanted can still be stored. From any thread; blocks on nothing.
+        """
         ...
 
     def revoke(self) -> None:

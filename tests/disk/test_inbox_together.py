@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from support.inboxes import JOB, PEER, Sending, blocks_of, content, digest_of_co
 from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
 from ftx.disk.jobstore import InboxJob
+from ftx.disk.records import NameRecord
 from ftx.disk.space import Space
 from ftx.disk.store import Failed, FileEntry, FolderEnd, FolderEntry, Have, Made, Refuse, Stored, Want, Whole
 from ftx.disk.syncing import Syncs
@@ -87,6 +90,64 @@ def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> No
     old.store.close()
     old.store.close()
     assert snapshot(tmp_path / "inbox") == tree
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Come back when `true()` is, or fail after ten seconds."""
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until, "in vain"
+        os.sched_yield()
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has `path` open."""
+    found = False
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found = found or os.readlink(f"/proc/self/fd/{name}") == str(path)
+    return found
+
+
+@pytest.mark.parametrize("ending", ["revoke", "close", "stop_looking"])
+def test_hashing_in_a_look_up_ends_early(inbox: Inbox, tmp_path: Path, ending: str) -> None:
+    """A file that must be hashed for hours holds up neither a newer connection, nor a stop, nor a lost connection."""
+    size = 1 << 40
+    path = tmp_path / "inbox" / "huge"
+    with path.open("wb") as file:
+        file.truncate(size)
+    status = path.stat()
+    stale = NameRecord(b"huge", status.st_ino, size, 1, status.st_mtime_ns, status.st_ctime_ns - 1, b"d" * 32)
+    inbox._device.records.write(PEER, [(b"huge", stale)])
+    job = inbox.begin(PEER, JOB, (), "rename")
+    assert job.look_up([FileEntry(1, (b"small",), 5, 0, 0o644)]) == [Want(1, None)]
+    said: list[str] = []
+
+    def look() -> None:
+        try:
+            job.look_up([FileEntry(2, (b"huge",), size, 1, 0o644)])
+        except FtxError as error:
+            said.append(error.name)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    wait_until(lambda: is_open(path))
+    closing = threading.Thread(target=getattr(job, ending), daemon=True)  # close() waits for what runs
+    closing.start()
+    for ended in (thread, closing):
+        ended.join(10)
+        assert not ended.is_alive()
+    assert said == ["superseded"]
+    if ending == "stop_looking":
+        # what has arrived is still stored, only nothing more is looked up
+        digest = block_digest([b"small"])
+        assert job.store_whole([Whole(1, [b"small"], digest)]) == [
+            Stored(1, (b"small",), digest_of_content(b"small"))
+        ]
+        with pytest.raises(FtxError) as caught:
+            job.look_up([FileEntry(3, (b"another",), 5, 0, 0o644)])
+        assert caught.value.name == "superseded"
+    job.close()
 
 
 def test_two_peers_one_name(inbox: Inbox, tmp_path: Path) -> None:

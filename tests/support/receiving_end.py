@@ -93,7 +93,7 @@ class _HeldJob:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._job, name)
-        if name == "revoke":  # from the reactor's thread, and never blocks
+        if name in ("revoke", "stop_looking"):  # from the reactor's thread, and never blocks
             return method
 
         def call(*arguments: Any, **named: Any) -> Any:
