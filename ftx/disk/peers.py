@@ -124,19 +124,27 @@ def _peer(entry: _Entry) -> Peer:
     return peer
 
 
+@attrs.frozen
+class _Reading:
+    """What a file said, what stat(2) says of it while it says that, and whether that is to be believed."""
+
+    store: TrustStore
+    signature: tuple[int, ...]
+    racy: bool
+
+
 @attrs.define(eq=False)
 class Watched:
     """The peers at `path`, as they are now: a stat(2) per question, read again only when the file changed.
 
-    A removal counts at the next question.
+    A removal counts at the next question. Thread-safe: what was read is kept as one value, so that a reader who was
+    overtaken leaves, at worst, an older one that does not fit the file any more.
     """
 
     path: str
     #: Nanoseconds since 1970, to tell how old the file is.
     clock: Callable[[], int] = time.time_ns
-    _store: TrustStore = attrs.field(factory=TrustStore, init=False)
-    _signature: tuple[int, ...] | None = attrs.field(default=None, init=False)
-    _racy: bool = attrs.field(default=False, init=False)
+    _reading: _Reading | None = attrs.field(default=None, init=False)
 
     def current(self) -> TrustStore:
         """The peers now; none if there is no file. FtxError `state-unusable` as `load`, at every question."""
@@ -144,19 +152,20 @@ class Watched:
             signature = _signature(os.lstat(self.path))
         except OSError:
             signature = None  # missing, or not to be reached: `read` knows the difference
-        if signature is not None and signature == self._signature and not self._racy:
-            return self._store
-        self._signature = None
+        reading = self._reading
+        if reading is not None and signature == reading.signature and not reading.racy:
+            return reading.store
+        self._reading = None
         read = private.read(self.path, limits.PEERS_FILE, _KIND)
         if read is None:
             return TrustStore()
         content, status = read
-        self._store = _decode(self.path, content)
-        self._signature = _signature(status)
         # A file this young can change again without a visible change of its times (and get the same inode
         # again).
-        self._racy = self.clock() - status.st_ctime_ns < limits.RACY_SECONDS * 1e9
-        return self._store
+        racy = self.clock() - status.st_ctime_ns < limits.RACY_SECONDS * 1e9
+        reading = _Reading(_decode(self.path, content), _signature(status), racy)
+        self._reading = reading
+        return reading.store
 
 
 def _signature(status: os.stat_result) -> tuple[int, ...]:

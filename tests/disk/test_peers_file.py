@@ -6,9 +6,11 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -222,3 +224,45 @@ def test_a_watch_never_goes_on_with_a_damaged_file(file: Path) -> None:
     file.chmod(0o666)
     with pytest.raises(FtxError, match="open to other users"):
         watched.current()
+
+
+class Paused:
+    """A thread that asks `watched`, and waits at the `nth` call of, or return from, a function of the module."""
+
+    def __init__(self, watched: peers.Watched, event: str, function: str, nth: int) -> None:
+        self._stop = (event, function)
+        self._left = nth
+        self._there, self._go = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._ask, args=(watched,), daemon=True)
+        self._thread.start()
+        self._there.wait(2)  # where threads keep each other out, it does not come so far
+
+    def _ask(self, watched: peers.Watched) -> None:
+        sys.setprofile(self._profile)
+        watched.current()
+
+    def _profile(self, frame: FrameType, event: str, _: object) -> None:
+        if (event, frame.f_code.co_name) == self._stop and frame.f_globals["__name__"] == peers.__name__:
+            self._left -= 1
+            if not self._left:
+                self._there.set()
+                self._go.wait(10)
+
+    def go(self) -> None:
+        """Let it come to its end, if nothing else is in its way."""
+        self._go.set()
+        self._thread.join(2)
+
+
+def test_a_reader_who_is_overtaken_does_not_bring_a_removed_peer_back(file: Path) -> None:
+    """One thread has read the old list and waits; another reads the new one; whatever they leave, the new one counts."""
+    add(file, PI)
+    add(file, NAS)
+    watched = peers.Watched(str(file), clock=lambda: time.time_ns() + 3600 * 10**9)
+    old = Paused(watched, "return", "_decode", 1)
+    peers.update(str(file), lambda store: store.remove("pi"))
+    new = Paused(watched, "call", "_signature", 2)
+    old.go()
+    new.go()
+    old.go()
+    assert watched.current() == TrustStore((NAS,))
