@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -34,6 +35,14 @@ __all__ = ["cli", "main"]
 def cli() -> None:
     """Move files between machines that can reach each other: verified, resumable, encrypted."""
 
+
+#: What other programs call things that ftx does otherwise, with the way it does them.
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("get", "pull", "fetch"), "ftx does not fetch: run ftx-client send on the other machine"),
+    **dict.fromkeys(("cp", "copy", "scp", "upload"), "it is called send: ftx-client send FILE NAME:"),
+    **dict.fromkeys(("receive", "recv", "serve", "listen"), "the daemon receives: ftx-server"),
+    **dict.fromkeys(("pair", "trust"), "ftx-client peers add NAME ID, with the id that `ftx-client id` prints there"),
+}
 
 for verb in (send, discover, peers, identity, hash_files, ctl, demo, completion):
     cli.add_command(verb)
@@ -104,7 +113,10 @@ def _usage(error: click.UsageError) -> FtxError:
     message = error.message.rstrip(".")
     command = error.ctx.command_path if error.ctx is not None else "ftx-client"
     hint = f"see {command} --help"
-    if isinstance(error, click.exceptions.NoSuchCommand | click.NoSuchOption) and error.possibilities:
+    unknown = error.command_name if isinstance(error, click.exceptions.NoSuchCommand) else ""
+    if command == "ftx-client" and unknown in _ELSEWHERE:
+        hint = _ELSEWHERE[unknown]
+    elif isinstance(error, click.exceptions.NoSuchCommand | click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {error.possibilities[0]}?"  # the closest one
     elif isinstance(error, click.BadParameter):
         message = error.format_message().rstrip(".")

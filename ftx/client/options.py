@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 import click
 
+from ftx.errors import KINDS, FtxError
+
 if TYPE_CHECKING:
     from ftx.client.output import Output
     from ftx.disk.places import Places
@@ -239,8 +241,17 @@ class Verb(click.Command):
         self.params.extend(_global_options())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verb's own options first."""
+        """Write the verb's own options, and where the others are."""
         _format_options(self, ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; a usage error that has no advice of its own refers to the help of this verb."""
+        try:
+            return super().invoke(ctx)
+        except FtxError as error:
+            if error.name == "usage" and error.hint == KINDS["usage"].hint:
+                error.hint = f"see {ctx.command_path} --help"
+            raise
 
 
 class Verbs(click.Group):
@@ -272,7 +283,11 @@ def _format_options(command: click.Command, ctx: click.Context, formatter: click
         record = param.get_help_record(ctx)
         if record is not None and isinstance(param, click.Option):  # arguments are explained in the text above
             (shared if param.name in GLOBAL or "--help" in param.opts else own).append(record)
-    for title, records in (("Options", own), ("Global options, before or after the verb", shared)):
+    whole = ctx.parent is None
+    for title, records in (("Options", own), ("Global options, before or after the verb", shared if whole else [])):
         if records:
             with formatter.section(title):
                 formatter.write_dl(records)
+    if not whole:
+        formatter.write_paragraph()
+        formatter.write_text(f"Global options, such as --json and --home: {ctx.find_root().command_path} --help")

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from ftx.client.cli import cli, main
+from ftx.client.options import GLOBAL
 from ftx.core.blocks import block_digest, file_digest
 from ftx.core.identity import format_id, parse_id
 from ftx.text import show
@@ -105,9 +106,11 @@ def test_the_verbs_are_those_of_this_version():
 @pytest.mark.parametrize("path", [(), *ALL], ids=lambda path: " ".join(path) or "ftx-client")
 def test_every_verb_explains_itself(path):
     command = ALL.get(path, cli)
-    with click.Context(command, info_name="x", help_option_names=["-h", "--help"]) as ctx:
+    above = click.Context(cli, info_name="ftx-client") if path else None
+    with click.Context(command, info_name="x", parent=above, help_option_names=["-h", "--help"]) as ctx:
         text = command.get_help(ctx)
         own = [param for param in command.params if isinstance(param, click.Option)]
+        own = [param for param in own if path == () or param.name not in GLOBAL]
     assert command.help
     assert path == () or command.short_help
     assert not command.hidden
@@ -115,7 +118,9 @@ def test_every_verb_explains_itself(path):
         assert param.help, param.name
         assert not param.hidden
         assert any(name in text for name in param.opts)
-    assert "Global options, before or after the verb:" in text
+    assert ("Global options, before or after the verb:" in text) == (path == ())
+    assert path == () or "Global options, such as --json and --home: ftx-client --help" in text
+    assert "--debug" in text or path != ()
 
 
 def test_help_and_version_are_quick_answers_everywhere(client):
@@ -196,6 +201,37 @@ def test_verbs_options_and_paired_names_are_completed(client):
     assert completions(client, "ftx-client", "peers", "remove", "p") == ["pi"]
 
 
+def test_names_and_files_are_completed_beside_each_other(client, tmp_path, monkeypatch):
+    client("peers", "add", "attic", PEER_ID)
+    (tmp_path / "atlas").mkdir()
+    (tmp_path / ".at").touch()
+    monkeypatch.chdir(tmp_path)
+    assert completions(client, "ftx-client", "send", "a", "at") == ["attic:", "atlas/"]
+    assert completions(client, "ftx-client", "send", "a", "x") == ["x"]  # a file, for the shell to complete
+    assert completions(client, "ftx-client", "send", "at") == ["at"]  # the first one is no target
+
+
+def test_a_name_is_completed_by_bash_itself(client, tmp_path):
+    client("peers", "add", "attic", PEER_ID)
+    script = client("completion", "bash").stdout.decode()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "ftx-client"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m ftx.client.cli "$@"\n')
+    program.chmod(0o755)
+    typed = 'COMP_WORDS=(ftx-client send a at); COMP_CWORD=3; _ftx_client_completion ftx-client; echo "${COMPREPLY[@]}"'
+    path = f"{program.parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{typed}"],
+        env=client.environment | {"PATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["attic:"], done.stderr
+
+
 def test_completion_survives_a_damaged_list_of_peers(client):
     (client.home / "peers.toml").write_text("broken")
     assert completions(client, "ftx-client", "send", "--to", "p") == []
@@ -212,11 +248,19 @@ def test_completion_survives_a_damaged_list_of_peers(client):
         (["send", "--confict", "skip", "a", "b:"], "no such option '--confict'", "did you mean --conflict?"),
         (["send", "a", "pi"], "'pi' looks like a local name", "NAME:"),
         (["send", "pi:"], "there is nothing to send", ""),
-        (["send"], "missing argument", "ftx-client send --help"),
+        (["send"], "missing argument", "ftx-client send FILE NAME:"),
+        (["send", "--to", "pi"], "there is nothing to send", "before the target"),
+        (["send", "a", "pi:", "attic:"], "pi: is a target among the sources", "--to pi --to attic"),
+        (["send", "a", "pi:", "--to", "attic"], "pi: is a target among the sources", "--to attic --to pi"),
+        (["send", "pi:notes", "."], "ftx does not fetch", "on pi: ftx-client send notes"),
+        (["send", "ftx://pi/notes", "x"], "ftx does not fetch", "on pi: ftx-client send notes"),
+        (["get", "pi:notes", "."], "no such command 'get'", "ftx does not fetch"),
+        (["scp", "a", "pi:"], "no such command 'scp'", "it is called send"),
+        (["peers", "pair"], "no such command 'pair'", "ftx-client peers --help"),
         (["send", "-", "pi:"], "standard input cannot be sent", "./-"),
         (["put", "a", "-", "--to", "pi"], "standard input cannot be sent", "./-"),
         (["send", "", "pi:"], "a source is empty", ""),
-        (["send", "a", "pi:x", "--into", "y"], "--into", ""),
+        (["send", "a", "pi:x", "--into", "y"], "--into", "see ftx-client send --help"),
         (["send", "a", "pi:/etc"], "absolute", "etc"),
         (["send", "-p", "0", "a", "pi:"], "1 to 65535", ""),
         (["push", "-p", "7390", "a", "ftx://pi:7391"], "differ", ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ftx.client.options import PORT, Options, Verb, current
 from ftx.errors import FtxError
+from ftx.text import show
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -31,16 +33,39 @@ def complete_names(ctx: click.Context, suffix: str) -> list[tuple[str, str]]:
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Paired names, and local files where those may stand."""
+    """Paired names, and local files where those may stand.
+
+    The script for bash forgets all else when it is told to complete files by itself. Where names stand beside them,
+    the files are therefore listed here.
+    """
     from click.shell_completion import CompletionItem
 
-    suffix = ":" if param.name == "args" else ""
+    argument = param.name == "args"
+    if argument and not ctx.params.get("args") and not ctx.params.get("targets"):
+        return [CompletionItem(incomplete, type="file")]  # the first one can only be a source
     items = [
         CompletionItem(name, help=address)
-        for name, address in complete_names(ctx, suffix)
+        for name, address in complete_names(ctx, ":" if argument else "")
         if name.startswith(incomplete)
     ]
-    return [*items, CompletionItem(incomplete, type="file")] if param.name == "args" else items
+    if not argument:
+        return items
+    return [*items, *map(CompletionItem, _files(incomplete))] if items else [CompletionItem(incomplete, type="file")]
+
+
+def _files(incomplete: str) -> list[str]:
+    """The paths that begin with `incomplete`, folders with a slash; hidden ones only when asked for."""
+    folder, slash, start = incomplete.rpartition("/")
+    try:
+        with os.scandir(folder + slash or ".") as entries:
+            found = [
+                folder + slash + entry.name + ("/" if entry.is_dir() else "")
+                for entry in entries
+                if entry.name.startswith(start) and (start or not entry.name.startswith("."))
+            ]
+    except OSError:
+        return []
+    return sorted(found)
 
 
 @click.command(
@@ -48,7 +73,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     short_help="Send files and folders to a peer.",
     epilog="Interrupted? Run the same command again: what has arrived is not sent twice. Also called put and push.",
 )
-@click.argument("args", nargs=-1, required=True, metavar="SRC... TARGET:[DIR]", shell_complete=_complete)
+@click.argument("args", nargs=-1, metavar="SRC... TARGET:[DIR]", shell_complete=_complete)
 @click.option(
     "--to",
     "targets",
@@ -103,15 +128,60 @@ def _split(args: list[str], to: list[str], into: str, port: int | None) -> tuple
             "standard input cannot be sent",
             "write it to a file first; a file that is called '-' is sent as './-'",
         )
-    written = to
-    if not to:
-        written = [args.pop()]
+    if not args and not to:
+        raise FtxError("usage", "missing argument 'SRC... TARGET:[DIR]'", "for example: ftx-client send FILE NAME:")
+    written = to or [args[-1]]
+    sources = args if to else args[:-1]
+    _refuse_remote(sources, to, "" if to else args[-1])
     targets = [parse_target(text, option=bool(to)).with_port(port).with_folder(into) for text in written]
-    if not args:
+    if not sources:
         raise FtxError("usage", "there is nothing to send", "name the files and folders before the target")
-    if "" in args:
+    if "" in sources:
         raise FtxError("usage", "a source is empty", "name a file or a folder; '.' is the folder you are in")
-    return args, targets
+    return sources, targets
+
+
+def _refuse_remote(sources: list[str], to: list[str], last: str) -> None:
+    """Refuse with FtxError `usage` what people know from scp: a machine among the sources, to fetch from or to send to.
+
+    A file that exists is a source whatever its name; `last` is the argument that stands for the target, if one does.
+    """
+    remote = [text for text in sources if _names_a_machine(text) and not os.path.lexists(text)]
+    if not remote:
+        return
+    machine, path = _machine_and_path(remote[0])
+    shown = show(remote[0])
+    if last and (os.path.lexists(last) or not _names_a_machine(last)):
+        raise FtxError(
+            "usage",
+            f"{shown} does not exist here, and ftx does not fetch",
+            f"on {show(machine)}: ftx-client send {show(path) or 'FILE'} THIS-MACHINE:",
+        )
+    if path:
+        return  # it may be a mistyped file as well: the sender says that it does not exist
+    every = [*to, *(text.removesuffix(":") for text in [*remote, *([last] if last else [])])]
+    raise FtxError(
+        "usage",
+        f"{shown} is a target among the sources",
+        "several targets are named with --to: " + " ".join(f"--to {shlex.quote(show(one))}" for one in every),
+    )
+
+
+def _machine_and_path(text: str) -> tuple[str, str]:
+    """What stands before and after the colon, or in the URL."""
+    from ftx.client.target import parse_target
+
+    try:
+        target = parse_target(text)
+    except FtxError:  # an absolute path, perhaps
+        machine, _, path = text.partition(":")
+        return machine, path
+    return target.label, target.into
+
+
+def _names_a_machine(text: str) -> bool:
+    """Whether scp would take it for a machine, and perhaps a path there: a colon before any slash, or our URL."""
+    return text.startswith("ftx://") or ":" in text.partition("/")[0]
 
 
 def _check_receipt(receipt: str, targets: list[Target]) -> None:
