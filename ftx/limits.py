@@ -78,6 +78,9 @@ CONNECT_TIMEOUT: Final = 10.0
 # -- connections -------------------------------------------------------------------------------------------
 #: Connections not yet signed in, in all; the oldest silent one makes room.
 UNSIGNED_TOTAL: Final = 256
+#: Signed-in connections of one key, and in all; each may run one job. Five hundred clients of one person get through.
+SIGNED_IN_PER_KEY: Final = 600
+SIGNED_IN_TOTAL: Final = 2000
 #: Pings and other control frames that ask for nothing, per second over 10 s.
 IDLE_FRAMES_PER_SECOND: Final = 10
 #: Bytes from the network until a TLS handshake is complete. An honest one takes 3 KiB (key shares mostly), and

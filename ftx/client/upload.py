@@ -131,7 +131,9 @@ class Upload(Watcher):
             except FtxError as error:
                 if self._sending is not None:
                     self._totals = self._sending.totals
-                    last_heard = max(last_heard, self._sending.last_heard or last_heard)
+                    heard = self._sending.last_heard
+                    if heard is not None and heard > last_heard:  # it went on for a while: this is a new trouble
+                        last_heard, delay = heard, limits.RETRY_FIRST
                 if not self._may_retry(error, attempt, last_heard):
                     raise
                 attempt += 1

@@ -96,14 +96,13 @@ class BlockSet:
     and here alike.
     """
 
-    __slots__ = ("_bits", "_first_gap", "blocks", "count")
+    __slots__ = ("_bits", "blocks", "count")
 
     def __init__(self, blocks: int) -> None:
         self.blocks = blocks
         #: How many blocks are in the set.
         self.count = 0
         self._bits = bytearray(-(-blocks // 8))
-        self._first_gap = 0
 
     @classmethod
     def full(cls, blocks: int) -> BlockSet:
@@ -132,7 +131,6 @@ class BlockSet:
         if block in self:
             self._bits[block >> 3] &= ~(1 << (block & 7)) & 0xFF
             self.count -= 1
-            self._first_gap = min(self._first_gap, block)
 
     @property
     def complete(self) -> bool:
@@ -145,22 +143,6 @@ class BlockSet:
                 for bit in range(8):
                     if byte & (1 << bit):
                         yield position * 8 + bit
-
-    def missing(self) -> Iterator[int]:
-        """The blocks that are not in the set, in order; the set may grow meanwhile."""
-        for position in range(len(self._bits)):
-            if self._bits[position] == 0xFF:
-                continue
-            for bit in range(8):
-                block = position * 8 + bit
-                if block < self.blocks and not self._bits[position] & (1 << bit):
-                    yield block
-
-    def first_missing(self) -> int | None:
-        """The lowest block that is not in the set, or None; amortised constant time."""
-        while self._first_gap < self.blocks and self._first_gap in self:
-            self._first_gap += 1
-        return self._first_gap if self._first_gap < self.blocks else None
 
     def inverted(self) -> BlockSet:
         """The set of the blocks that are not in this one."""
@@ -194,7 +176,6 @@ class BlockSet:
         old = int.from_bytes(self._bits[start : start + expected], "little").bit_count()
         self._bits[start : start + expected] = bitmap
         self.count += int.from_bytes(bitmap, "little").bit_count() - old
-        self._first_gap = 0
 
     def bytes_in(self, size: int) -> int:
         """Content bytes of a file of `size` bytes that the blocks of this set cover."""

@@ -174,6 +174,9 @@ class Reception(ServerFactory):
             unknown="untrusted",
         )
         self._strangers.pop(connection, None)
+        mine = sum(same(one.id, trusted.id) for one in self._known.values())
+        if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
+            raise FtxError("busy", f"there are too many connections of {trusted.name}")
         self._known[connection] = trusted
         connection.send(our_hello(self.name, signed_in=True))
         connection.signed_in()

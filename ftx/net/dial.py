@@ -47,13 +47,12 @@ Accept = Callable[[bytes, str], Trusted]
 
 @attrs.frozen(eq=False)
 class Dialled:
-    """A connection that is ready for an offer. `lost` fires with the error when it ends, None after a goodbye."""
+    """A connection that is ready for an offer."""
 
     connection: Connection
     trusted: Trusted
     address: str
     port: int
-    lost: Deferred[FtxError | None]
 
 
 class _Attempt:
@@ -66,7 +65,6 @@ class _Attempt:
         self._accept = accept
         self._trusted: Trusted | None = None
         self._address = place.host
-        self._lost: Deferred[FtxError | None] = Deferred()
         self.connection = Connection(reactor, Role.CLIENT, name, self, str(place))
         self._connecting: Deferred[Any] = _endpoint(reactor, place).connect(
             credentials.client(_Single(self.connection), reactor)
@@ -90,7 +88,7 @@ class _Attempt:
         """The server lets us in."""
         connection.signed_in()
         if self._trusted is not None and not self.done.called:
-            self.done.callback(Dialled(connection, self._trusted, self._address, self._place.port, self._lost))
+            self.done.callback(Dialled(connection, self._trusted, self._address, self._place.port))
 
     def offered(self, connection: Connection, offer: Offer) -> None:
         """Never: only clients offer."""
@@ -100,7 +98,6 @@ class _Attempt:
         """The connection is over, before or after it was ready."""
         if not self.done.called:
             self.done.errback(error or FtxError("connection-lost"))
-        self._lost.callback(error)
 
     # -- connecting ----------------------------------------------------------------------------------------
 

@@ -123,10 +123,9 @@ class BlockSets(RuleBasedStateMachine):
         missing = sorted(set(range(self.size)) - self.model)
         assert self.blocks.count == len(self.model)
         assert self.blocks.complete == (not missing)
-        assert self.blocks.first_missing() == (missing[0] if missing else None)
         if self.size < 100:
             assert list(self.blocks) == sorted(self.model)
-            assert list(self.blocks.missing()) == missing
+            assert list(self.blocks.inverted()) == missing
             assert [block for block in range(-2, self.size + 9) if block in self.blocks] == sorted(self.model)
 
 
@@ -190,15 +189,3 @@ def test_the_bit_order_of_the_specification() -> None:
     assert len(blocks.group(0)) == 1024
     assert blocks.group(1) == b"\x02\x02"
     assert blocks.group(2) == b""
-
-
-def test_missing_while_it_grows() -> None:
-    """Blocks that arrive meanwhile are not given again."""
-    blocks = BlockSet(20)
-    found = []
-    for block in blocks.missing():
-        found.append(block)
-        blocks.add(block)
-        if block + 1 < 20:
-            blocks.add(block + 1)
-    assert found == list(range(0, 20, 2))
