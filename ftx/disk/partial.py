@@ -44,7 +44,8 @@ class Partial:
     """One staged file, open. `sync()` may run beside `write()`; nothing else may overlap.
 
     Every method raises FtxError `no-space`, `too-large` or `storage-failed`. After a failed write or sync the same
-    error answers everything that follows; unless space was the reason, the staged file is removed on `close()`.
+    error answers everything that follows; unless space was the reason, the staged file is removed on `close()`. So is
+    one in which nothing is durable.
     """
 
     def __init__(self, staging: Staging, key: bytes, size: int, on_disk: Callable[[int], None], number: int) -> None:
@@ -235,7 +236,8 @@ class Partial:
     def close(self) -> None:
         """Make durable what can be, give back what was reserved in vain, and close. Never raises.
 
-        A partial whose data could not be synced is removed: nothing in it can be believed.
+        A partial whose data could not be synced is removed: nothing in it can be believed. One without a journal is
+        removed, too: it holds nothing that a later job could go on with.
         """
         try:
             if self._failure is None and self._fresh:
@@ -246,7 +248,7 @@ class Partial:
             offset = step * RESERVE_STEP
             self._release(offset, min(RESERVE_STEP, self.size - offset))
         self.release()
-        if self._failure is not None and self._failure.name != "no-space":
+        if self._journal is None or (self._failure is not None and self._failure.name != "no-space"):
             self.remove()
 
     def release(self) -> None:

@@ -143,6 +143,20 @@ def test_close_makes_durable_and_gives_space_back(staging: Staging, tmp_path: Pa
     assert part(tmp_path).stat().st_size == size
 
 
+def test_nothing_is_kept_that_holds_nothing(staging: Staging, tmp_path: Path) -> None:
+    """A peer whose blocks never verify, or that sends none at all, leaves no files behind; one good block stays."""
+    for attempt in ((), (0,)):
+        partial = open_partial(staging)
+        for index in attempt:
+            assert not partial.write(index, [BLOCKS[index]], bytes(32))
+        partial.close()
+        assert os.listdir(part(tmp_path).parent) == []
+    partial = open_partial(staging)
+    write(partial, 1)
+    partial.close()
+    assert held(staging) == [1]
+
+
 @pytest.mark.parametrize("harm", ["hard link", "symlink", "size", "journal", "no journal", "owner", "folder", "fifo"])
 def test_partial_that_was_tampered_with_is_not_believed(staging: Staging, tmp_path: Path, harm: str) -> None:
     """It counts as nothing, and the next block begins a new one without touching what the old name led to."""
