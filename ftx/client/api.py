@@ -29,7 +29,9 @@ from ftx.disk.places import Places, places, prepare_home
 from ftx.disk.source import Root, roots
 from ftx.errors import FtxError
 from ftx.net.discovery import Reply, find
+from ftx.net.interfaces import interfaces, missing
 from ftx.net.worker import Worker
+from ftx.text import show
 from ftx.wire.events import Discovered, Done, Event, Failed
 from ftx.wire.messages import CONFLICTS
 
@@ -144,8 +146,14 @@ async def discover(
 ) -> list[Discovered]:
     """Ask on the network who is there for `wait` seconds; every answer is an event at once, all are returned.
 
-    `verified` says that the answer is signed by a key that is paired or mine. Nobody found is an empty list.
+    A peer that answers from several addresses is there once for each. `verified` says that the answer is signed by a
+    key that is paired or mine; a paired peer has the name it is paired by, whatever it calls itself. Nobody found is an
+    empty list, unless discovery is restricted to interfaces of which this machine has none: FtxError `usage`.
     """
+    absent = missing(settings.discovery_interfaces, interfaces())
+    if absent and len(absent) == len(settings.discovery_interfaces):
+        names = ", ".join(show(name) for name in absent)
+        raise FtxError("usage", f"this machine has no network interface {names}", "see --discovery-interface")
     worker = Worker(reactor, 1)
     worker.start()
     try:
@@ -153,20 +161,24 @@ async def discover(
     finally:
         await worker.stop()
 
-    def event(reply: Reply) -> Discovered:
+    def event(reply: Reply, address: str) -> Discovered:
         mine = own is not None and same(reply.id, own)
         peer = peers.by_id(reply.id)
         return Discovered(
-            name=reply.name,
+            name=reply.name if peer is None else peer.name,
             id=format_id(reply.id),
-            address=reply.address,
+            address=address,
             port=reply.port,
             verified=mine or peer is not None,
             paired=peer is not None,
             via=reply.via,
             interface=reply.interface,
             versions=list(reply.versions),
+            announced=reply.name,
         )
+
+    def tell(reply: Reply) -> None:
+        on_event(event(reply, reply.address))
 
     hosts = [place_of(hint, DEFAULT_PORT).host for peer in peers.peers for hint in peer.addresses]
     known = {peer.id for peer in peers.peers} | ({own} if own is not None else set())
@@ -177,9 +189,10 @@ async def discover(
         interfaces=settings.discovery_interfaces,
         extra_hosts=hosts,
         known=known,
-        on_reply=lambda reply: on_event(event(reply)),
+        on_reply=tell,
+        on_address=tell,
     )
-    return [event(reply) for reply in replies]
+    return [event(reply, address) for reply in replies for address in reply.addresses]
 
 
 def _own(settings: Settings) -> tuple[bytes | None, TrustStore]:

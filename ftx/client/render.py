@@ -189,7 +189,7 @@ def _hint(name: str) -> str:
 def discovered_table(found: Iterable[Discovered]) -> list[str]:
     """Who answered, sorted by name, a line for each identity: NAME ADDRESS ID TRUST VIA.
 
-    A peer that answered on several addresses is listed once, with all of them.
+    A peer that answered on several addresses is listed once, with all of them. NAME is what to write as a target.
     """
     by_id: dict[str, list[Discovered]] = {}
     for one in found:
@@ -199,7 +199,7 @@ def discovered_table(found: Iterable[Discovered]) -> list[str]:
         addresses = dict.fromkeys(_endpoint(one) for one in ones)
         rows.append(
             (
-                show(ones[0].name),
+                _called(ones[0]),
                 ", ".join(addresses),
                 f"{show(identity[:15])}…",
                 _trust(ones),
@@ -207,6 +207,12 @@ def discovered_table(found: Iterable[Discovered]) -> list[str]:
             )
         )
     return table(("NAME", "ADDRESS", "ID", "TRUST", "VIA"), rows)
+
+
+def _called(one: Discovered) -> str:
+    """`loft`, or `loft (calls itself attic)` where it is paired by another name."""
+    itself = f" (calls itself {show(one.announced)})" if one.announced not in ("", one.name) else ""
+    return show(one.name) + itself
 
 
 def _endpoint(one: Discovered) -> str:

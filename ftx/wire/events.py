@@ -202,7 +202,7 @@ class Snapshot(Event, tag="snapshot", frozen=True, kw_only=True):
 
 
 class Discovered(Event, tag="peer", frozen=True, kw_only=True):
-    """Somebody answered a discovery query."""
+    """Somebody answered a discovery query: `name` is what to write as a target, `announced` what it calls itself."""
 
     name: str
     id: str
@@ -213,6 +213,7 @@ class Discovered(Event, tag="peer", frozen=True, kw_only=True):
     via: str
     interface: str
     versions: list[int]
+    announced: str = ""
 
 
 _encoder = msgspec.json.Encoder()

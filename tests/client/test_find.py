@@ -10,10 +10,13 @@ import pytest
 from support.bounded import bounded
 from support.lab import free_port
 
+from ftx.client.api import Settings, discover
 from ftx.client.find import Found, alike, locate
 from ftx.client.target import parse_target
 from ftx.core.peers import Peer, TrustStore
 from ftx.disk.keys import Identity
+from ftx.disk.peers import update
+from ftx.disk.places import places, prepare_home
 from ftx.errors import FtxError
 from ftx.net.dial import Place
 from ftx.net.discovery import Responder
@@ -138,3 +141,23 @@ async def test_another_machine_of_that_name_is_said_with_the_way_out(reactor, an
     assert "another machine calls itself cellar" in warnings[0]
     assert "peers remove cellar" in caught.value.hint
     assert "peers add cellar ID" in caught.value.hint
+
+
+@bounded(10)
+async def test_discover_calls_a_paired_peer_by_the_name_that_reaches_it(reactor, announce, tmp_path):
+    me = Identity.generate()
+    port = announce(me, "attic")
+    settings = Settings(places(str(tmp_path), {}, 0, "/"), port, ("lo",))
+    prepare_home(settings.places)
+    update(settings.places.peers, lambda store: store.add(Peer("loft", me.id, ("127.0.0.1:38911",))))
+    heard: list[Any] = []
+    found = await discover(reactor, settings, 0.5, on_event=heard.append)
+    assert {(one.name, one.announced, one.paired) for one in [*found, *heard]} == {("loft", "attic", True)}
+    assert {one.address for one in found} == {one.address for one in heard} >= {"127.0.0.1"}
+
+
+@bounded(5)
+async def test_discover_names_an_interface_that_does_not_exist(reactor, tmp_path):
+    settings = Settings(places(str(tmp_path), {}, 0, "/"), 1, ("nope",))
+    with pytest.raises(FtxError, match="no network interface nope"):
+        await discover(reactor, settings, 0.1, on_event=print)

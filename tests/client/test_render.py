@@ -161,6 +161,11 @@ def test_peers_that_answered_are_merged_by_identity_and_sorted_by_name():
     ]
 
 
+def test_a_paired_peer_is_listed_by_the_name_it_is_paired_by():
+    lines = render.discovered_table([discovered("loft", "a" * 63, "10.0.0.7", announced="attic")])
+    assert lines[1].startswith("loft (calls itself attic)  10.0.0.7:7389")
+
+
 def test_wide_and_combining_characters_keep_the_columns_straight():
     lines = render.table(("A", "B"), [("日本", "x"), ("cafe\u0301", "y"), ("plain", "z")])
     assert lines == ["A      B", "日本   x", "cafe\u0301   y", "plain  z"]

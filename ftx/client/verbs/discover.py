@@ -46,7 +46,7 @@ def discover(wait: float) -> int:
         lines = render.discovered_table(found)
         for line in lines:
             output.result(line)
-        example = next((one.name for one in found if one.verified), "")
+        example = next((one.name for one in sorted(found, key=lambda one: not one.paired) if one.verified), "")
         send = f"; to send: ftx-client send FILE {shlex.quote(show(example) + ':')}" if example else ""
         seconds = duration(time.monotonic() - began)
         output.note(f"{plural(len(lines) - 1, 'peer')} in {seconds}{send}")
