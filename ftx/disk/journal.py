@@ -135,6 +135,39 @@ class Journal:
         journal._committed = journal.blocks.count
         return journal
 
+    def moved(self, fd: int) -> Journal:
+        """A journal in the empty file `fd` that goes on where this one cannot: also after an OSError of this one.
+
+        It knows what this one knows, committed or not, except for groups that cannot be read any more. Takes over `fd`,
+        also when it raises OSError because of it; this one stays open.
+        """
+        journal = Journal.create(fd, self.key, self._size)
+        try:
+            for group in range(len(self._generations)):
+                bitmap = self.blocks.group(group)
+                if any(bitmap):
+                    journal._take_over(group, bitmap, self._readable(group))
+        except OSError:
+            journal.close()
+            raise
+        return journal
+
+    def _readable(self, group: int) -> bytes | bytearray | None:
+        """The digests of `group`, None when they cannot be read."""
+        cached = self._groups.get(group)
+        if cached is not None:
+            return cached.digests
+        try:
+            return _pread(self._fd, self._blocks_in(group) * DIGEST, self._offset(group) + 2 * _COPY)
+        except OSError:
+            return None
+
+    def _take_over(self, group: int, bitmap: bytes, digests: bytes | bytearray | None) -> None:
+        if digests is not None:
+            _pwrite(self._fd, memoryview(digests), self._offset(group) + 2 * _COPY)
+            self.blocks.load_group(group, bitmap)
+            self._uncommitted.add(group)
+
     @property
     def committed(self) -> int:
         """How many blocks were known at the last commit."""

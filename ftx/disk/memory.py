@@ -59,6 +59,7 @@ class DigestMemory:
             return None
         with suppress(OSError):
             os.utime(fd)  # used now: forgotten last
+        with suppress(OSError):
             return Journal.load(fd, _key(file), file.size)
         return None
 
@@ -73,13 +74,27 @@ class DigestMemory:
             with suppress(FtxError):
                 private.ensure_folder(self._folder, "state-unusable")
                 fd = self._lock(file, os.O_CREAT)
-                if fd is not None:
+                if fd is not None and _emptied(fd):
                     with suppress(OSError):
-                        os.ftruncate(fd, 0)
                         return Journal.create(fd, _key(file), file.size)
         else:
             self.forget(file)
-        return Journal.create(self._scratch(), _key(file), file.size)
+        with suppress(OSError):
+            # without a name: it ends with its descriptor
+            fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            return Journal.create(fd, _key(file), file.size)
+        return Journal.create(_in_memory(), _key(file), file.size)
+
+    def moved(self, journal: Journal) -> Journal:
+        """What `journal` knows, in one that is forgotten when it is closed: after `journal` raised OSError.
+
+        Closes `journal`. What the disk does not give back any more, the new one does not know. OSError when there is
+        no room in memory either.
+        """
+        try:
+            return journal.moved(_in_memory())
+        finally:
+            journal.close()
 
     def forget(self, file: SourceFile) -> None:
         """Remember nothing of the file at this path; does nothing if nothing is, or if it cannot be removed.
@@ -114,9 +129,17 @@ class DigestMemory:
             return None
         return fd
 
-    def _scratch(self) -> int:
-        """A file without a name, which ends with its descriptor: on the state's disk, else in memory."""
-        try:
-            return os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return os.memfd_create("ftx-digests", os.MFD_CLOEXEC)
+
+def _emptied(fd: int) -> bool:
+    """Whether `fd` could be made empty; it is closed if not."""
+    try:
+        os.ftruncate(fd, 0)
+    except OSError:
+        os.close(fd)
+        return False
+    return True
+
+
+def _in_memory() -> int:
+    """A file in memory, which ends with its descriptor."""
+    return os.memfd_create("ftx-digests", os.MFD_CLOEXEC)

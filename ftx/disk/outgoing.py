@@ -61,7 +61,8 @@ class LargeSource:
     """A file of several blocks while it is sent, with what is remembered of its digests.
 
     All methods block; calls must not overlap. FtxError `source-changed`, `source-vanished` or `source-unreadable` end
-    the file; `close()` follows in any case.
+    the file; `close()` follows in any case. Where the memory on disk cannot be used (any more), digests are kept in
+    memory for as long as this file takes; only when there is no room there either, that is `local-io`.
     """
 
     def __init__(self, number: int, source: OpenSource, journal: Journal, memory: DigestMemory) -> None:
@@ -78,7 +79,7 @@ class LargeSource:
             journal = memory.recall(file) or memory.start(file, now)
         except OSError as error:
             source.close()
-            raise FtxError("local-io", "no room to keep digests in") from error
+            raise _no_room() from error
         return cls(number, source, journal, memory)
 
     @property
@@ -92,22 +93,52 @@ class LargeSource:
         """
         content = self._source.read(index)
         digest = block_digest([content])
-        # Memory is committed block by block: whatever the receiver has made durable is then remembered here too, even
-        # if this process is killed. It costs two writes to the page cache, and no sync.
-        self._journal.set(index, digest)
-        try:
-            self._journal.commit(sync=False)
-        except OSError as error:
-            raise FtxError("local-io", "the memory of digests cannot be written") from error
+        self._know(index, digest)
         if not send:
             return b"", 0
         zero = len(content) == BLOCK and content == _ZEROS
         frames = b"".join(data_frames(self._number, index, content, digest, zero=zero))
         return frames, 0 if zero else len(content)
 
+    def _know(self, index: int, digest: bytes) -> None:
+        try:
+            self._note(index, digest)
+        except OSError:
+            self._move()
+            try:
+                self._note(index, digest)
+            except OSError as error:
+                raise _no_room() from error
+
+    def _note(self, index: int, digest: bytes) -> None:
+        # Memory is committed block by block: whatever the receiver has made durable is then remembered here too, even
+        # if this process is killed. It costs two writes to the page cache, and no sync.
+        self._journal.set(index, digest)
+        self._journal.commit(sync=False)
+
+    def _move(self) -> None:
+        """Go on without the disk that keeps the memory."""
+        try:
+            self._journal = self._memory.moved(self._journal)
+        except OSError as error:
+            raise _no_room() from error
+
     def digest(self) -> bytes:
         """The file digest, after the last block: the source is still what it was when the sending began."""
         self._source.unchanged()
+        try:
+            return self._whole_digest()
+        except OSError:
+            self._move()
+        try:
+            return self._whole_digest()
+        except OSError as error:
+            raise _no_room() from error
+
+    def _whole_digest(self) -> bytes:
+        # what was known and could not be read again from the disk that kept it is found out anew
+        for index in self._journal.blocks.inverted():
+            self._know(index, block_digest([self._source.read(index)]))
         return self._journal.file_digest()
 
     def close(self, *, forget: bool = False) -> None:
@@ -116,3 +147,7 @@ class LargeSource:
         if forget:
             self._memory.forget(self._source.file)
         self._source.close()
+
+
+def _no_room() -> FtxError:
+    return FtxError("local-io", "there is no room to keep digests in")

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import os
 import resource
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 from support.inboxes import JOB, PEER, Sending, blocks_of, content, digest_of_content, snapshot
+from support.private_mount import with_private_mount
 
 from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
@@ -141,9 +140,7 @@ def test_hashing_in_a_look_up_ends_early(inbox: Inbox, tmp_path: Path, ending: s
     if ending == "stop_looking":
         # what has arrived is still stored, only nothing more is looked up
         digest = block_digest([b"small"])
-        assert job.store_whole([Whole(1, [b"small"], digest)]) == [
-            Stored(1, (b"small",), digest_of_content(b"small"))
-        ]
+        assert job.store_whole([Whole(1, [b"small"], digest)]) == [Stored(1, (b"small",), digest_of_content(b"small"))]
         with pytest.raises(FtxError) as caught:
             job.look_up([FileEntry(3, (b"another",), 5, 0, 0o644)])
         assert caught.value.name == "superseded"
@@ -352,20 +349,6 @@ assert snapshot(path) == tree
 inbox.close()
 print("all is well")
 """
-
-
-def with_private_mount(folder: Path, options: str, script: str) -> None:
-    """Run `script` (arguments: folder, tests) in name spaces of its own where `folder` is a file system in memory."""
-    inner = f'mount -t tmpfs -o {options} none {folder} && exec {sys.executable} -c "$0" "$@"'
-    tests = str(Path(__file__).parent.parent)
-    command = ["unshare", "-rm", "sh", "-c", inner, script, str(folder.parent), tests]
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        pytest.skip("no unshare here")
-    if run.stdout.strip() != "all is well" and run.stderr.startswith(("unshare", "mount")):
-        pytest.skip("no private mounts here: " + run.stderr.strip())
-    assert run.stdout.strip() == "all is well", run.stderr
 
 
 def test_full_disk(tmp_path: Path) -> None:
