@@ -59,7 +59,7 @@ def make_view(
 
 
 def progress_parts(event: Progress) -> tuple[str, list[str]]:
-    """The stage, and what is known besides: bytes, files, rate and time left, the most important first."""
+    """The stage, and what is known besides: bytes, files, rate and time left, in this order."""
     parts = []
     if event.stage == "scanning":
         # Nothing has moved: the numbers are those of the counting, and grow.
@@ -214,14 +214,14 @@ class Bar:
 
 
 def _layout(event: Progress, width: int) -> str:
-    """tqdm's format for the line: on narrow terminals the less important numbers go first, then the bar."""
+    """tqdm's format for the line: on narrow terminals the files go first, then the rate, the time left, the bar."""
     stage, parts = progress_parts(event)
     percent = _percent(event)
     if percent is None:
         return _literal(f"{stage}: {', '.join(parts)}" if parts else stage)
     head = f"{stage} {percent:3d}%"
     while len(parts) > 1 and len(head) + len(", ".join(parts)) + _BAR_COLUMNS + 3 > width:
-        parts.pop()
+        del parts[1]
     if len(head) + len(parts[0]) + _BAR_COLUMNS + 3 > width:
         return _literal(f"{percent}% {stage} {parts[0]}")
     return _literal(f"{head}|") + "{bar}" + _literal(f"| {', '.join(parts)}")

@@ -11,13 +11,13 @@ port that was named replaces every port that was remembered or announced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
 
 from ftx import limits
+from ftx.client.alike import alike
 from ftx.client.target import Target
 from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore
@@ -26,7 +26,7 @@ from ftx.net.dial import Place
 from ftx.net.discovery import Reply, find
 from ftx.text import show
 
-__all__ = ["Found", "alike", "locate", "pair_again", "place_of"]
+__all__ = ["Found", "locate", "pair_again", "place_of"]
 
 DEFAULT_PORT = 7389
 
@@ -55,13 +55,6 @@ def place_of(hint: str, port: int) -> Place:
 
 def _port(text: str, default: int) -> int:
     return int(text) if text.isdigit() and 0 < int(text) < 65536 else default
-
-
-def alike(name: str, names: Iterable[str]) -> str:
-    """`did you mean attic?` with the one of `names` that is written most like `name`, cleaned; or nothing."""
-    by_fold = {one.casefold(): one for one in names}
-    close = get_close_matches(name.casefold(), by_fold, n=1)
-    return f"did you mean {show(by_fold[close[0]])}?" if close else ""
 
 
 @attrs.frozen

@@ -100,13 +100,18 @@ class Options:
         self._settings = gather(given, os.environ, self.places(), os.getcwd())
         return self._settings
 
-    def confirm(self, question: str) -> bool:
+    def confirm(self, question: str, *, final: bool = False) -> bool:
         """Whether to go on: asked on a terminal, and taken for granted with `--yes` or where nobody can answer.
 
-        The verbs that ask do what their words say; a script has said it already.
+        The verbs that ask do what their words say; a script has said it already. What is `final` and cannot be mended
+        wants `--yes` there: FtxError `usage`.
         """
         terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-        if self.yes or self.no_input or not terminal:
+        if self.yes:
+            return True
+        if self.no_input or not terminal:
+            if final:
+                raise FtxError("usage", "this cannot be undone, and there is nobody to ask", "say it with --yes")
             return True
         return click.confirm(question, default=False, err=True)
 

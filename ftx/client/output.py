@@ -58,7 +58,7 @@ class Output:
 
     json: bool = False
     quiet: bool = False
-    #: 0: what matters; 1: each file, and what the library logs; 2: everything it logs.
+    #: 0: what matters; 1: each file, and what ftx logs; 2: the details that it logs as well.
     verbose: int = 0
     color: Literal["auto", "always", "never"] = "auto"
     progress: Literal["auto", "bar", "plain", "none"] = "auto"

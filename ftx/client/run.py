@@ -187,11 +187,11 @@ def write_lines(options: Options, text: str) -> None:
 
 
 def _begin_logging(options: Options) -> None:
-    """Send the log to stderr: with `-v` our own and what warns, with `-vv` and `--debug` all, otherwise nothing."""
+    """Send the log to stderr: what warns and our own with `-v`, our details too with `-vv`, all with `--debug`."""
     from twisted.logger import ILogObserver, LogLevel, eventAsText, globalLogBeginner
     from zope.interface import implementer
 
-    everything = options.debug or options.verbose > 1
+    ours_from = LogLevel.debug if options.verbose > 1 else LogLevel.info
 
     @implementer(ILogObserver)
     def observe(event: LogEvent) -> None:
@@ -199,7 +199,7 @@ def _begin_logging(options: Options) -> None:
         if level is None:
             return
         ours = str(event.get("log_namespace", "")).startswith("ftx.")
-        if not everything and level < (LogLevel.info if ours else LogLevel.warn):
+        if not options.debug and level < (ours_from if ours else LogLevel.warn):
             return
         said = eventAsText(event, includeTraceback=options.debug, includeTimestamp=False, includeSystem=False)
         write_lines(options, f"{level.name}: {said}")

@@ -114,6 +114,21 @@ def test_the_bar_names_stage_bytes_files_rate_and_time_left(screen, clock):
     bar.close()
 
 
+@pytest.mark.parametrize(
+    ("columns", "there", "gone"),
+    [(80, ["1.0 GiB/4.0 GiB", "111 MiB/s", "27 s left"], "files"), (60, ["1.0 GiB/4.0 GiB", "27 s left"], "MiB/s")],
+)
+def test_the_time_left_stays_longest_on_a_narrow_terminal(clock, columns, there, gone):
+    narrow = Screen(columns)
+    bar = Bar(narrow.stream, clock)
+    bar.show(moving(GiB, rate=111.0 * MiB, eta_s=27.0))
+    line = narrow.lines()[-1]
+    bar.close()
+    narrow.close()
+    assert all(part in line for part in there)
+    assert gone not in line
+
+
 def test_there_is_no_percentage_before_the_total_is_known(screen, clock):
     bar = Bar(screen.stream, clock)
     bar.show(Progress(stage="scanning", bytes_total=5 * GiB, files_total=12431))

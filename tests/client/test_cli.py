@@ -272,6 +272,8 @@ def test_completion_survives_a_damaged_list_of_peers(client):
         (["id", "--discovery-port", "65536"], "1 to 65535", ""),
         (["peers", "add", "pi", "short"], "56 letters and digits", "ftx-client id"),
         (["peers", "add", "p:i", PEER_ID], "cannot contain", ""),
+        (["peers", "add", "10.0.0.7", PEER_ID], "cannot be an address", "peers add NAME ID 10.0.0.7"),
+        (["peers", "rename", "pi", "fe80::1"], "cannot be an address", ""),
         (["peers", "remove", "nobody"], "no peer is called nobody", ""),
         (["completion", "tcsh"], "'tcsh' is not one of", ""),
         (["hash"], "missing argument", ""),
@@ -346,7 +348,12 @@ def test_id_is_the_same_every_time_in_both_forms(client):
 
 def test_a_new_identity_is_another_one(client):
     before = client.json("id")[0]["id"]
-    after = client.json("id", "--renew")[0]["id"]
+    for words in ([], ["--no-input"]):  # without a terminal nobody can be asked
+        refused = client("id", "--renew", *words)
+        assert refused.returncode == 2
+        assert b"hint: say it with --yes" in refused.stderr
+    assert client.json("id")[0]["id"] == before
+    after = client.json("id", "--renew", "--yes")[0]["id"]
     assert before != after == client.json("id")[0]["id"]
 
 
@@ -367,7 +374,9 @@ def test_peers_come_change_and_go(client):
     table = client("peers", "list").stdout.decode().splitlines()
     assert table[0].split() == ["NAME", "ID", "ADDRESSES", "SEEN", "(UTC)"]
     assert table[1].split()[:2] == ["pi", PEER_ID[:15] + "…"]
-    assert client.json("peers", "rename", "pi", "raspberry")[0]["name"] == "raspberry"
+    moved = client("peers", "add", "pie", PEER_ID).stdout.decode()
+    assert moved.startswith(f"paired pie (until now pi), id {PEER_ID}")
+    assert client.json("peers", "rename", "pie", "raspberry")[0]["name"] == "raspberry"
     assert b"did you mean raspberry?" in client("peers", "show", "rasberry").stderr
     assert client("peers", "remove", "raspberry").stdout == b"removed raspberry\n"
     assert client.json("peers") == []

@@ -10,8 +10,9 @@ import pytest
 from support.bounded import bounded
 from support.lab import free_port
 
+from ftx.client.alike import alike
 from ftx.client.api import Settings, discover
-from ftx.client.find import Found, alike, locate
+from ftx.client.find import Found, locate
 from ftx.client.target import parse_target
 from ftx.core.peers import Peer, TrustStore
 from ftx.disk.keys import Identity

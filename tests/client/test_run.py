@@ -217,3 +217,19 @@ async def main(reactor, stop):
         done = subprocess.run(script(body), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert done.stderr == "standard output cannot be written: no space left on device\n"
+
+
+@pytest.mark.parametrize(("options", "shown"), [("verbose=1", ["info"]), ("verbose=2", ["info", "debug"])])
+def test_verbose_is_about_ftx_and_not_about_the_reactor(options, shown):
+    body = """
+from twisted.logger import Logger
+
+async def main(reactor, stop):
+    ours = Logger(namespace="ftx.client.test")
+    ours.info("ours")
+    ours.debug("ours")
+    Logger(namespace="twisted.internet").info("theirs")
+    return 0
+"""
+    assert finished(body, options).stderr.splitlines() == [f"{level}: ours" for level in shown]
+    assert "theirs" in finished(body, "debug=True").stderr

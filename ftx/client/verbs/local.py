@@ -34,7 +34,7 @@ def identity(renew: bool) -> int:
     options = current()
     places = options.places()
     prepare_home(places)
-    if renew and not options.confirm("Make a new identity, and lose the old one for good?"):
+    if renew and not options.confirm("Make a new identity, and lose the old one for good?", final=True):
         options.output.note("nothing was changed")
         return 0
     me = keys.renew(places.key) if renew else keys.load_or_create(places.key)

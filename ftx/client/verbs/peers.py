@@ -59,11 +59,19 @@ def add(name: str, identity: str, addresses: tuple[str, ...]) -> int:
     from ftx.wire.events import iso_time
 
     options = current()
+    _refuse_address(name)
     peer = Peer(name, parse_id(identity), addresses, iso_time())
     _refuse_own(options, peer.id)
-    added = _change(options, lambda store: store.add(peer)).by_id(peer.id)
+    before: list[Peer] = []
+
+    def change(store: TrustStore) -> TrustStore:
+        before[:] = filter(None, [store.by_id(peer.id)])
+        return store.add(peer)
+
+    added = _change(options, change).by_id(peer.id)
     if added is not None:
-        _print(options, added, f"paired {show(added.name)}, id {format_id(added.id)}, {words(added.id)}")
+        until_now = "".join(f" (until now {show(one.name)})" for one in before if one.name != added.name)
+        _print(options, added, f"paired {show(added.name)}{until_now}, id {format_id(added.id)}, {words(added.id)}")
     return 0
 
 
@@ -87,6 +95,7 @@ def remove(name: str) -> int:
 def rename(old: str, new: str) -> int:
     """Call the peer OLD by the name NEW."""
     options = current()
+    _refuse_address(new)
     changed = _named(_change(options, lambda store: store.rename(old, new)), new)
     _print(options, changed, f"renamed {show(old)} to {show(changed.name)}")
     return 0
@@ -147,10 +156,24 @@ def _named(store: TrustStore, name: str) -> Peer:
     peer = store.by_name(name)
     if peer is not None:
         return peer
-    from difflib import get_close_matches
+    from ftx.client.alike import alike
 
-    like = get_close_matches(name, [one.name for one in store.peers], n=1)
-    raise FtxError("no-such-peer", f"no peer is called {show(name)}", f"did you mean {like[0]}?" if like else "")
+    raise FtxError("no-such-peer", f"no peer is called {show(name)}", alike(name, (one.name for one in store.peers)))
+
+
+def _refuse_address(name: str) -> None:
+    """An address as a name would be dialled by nobody: as a target it means the address, whoever is there."""
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(name.strip())
+    except ValueError:
+        return
+    raise FtxError(
+        "usage",
+        f"a peer's name cannot be an address: {show(name)}",
+        f"give it a name, and the address behind the id: ftx-client peers add NAME ID {show(name)}",
+    )
 
 
 def _refuse_own(options: Options, identity: bytes) -> None:
