@@ -163,6 +163,8 @@ SYNC_EACH: Final = 8
 #: files get their own fsync.
 SYNCFS_SLOW: Final = 2.0
 SYNCFS_PAUSE: Final = 60.0
+#: Folders known to be durable by name, in all jobs together; of those that are forgotten the parent is synced again.
+DURABLE_NAMES: Final = 65_536
 #: Groups of block digests (256 KiB each) that one journal keeps in memory.
 JOURNAL_GROUPS: Final = 2
 #: Partials of one job that are open at once (two descriptors each); the least recently used is synced and closed.

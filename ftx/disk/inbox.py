@@ -21,6 +21,7 @@ from ftx.disk.space import Space
 from ftx.disk.staging import Staging
 from ftx.disk.store import Path
 from ftx.disk.syncing import Syncs
+from ftx.disk.tree import DurableNames
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -89,6 +90,7 @@ class Inbox:
                 space=Space(root.fd),
                 syncs=Syncs(root.fd, means.syncfs),
                 rules=rules or NameRules(),
+                names=DurableNames(),
                 umask=umask,
                 report=report,
             )

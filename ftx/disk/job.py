@@ -20,7 +20,7 @@ from ftx.disk.space import Space
 from ftx.disk.staging import Staging
 from ftx.disk.store import Path
 from ftx.disk.syncing import Syncs
-from ftx.disk.tree import Tree
+from ftx.disk.tree import DurableNames, Tree
 from ftx.errors import FtxError, LocalProtocolError
 from ftx.text import show_path
 
@@ -43,6 +43,7 @@ class Device:
     space: Space
     syncs: Syncs
     rules: NameRules
+    names: DurableNames
     umask: int
     report: Callable[[str], None]
 
@@ -76,7 +77,7 @@ class Job:
         self.peer = peer
         self.into = into
         self.conflict = conflict
-        self.tree = Tree(device.root, device.umask)
+        self.tree = Tree(device.root, device.umask, device.names)
         #: The open partials, by entry number.
         self.partials: HandleCache[int, Partial] = HandleCache(
             limits.OPEN_PARTIALS, self._open_partial, self._close_partial

@@ -123,8 +123,6 @@ class _LookUp:
         with self.job.tree.folder(path) as fd:
             if record.inode not in (0, os.fstat(fd).st_ino):
                 return False
-        if record.ctime_ns is None:
-            self.job.tree.unsynced(path)  # made by a job that did not come to the point of saying so
         self.job.tree.reopen(path)
         return True
 

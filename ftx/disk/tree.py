@@ -1,4 +1,10 @@
-"""The folders that one job works in: kept open a bounded number at a time, made, and made durable in groups."""
+"""The folders that jobs work in: kept open a bounded number at a time, made, and made durable in groups.
+
+A file is only as durable as the name of every folder above it, and it does not matter who made that: another job may
+not have come to its sync yet, and a process that was killed never will. So a name counts as durable only after a sync
+of its parent in this process (`DurableNames`, shared by all jobs). Before, whoever stores something below it syncs
+the parent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,25 +20,65 @@ from ftx.disk.handles import HandleCache, Slot
 from ftx.disk.root import Root
 from ftx.disk.store import Path
 from ftx.disk.syncing import SyncGroup, sync_folder
-from ftx.limits import OPEN_FOLDERS
+from ftx.limits import DURABLE_NAMES, OPEN_FOLDERS
 
-__all__ = ["Cursor", "Tree"]
+__all__ = ["Cursor", "DurableNames", "Tree"]
 
 #: What the owner of a received folder always keeps: without it nothing can be sent into it again.
 _ENTER: Final = 0o500
 
 
+class DurableNames:
+    """The folders whose names are durable in their parents, as far as that is known. Thread-safe."""
+
+    def __init__(self) -> None:
+        #: In the order in which they became known.
+        self._known: dict[Path, None] = {}
+        #: What is being synced, by somebody.
+        self._syncing: list[set[Path]] = []
+        self._lock = threading.Lock()
+
+    def make(self, path: Path, make: Callable[[], None]) -> None:
+        """Call `make()`, which makes the folder `path` or raises; it is not durable then, whatever was known.
+
+        Nobody can see the new folder and take it for an older one of the same name.
+        """
+        with self._lock:
+            make()
+            self._known.pop(path, None)
+            for names in self._syncing:
+                names.discard(path)
+
+    def begin(self, paths: Iterable[Path]) -> set[Path]:
+        """Those of `paths` and of the folders above them that are not known to be durable, to be synced and `end()`ed.
+
+        A folder that is made anew meanwhile vanishes from the set.
+        """
+        above = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
+        with self._lock:
+            names = above - self._known.keys()
+            self._syncing.append(names)
+            return names
+
+    def end(self, names: set[Path], durable: bool) -> None:
+        """The sync of what `begin()` returned is over, and whether that went well."""
+        with self._lock:
+            self._syncing = [other for other in self._syncing if other is not names]
+            if durable:
+                self._known.update(dict.fromkeys(names))
+                while len(self._known) > DURABLE_NAMES:
+                    del self._known[next(iter(self._known))]
+
+
 class Tree:
     """The folders of one job below the inbox's root. Thread-safe. OSError (and `bad-name`) as they come."""
 
-    def __init__(self, root: Root, umask: int) -> None:
-        """Folders get their permissions less `umask`."""
+    def __init__(self, root: Root, umask: int, names: DurableNames) -> None:
+        """Folders get their permissions less `umask`; `names` is what all trees of the inbox share."""
         self.root = root
         self._umask = umask
+        self._names = names
         self._folders: HandleCache[Path, int] = HandleCache(OPEN_FOLDERS, root.open_folder, os.close)
-        #: Folder -> names of folders made in it that are not durable yet.
-        self._unsynced: dict[Path, set[bytes]] = {}
-        self._lock = threading.Lock()
 
     def take(self, path: Path) -> Slot[Path, int]:
         """The open folder `path`, to be given back."""
@@ -59,7 +105,9 @@ class Tree:
         made = True
         with self.folder(path[:-1]) as parent_fd:
             try:
-                self.root.make_folder(parent_fd, path[-1], 0o777 & ~self._umask)
+                self._names.make(
+                    path, lambda: self.root.make_folder(parent_fd, path[-1], 0o777 & ~self._umask)
+                )
             except FileExistsError:
                 made = False
         with self.folder(path) as fd:
@@ -68,19 +116,12 @@ class Tree:
                 wanted = self._mode(0o777, mode)
                 if mode != wanted:
                     os.fchmod(fd, wanted)
-        if made:
-            self.unsynced(path)
         return made
 
     def ensure(self, path: Path) -> None:
         """Make `path` and its parents, as far as they are missing."""
         for depth in range(1, len(path) + 1):
             self.make(path[:depth])
-
-    def unsynced(self, path: Path) -> None:
-        """Note that the name of the folder `path` may not be durable in its parent."""
-        with self._lock:
-            self._unsynced.setdefault(path[:-1], set()).add(path[-1])
 
     # -- finishing ----------------------------------------------------------------------------------------
 
@@ -103,27 +144,24 @@ class Tree:
                 os.fchmod(fd, mode | 0o300)
 
     def sync(self, group: SyncGroup, paths: Iterable[Path], extra: Iterable[int] = ()) -> None:
-        """Make the names in the folders `paths` durable, and those of all new folders; `extra` are open folders.
+        """Make the names in the folders `paths` durable, and those of the folders themselves and of all above them.
 
-        OSError when that failed: nothing in these folders may be believed.
+        `extra` are open folders. OSError when that failed: nothing in these folders may be believed.
         """
-        with self._lock:
-            new = {parent: set(names) for parent, names in self._unsynced.items()}
-        touched = set(paths)
-        # what lies deeper first, so that a name is never durable before what it leads to
-        folders = sorted({*touched, *new}, key=len, reverse=True)
-        others = list(extra)
-        if not group.shared(len(folders) + len(others)):
-            for path in folders:
-                self._sync_one(path, gone_is_well=path not in touched)
-            for fd in others:
-                sync_folder(fd)
-        with self._lock:
-            for parent, names in new.items():
-                left = self._unsynced.get(parent, set())
-                left -= names
-                if not left:
-                    self._unsynced.pop(parent, None)
+        touched, others = set(paths), list(extra)
+        names = self._names.begin(touched)
+        durable = False
+        try:
+            # what lies deeper first, so that a name is never durable before what it leads to
+            folders = sorted({*touched, *(path[:-1] for path in names)}, key=len, reverse=True)
+            if not group.shared(len(folders) + len(others)):
+                for path in folders:
+                    self._sync_one(path, gone_is_well=path not in touched)
+                for fd in others:
+                    sync_folder(fd)
+            durable = True
+        finally:
+            self._names.end(names, durable)
 
     def _sync_one(self, path: Path, gone_is_well: bool) -> None:
         try:

@@ -255,7 +255,7 @@ class Paused:
 
 
 def test_a_reader_who_is_overtaken_does_not_bring_a_removed_peer_back(file: Path) -> None:
-    """One thread has read the old list and waits, another reads the new one: whatever they leave, the new one counts."""
+    """One thread has read the old list and waits, another reads the new one: in the end the new one counts."""
     add(file, PI)
     add(file, NAS)
     watched = peers.Watched(str(file), clock=lambda: time.time_ns() + 3600 * 10**9)
