@@ -108,7 +108,8 @@ class Reception(ServerFactory):
                 break
             self._strangers[connection] = None  # it has spoken since
         else:
-            connection = next(iter(self._strangers))
+            unproved = (connection for connection in self._strangers if connection.peer is None)
+            connection = next(unproved, None) or next(iter(self._strangers))
             del self._strangers[connection]
         connection.abort(FtxError("busy", "too many connections that say nothing"))
 
