@@ -14,7 +14,7 @@ import msgspec
 
 from ftx import limits
 from ftx.client import control
-from ftx.client.ctl_text import event_line, job_lines, jobs_table, status_lines
+from ftx.client.ctl_text import event_line, job_lines, jobs_table, method_lines, status_lines
 from ftx.client.render import json_line
 from ftx.errors import FtxError
 from ftx.text import show
@@ -23,6 +23,7 @@ __all__ = ["VERBS", "Verb", "run_ctl"]
 
 _T = TypeVar("_T")
 _JOB_DIGITS: Final = 32
+_PARAMS: Final = "for example: ftx-client ctl call jobs.show '{\"job\": \"…\"}'"
 
 
 @attrs.frozen
@@ -91,7 +92,7 @@ def _mapping(result: Any) -> Mapping[str, Any]:
 
 async def _status(session: _Session, args: Sequence[str]) -> None:
     status = _mapping(await session.call("daemon.status"))
-    session.show(status, status_lines(status))
+    session.show(status, [*status_lines(status), f"{'control':<10} {show(session.path, limits.PATH)}"])
 
 
 async def _jobs(session: _Session, args: Sequence[str]) -> None:
@@ -131,14 +132,18 @@ async def _job_id(session: _Session, written: str) -> str:
 
 
 async def _call(session: _Session, args: Sequence[str]) -> None:
+    if not args:
+        known = await session.all_pages("rpc.discover", "methods")
+        session.show(known, method_lines(known["methods"]))
+        return
     params: Any = None
     if len(args) > 1:
         try:
             params = msgspec.json.decode(args[1])
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise FtxError("usage", f"the parameters are not JSON: {show(str(error))}") from None
+            raise FtxError("usage", f"the parameters are not JSON: {show(str(error))}", _PARAMS) from None
         if not isinstance(params, dict):
-            raise FtxError("usage", "the parameters must be a JSON object", "for example '{\"job\": \"…\"}'")
+            raise FtxError("usage", "the parameters must be a JSON object", _PARAMS)
     result = await session.call(args[0], params)
     session.show(result, msgspec.json.format(json_line(result), indent=2).splitlines())
 
@@ -171,10 +176,14 @@ VERBS: Final[Mapping[str, Verb]] = {
         Verb(
             "drain",
             "drain",
-            "take no new jobs, stop when the running ones have ended",
+            "take no new jobs, stop when the running ones have ended or the drain timeout is over",
             0,
             0,
-            _order("daemon.drain", "the daemon takes no new jobs and stops when the running ones have ended"),
+            _order(
+                "daemon.drain",
+                "the daemon takes no new jobs and stops when the running ones have ended, "
+                "at the latest after its drain timeout; what is cut then can be resumed",
+            ),
         ),
         Verb(
             "shutdown",
@@ -184,6 +193,6 @@ VERBS: Final[Mapping[str, Verb]] = {
             0,
             _order("daemon.shutdown", "the daemon is stopping"),
         ),
-        Verb("call", "call METHOD [JSON]", "call a method by its name, see `call rpc.discover`", 1, 2, _call),
+        Verb("call", "call [METHOD [JSON]]", "call a method by its name; without one, list them", 0, 2, _call),
     )
 }

@@ -12,7 +12,7 @@ from typing import Any, Final
 from ftx.client.render import table
 from ftx.text import duration, plural, show, size
 
-__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "status_lines"]
+__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "method_lines", "status_lines"]
 
 #: Hex digits by which jobs are called on the screen.
 SHORT_JOB: Final = 8
@@ -91,33 +91,48 @@ def status_lines(status: _Map) -> list[str]:
 
 
 def jobs_table(jobs: Sequence[Any]) -> list[str]:
-    """Jobs, a line for each: JOB STATE PEER WAY DONE RATE PATH."""
+    """Jobs, a line for each: JOB STATE PEER FILES DONE, and of WAY RATE PATH WHY those that one of them has."""
     if not jobs:
         return ["no jobs"]
-    rows = [
-        (
-            job_name(job.get("job")),
-            _text(job.get("state", "-")),
-            _peer(job.get("peer")),
-            _text(job.get("direction", "-")),
-            _of(job.get("bytes_confirmed"), job.get("bytes_total")),
-            _rate(job.get("rate")) if job.get("state") == "active" else "-",
-            _text(job.get("path") or "-"),
-        )
-        for job in map(_map, jobs)
+    maps = [_map(job) for job in jobs]
+    columns: list[tuple[str, list[str]]] = [
+        ("JOB", [job_name(job.get("job")) for job in maps]),
+        ("STATE", [_text(job.get("state", "-")) for job in maps]),
+        ("PEER", [_peer(job.get("peer")) for job in maps]),
+        ("FILES", [_files(job) for job in maps]),
+        ("DONE", [_of(job.get("bytes_confirmed"), job.get("bytes_total")) for job in maps]),
     ]
-    return table(("JOB", "STATE", "PEER", "WAY", "DONE", "RATE", "PATH"), rows)
+    some = [
+        # Where all receive, as they do in a daemon that sends nothing, the way says nothing.
+        ("WAY", ["-" if job.get("direction") in (None, "in") else _text(job.get("direction")) for job in maps]),
+        ("RATE", [_rate(job.get("rate")) if job.get("state") == "active" else "-" for job in maps]),
+        ("PATH", [_text(job.get("path") or "-") for job in maps]),
+        ("WHY", [_error(job) or "-" for job in maps]),
+    ]
+    columns += [column for column in some if set(column[1]) != {"-"}]
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return table([head for head, _ in columns], rows)
+
+
+def _files(job: _Map) -> str:
+    files = job.get("files")
+    return f"{files:,}" if isinstance(files, int) else "-"
+
+
+def method_lines(methods: Sequence[Any]) -> list[str]:
+    """The methods of the control socket: a line for each, with what it is for."""
+    rows = [(_text(method.get("name", "-")), _text(method.get("description") or "-")) for method in map(_map, methods)]
+    return table(("METHOD", "WHAT IT DOES"), rows)
 
 
 def job_lines(job: _Map) -> list[str]:
     """One job, a line for each thing."""
-    files = job.get("files")
     rows = [
         ("job", _text(job.get("job", "-"))),
         ("state", _text(job.get("state", "-"))),
         ("peer", _peer(job.get("peer"))),
         ("way", _text(job.get("direction", "-"))),
-        ("files", f"{files:,}" if isinstance(files, int) else "-"),
+        ("files", _files(job)),
         ("verified", _of(job.get("bytes_confirmed"), job.get("bytes_total"))),
         ("durable", size(_count(job.get("bytes_durable")))),
         ("path", _text(job.get("path") or "-", 4096)),
@@ -130,6 +145,8 @@ def job_lines(job: _Map) -> list[str]:
 
 def _error(holder: _Map) -> str:
     error = _map(holder.get("error"))
+    if error.get("name") == "cancelled":  # the sentence is the sender's; whoever asks the daemon stands at this end
+        return "cancelled here"
     return _text(error.get("message") or error.get("name") or "", 500)
 
 

@@ -58,6 +58,7 @@ async def test_status(reactor: Any, short_tmp: Path) -> None:
         assert "listening  127.0.0.1:7389, [::1]:7389" in lines
         assert "received   2.0 KiB" in lines
         assert "limit in   977 KiB/s" in lines
+        assert f"control    {short_tmp / 'control.sock'}" in lines
         (line,) = await ctl("status", json=True)
         assert json.loads(line)["name"] == "desk"
 
@@ -68,10 +69,20 @@ async def test_jobs(reactor: Any, short_tmp: Path) -> None:
         assert await ctl("jobs") == ["no jobs"]
         daemon.all_jobs = {job_id(number << 112): job(number << 112, path="\x1b[31mred") for number in (1, 2)}
         head, first, second = await ctl("jobs")
-        assert head.split() == ["JOB", "STATE", "PEER", "WAY", "DONE", "RATE", "PATH"]
-        assert first.split()[:4] == ["00010000", "active", "pi", "in"]
+        assert head.split() == ["JOB", "STATE", "PEER", "FILES", "DONE", "PATH"]
+        assert first.split()[:4] == ["00010000", "active", "pi", "3"]
         assert "10 B of 1000 B" in second
         assert "\\x1b[31mred" in second
+
+
+def test_a_column_that_says_nothing_is_left_out() -> None:
+    ended = {"job": job_id(1), "state": "done", "peer": {"name": "pi"}, "direction": "in", "files": 2, "path": ""}
+    cancelled = ended | {"state": "failed", "error": {"name": "cancelled", "message": "cancelled by the peer"}}
+    assert jobs_table([ended])[0].split() == ["JOB", "STATE", "PEER", "FILES", "DONE"]
+    head, _, why = jobs_table([ended, cancelled])
+    assert head.split()[-1] == "WHY"
+    assert why.endswith("cancelled here")
+    assert jobs_table([ended | {"direction": "out"}])[0].split()[-1] == "WAY"
 
 
 @bounded(30)
@@ -114,6 +125,12 @@ async def test_call(reactor: Any, short_tmp: Path) -> None:
         lines = await ctl("call", "jobs.show", json.dumps({"job": job_id(1)}))
         assert json.loads("\n".join(lines))["path"] == "h\u00e9"
         assert len(lines) > 10
+        listed = await ctl("call")
+        assert listed[0].split()[0] == "METHOD"
+        assert any(line.startswith("daemon.status  ") for line in listed)
+        assert len(listed) < 40
+        (line,) = await ctl("call", json=True)
+        assert "rpc.discover" in [method["name"] for method in json.loads(line)["methods"]]
         assert "\n".join(lines).isascii()
         (line,) = await ctl("call", "jobs.show", json.dumps({"job": job_id(1)}), json=True)
         assert json.loads(line)["path"] == "h\u00e9"
@@ -121,6 +138,7 @@ async def test_call(reactor: Any, short_tmp: Path) -> None:
             with pytest.raises(FtxError) as caught:
                 await ctl("call", "jobs.show", params)
             assert caught.value.name == "usage"
+            assert "ftx-client ctl call" in caught.value.hint
         with pytest.raises(FtxError) as caught:
             await ctl("call", "jobs.dance")
         assert caught.value.name == "unknown-method"
@@ -147,7 +165,7 @@ async def test_watch(reactor: Any, short_tmp: Path, as_json: bool) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "args"),
-    [("dance", []), ("status", ["x"]), ("cancel", []), ("cancel", ["1", "2"]), ("call", []), ("call", ["a", "b", "c"])],
+    [("dance", []), ("status", ["x"]), ("cancel", []), ("cancel", ["1", "2"]), ("call", ["a", "b", "c"])],
 )
 @bounded(20)
 async def test_usage(reactor: Any, verb: str, args: list[str]) -> None:

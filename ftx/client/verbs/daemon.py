@@ -59,11 +59,14 @@ def watch(events: tuple[str, ...]) -> int:
 
 
 @ctl.command(short_help="Call any control method.")
-@click.argument("method")
+@click.argument("method", required=False)
 @click.argument("params", metavar="[JSON]", required=False)
-def call(method: str, params: str | None) -> int:
-    """Call METHOD with the parameters JSON (an object), and print its result; rpc.discover lists the methods."""
-    return _run("call", method, *([] if params is None else [params]))
+def call(method: str | None, params: str | None) -> int:
+    """Call METHOD with the parameters JSON (an object), and print its result. Without METHOD, list the methods.
+
+    What they take and return, as JSON schemas: ftx-client ctl call rpc.discover
+    """
+    return _run("call", *(one for one in (method, params) if one is not None))
 
 
 @ctl.command(short_help="Cancel a job.")
@@ -81,7 +84,11 @@ def reload_configuration() -> int:
 
 @ctl.command(short_help="Stop the daemon when its jobs have ended.")
 def drain() -> int:
-    """Make the daemon take no new jobs, and stop when the running ones have ended."""
+    """Make the daemon take no new jobs, and stop when the running ones have ended.
+
+    At the latest it stops when its drain timeout is over (30 seconds, unless set otherwise); what is cut then can be
+    resumed.
+    """
     return _run("drain")
 
 
