@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -397,3 +398,25 @@ def test_a_folder_that_cannot_be_made() -> None:
     assert [type(e) for e in receiver.refuse(2, "exists")] == [events.Resolved]
     _, effects = play(Manifest([FolderEnd(1, 0, 0), FolderEnd(0, 0o700, 9)], True), receiver=receiver)
     assert effects == [events.FinishFolder(0, 0o700, 9)]
+
+
+def test_zero_runs_take_no_memory() -> None:
+    """A file of one block that is a zero run costs its sender a few bytes, and us no more: not a block for each."""
+    count = 1000
+    receiver, _ = play(Manifest([file(number, b"%04d" % number, MIB) for number in range(count)], True))
+    for number in range(count):
+        receiver.want(number, None, 0.0)
+    run = memoryview(b"")
+    tracemalloc.start()
+    try:
+        effects = [
+            effect
+            for number in range(count)
+            for effect in receiver.piece(Piece(number, 0, Encoding.ZERO, [run], 0, DIGEST))
+            if isinstance(effect, events.StoreWhole)
+        ]
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+    assert len(effects) == count
+    assert all(b"".join(effect.chunks) == bytes(MIB) for effect in effects[::100])

@@ -337,6 +337,15 @@ def test_ping_flood(message: Message) -> None:
     refused(there, encode(message), "protocol-error", 1.0)
 
 
+def test_answers_are_no_flood() -> None:
+    """Who asks often is answered often; pongs beyond what was asked for are counted like any other."""
+    here, there = greeted()
+    asked = b"".join(here.send(Ping(0), 1.0) for _ in range(500))
+    assert asked == encode(Ping(0)) * 500
+    assert events(here, encode(Pong(0)) * 600, 1.0) == []
+    refused(here, encode(Pong(0)), "protocol-error", 1.0)
+
+
 # -- errors ------------------------------------------------------------------------------------------------
 
 
