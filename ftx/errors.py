@@ -120,7 +120,12 @@ _TABLE: Final = (
     ErrorKind("quota", 604, "the quota is used up"),
     ErrorKind("busy", 605, "the peer is busy with the same files", "wait for the other transfer, then run this again"),
     ErrorKind("no-space", 606, "the receiver has too little space", "free some space there, then run this again"),
-    ErrorKind("exists", 607, "the name is taken by other content there"),
+    ErrorKind(
+        "exists",
+        607,
+        "the name is taken by other content there",
+        "send it into another folder; --conflict rename keeps both, where the receiver allows it",
+    ),
     ErrorKind("bad-name", 608, "the receiver does not accept the name", "rename it and send it again"),
     ErrorKind("over-offer", 609, "more was sent than was offered"),
     ErrorKind("storage-failed", 610, "the receiver could not store it", "see the receiver's log"),

@@ -1,4 +1,4 @@
-"""Why a receiver may have refused a name: only a number crosses the wire, and the sender knows what it sent."""
+"""Why a receiver may have refused something: only a number crosses the wire, and the sender knows what it sent."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from ftx.text import show
 __all__ = ["explained"]
 
 
-def explained(error: Error, path: tuple[bytes, ...], peer: str) -> Error:
-    """`error` with the reason, where it is `bad-name` and the rules of every receiver say which (`docs/storage.md`).
+def explained(error: Error, path: tuple[bytes, ...], peer: str, wish: str | None = None) -> Error:
+    """`error` with the reason: of `bad-name` as the rules of every receiver have it (`docs/storage.md`), of `refused`
+    when there was a `wish` for a conflict rule.
 
     `path` is counted from the top of the inbox, `peer` what the receiver is called here. What the rules do not explain
     (a symbolic link on the way there, an operator's own rule) stays as it is.
     """
+    if error.name == "refused" and wish is not None:
+        hint = "leave --conflict out: then the receiver's own rule counts"
+        return Error(error.name, f"the receiver's rules do not allow --conflict {wish}", hint)
     if error.name != "bad-name":
         return error
     try:

@@ -35,7 +35,7 @@ from ftx.net.sending import Sending, Watcher
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.wire import events
-from ftx.wire.messages import Offer, Receipt, decode_receipt_body
+from ftx.wire.messages import CONFLICTS, Offer, Receipt, decode_receipt_body
 
 __all__ = ["Upload"]
 
@@ -141,6 +141,7 @@ class Upload(Watcher):
                 info = events.error_info(error.as_value())
                 if info is not None:
                     self._emit(events.Retry(job=self._job, peer=self._peer, attempt=attempt, delay_s=delay, error=info))
+            self._away = True
             await deferLater(self._reactor, delay, lambda: None)
             delay = min(delay * limits.RETRY_GROWTH, limits.RETRY_MOST)
 
@@ -232,6 +233,7 @@ class Upload(Watcher):
             watcher=self,
             concluded=concluded,
         )
+        self._away = False
         self._emit(events.Offered(job=self._job, peer=self._peer))
         return self._sending
 
@@ -319,7 +321,9 @@ class Upload(Watcher):
             return
         self._said, self._said_at = figures, now
         stage = "transferring"
-        if totals is None and not confirmed and not sending.sent:
+        if self._away:
+            stage = "waiting"
+        elif totals is None and not confirmed and not sending.sent:
             stage = "scanning"
         elif machine.progress.stage or (totals is not None and confirmed >= totals.bytes):
             stage = "syncing"
@@ -334,8 +338,8 @@ class Upload(Watcher):
                 bytes_total=None if totals is None else totals.bytes,
                 files_done=counts.files + counts.skipped + counts.failed,
                 files_total=None if totals is None else totals.files,
-                rate=self._meter.rate,
-                eta_s=self._meter.eta_s,
+                rate=None if self._away else self._meter.rate,
+                eta_s=None if self._away else self._meter.eta_s,
             )
         )
 
@@ -420,7 +424,8 @@ class Upload(Watcher):
         return done
 
     def _failed(self, error: FtxError) -> events.Failed:
-        info = events.error_info(explained(error.as_value(), tuple(self._offer.into), self._found.name))
+        wish = None if self._offer.conflict is None else CONFLICTS[self._offer.conflict]
+        info = events.error_info(explained(error.as_value(), tuple(self._offer.into), self._found.name, wish))
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed

@@ -1,4 +1,4 @@
-"""A refused name is explained by what the sender knows of it."""
+"""A refusal is explained by what the sender knows of it."""
 
 from __future__ import annotations
 
@@ -37,3 +37,10 @@ def test_other_errors_stay_as_they_are():
 
 def test_the_name_of_the_peer_is_cleaned():
     assert explained(BAD, (b".a",), "p\x1bi").hint.endswith("p\\x1bi:DIR")
+
+
+def test_a_wish_beyond_the_receivers_rules_is_named():
+    refused = Error("refused", "the peer's rules refuse this")
+    assert "--conflict rename" in explained(refused, (), "pi", "rename").message
+    assert "leave --conflict out" in explained(refused, (), "pi", "rename").hint
+    assert explained(refused, (), "pi") is refused

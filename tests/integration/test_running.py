@@ -119,6 +119,7 @@ def test_a_second_signal_stops_the_daemon_now(lab: Lab, source: int) -> None:
         daemon.clean_log()
         # the client waits for it to come back
         client.reaches("retry")
+        assert client.reaches("progress", stage="waiting")["rate"] is None
         gate.open()
         again = lab.again(daemon)
         client.ends()
