@@ -339,7 +339,7 @@ def test_ping_flood(message: Message) -> None:
 
 def test_answers_are_no_flood() -> None:
     """Who asks often is answered often; pongs beyond what was asked for are counted like any other."""
-    here, there = greeted()
+    here, _ = greeted()
     asked = b"".join(here.send(Ping(0), 1.0) for _ in range(500))
     assert asked == encode(Ping(0)) * 500
     assert events(here, encode(Pong(0)) * 600, 1.0) == []
