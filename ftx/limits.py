@@ -126,7 +126,7 @@ STOP_WAIT: Final = 30.0
 STOP_AT_ONCE: Final = 2.0
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
-READ_SIZE_SIGNED_IN: Final = 1 * MiB
+READ_SIZE_SIGNED_IN: Final = 256 * KiB
 #: Small files stored, read or looked up by one disk job.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.
@@ -171,6 +171,8 @@ JOURNAL_GROUPS: Final = 2
 OPEN_PARTIALS: Final = 16
 #: Bytes of a partial reserved on disk in one step, ahead of its blocks: bounds how long the first block waits.
 RESERVE_STEP: Final = 256 * MiB
+#: Versions of one path, by size and time, of which the records are kept: the latest.
+NAME_VERSIONS: Final = 32
 #: Name records kept (about 250 bytes each); the oldest go first.
 NAME_RECORDS: Final = 4_000_000
 #: Records waiting in memory for their ctime to be written with the next transaction.

@@ -14,7 +14,7 @@ from ftx.disk.claims import Claims
 from ftx.disk.handles import HandleCache
 from ftx.disk.names import NameRules
 from ftx.disk.partial import Partial
-from ftx.disk.records import Records
+from ftx.disk.records import NameRecord, Records
 from ftx.disk.root import Root
 from ftx.disk.space import Space
 from ftx.disk.staging import Staging
@@ -65,6 +65,8 @@ class Wanted:
     key: bytes | None
     #: Bytes promised to it that are not on disk yet.
     promised: int
+    #: The record of this very version that there was when it was looked up, of a file that is not where it should be.
+    record: NameRecord | None
     #: What ended the use of its partial, if anything did.
     failure: FtxError | None = None
 

@@ -84,7 +84,7 @@ class _LookUp:
         self._cursor.close()
         job.check()
         try:
-            found = records.find(job.peer, [joined(path) for _, path in folders])
+            found = records.find(job.peer, [(joined(path), 0, 0) for _, path in folders])
             if new:
                 # so that a later run knows them as made by this peer's transfers, whatever happens now
                 records.write(job.peer, [(joined(path), folder_record(path)) for path in sorted(new)])
@@ -103,7 +103,7 @@ class _LookUp:
                 self._refuse(entry, path, error)
                 made = False
             if path in new and not made:
-                failed.append(joined(path))
+                failed.append((joined(path), 0, 0))
         if failed:
             records.forget(job.peer, failed)
 
@@ -137,7 +137,8 @@ class _LookUp:
         unused = {path for path, free in zip(paths, claimed, strict=True) if free}
         try:
             try:
-                records = self.device.records.find(job.peer, paths)
+                keys = [(joined(path), entry.size, entry.mtime_ns) for entry, path in files]
+                records = self.device.records.find(job.peer, keys)
             except FtxError as error:
                 for entry, path in files:
                     self._refuse(entry, path, error)
@@ -166,7 +167,7 @@ class _LookUp:
         root, name = self.device.root, path[-1]
         folder_fd = self._cursor.at(path[:-1])
         there = root.status(folder_fd, name)
-        if record is not None and record.size == entry.size and record.mtime_ns == entry.mtime_ns:
+        if record is not None:
             final = there if record.final == name else root.status(folder_fd, record.final)
             if final is not None and record.digest is not None and _plausible(record, final):
                 if _unchanged(record, final):
@@ -180,9 +181,9 @@ class _LookUp:
                 raise FtxError("exists")
             if self.job.conflict == "skip":
                 return Skip(entry.number)
-        return self._want(entry, path, there is not None)
+        return self._want(entry, path, there is not None, record)
 
-    def _want(self, entry: FileEntry, path: Path, taken: bool) -> Want:
+    def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None) -> Want:
         job, staging = self.job, self.device.staging
         held = key = None
         missing = entry.size
@@ -210,6 +211,7 @@ class _LookUp:
             taken,
             key,
             missing,
+            record,
         )
         return Want(entry.number, held)
 

@@ -175,12 +175,21 @@ class _Publication:
         self._forget()
 
     def _forget(self) -> None:
-        """Remove the records that never got their file: they must not vouch for somebody else's."""
+        """Remove the records that never got their file: they must not vouch for somebody else's.
+
+        What they replaced comes back: the older file may only have been away for a while.
+        """
         placed = {staged.wanted.number for staged, _ in self._linked}
-        lost = [self.job.file(number).path for number in self._recorded & self.outcomes.keys() - placed]
+        lost = [self.job.file(number) for number in self._recorded & self.outcomes.keys() - placed]
+        replaced = [(wanted.path, wanted.record) for wanted in lost if wanted.record is not None]
+        forgotten = [(wanted.path, wanted.size, wanted.mtime_ns) for wanted in lost if wanted.record is None]
         if lost:
+            records = self.job.device.records
             try:
-                self.job.device.records.forget(self.job.peer, lost)
+                if replaced:
+                    records.write(self.job.peer, replaced)
+                if forgotten:
+                    records.forget(self.job.peer, forgotten)
             except FtxError as error:
                 # pending, and for an inode that is about to go: it will not be believed anyway
                 self.job.device.report(error.message)

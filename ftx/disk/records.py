@@ -20,26 +20,39 @@ from attrs import frozen
 from ftx import limits
 from ftx.errors import FtxError
 
-__all__ = ["NameRecord", "Records"]
+__all__ = ["NameKey", "NameRecord", "Records"]
 
 _APPLICATION_ID: Final = 0x66747831
-_SCHEMA_VERSION: Final = 1
+_SCHEMA_VERSION: Final = 2
 _FILE: Final = "records.db"
 _SCHEMA: Final = """
 CREATE TABLE names (
     peer BLOB NOT NULL, path BLOB NOT NULL, final BLOB NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, disk_ns INTEGER NOT NULL, ctime_ns INTEGER, digest BLOB, stored INTEGER NOT NULL,
-    PRIMARY KEY (peer, path)
+    PRIMARY KEY (peer, path, size, mtime_ns)
 ) WITHOUT ROWID;
 CREATE TABLE receipts (
     peer BLOB NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (peer, job)
 ) WITHOUT ROWID;
 """
-_FIND: Final = (
-    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names WHERE peer = ? AND path = ?"
-)
+_KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
+_FIND: Final = f"SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names WHERE {_KEY}"
 _WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
+#: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
+#: first spares nearly all files the sorting.
+_CROP: Final = f"""
+DELETE FROM names WHERE peer = ?1 AND path = ?2
+AND (SELECT count(*) FROM names WHERE peer = ?1 AND path = ?2) > {limits.NAME_VERSIONS}
+AND (stored, size, mtime_ns) < (
+    SELECT stored, size, mtime_ns FROM names WHERE peer = ?1 AND path = ?2
+    ORDER BY stored DESC, size DESC, mtime_ns DESC LIMIT 1 OFFSET {limits.NAME_VERSIONS - 1}
+) AND NOT (size = ?3 AND mtime_ns = ?4)
+"""
 _DAY: Final = 86400
+
+#: Requested path joined with `/`, size and mtime_ns as offered (both 0 for a folder): one version of one file.
+NameKey = tuple[bytes, int, int]
 
 T = TypeVar("T")
 _Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int]
@@ -52,7 +65,7 @@ def _signed(number: int) -> int:
 
 @frozen
 class NameRecord:
-    """One received file or folder, of one peer.
+    """One version of a received file, or a folder, of one peer.
 
     `final` is the last component of its name on disk, in the folder of the requested path; `inode` 0 is a folder about
     to be made. `mtime_ns` is as offered, `disk_ns` as the file system keeps it, `ctime_ns` None while pending.
@@ -66,6 +79,10 @@ class NameRecord:
     disk_ns: int
     ctime_ns: int | None
     digest: bytes | None
+
+
+def _key(path: bytes, record: NameRecord) -> NameKey:
+    return path, record.size, record.mtime_ns
 
 
 def _row(peer: bytes, path: bytes, record: NameRecord, now: int) -> _Row:
@@ -103,7 +120,7 @@ class Records:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         #: Rows that only complete what a crash may leave pending; they go with the next transaction.
-        self._waiting: dict[tuple[bytes, bytes], NameRecord] = {}
+        self._waiting: dict[tuple[bytes, NameKey], NameRecord] = {}
 
     # -- opening ------------------------------------------------------------------------------------------
 
@@ -140,8 +157,9 @@ class Records:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version > _SCHEMA_VERSION:
-                raise sqlite3.DatabaseError(f"made by a newer ftx (version {version})")
+            if version not in (0, _SCHEMA_VERSION):
+                age = "newer" if version > _SCHEMA_VERSION else "older"
+                raise sqlite3.DatabaseError(f"made by {age} software (version {version}, not {_SCHEMA_VERSION})")
             if version == 0:
                 connection.executescript(
                     f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"
@@ -172,7 +190,7 @@ class Records:
             now = int(self._clock())
             connection.execute("BEGIN IMMEDIATE")
             try:
-                waiting = [_row(*key, record, now) for key, record in self._waiting.items()]
+                waiting = [_row(peer, key[0], record, now) for (peer, key), record in self._waiting.items()]
                 connection.executemany(_WRITE, waiting)
                 for statement, rows in statements:
                     connection.executemany(statement, rows)
@@ -187,16 +205,16 @@ class Records:
 
     # -- names --------------------------------------------------------------------------------------------
 
-    def find(self, peer: bytes, paths: Sequence[bytes]) -> list[NameRecord | None]:
-        """The records of these paths of `peer`, in the same order."""
+    def find(self, peer: bytes, keys: Sequence[NameKey]) -> list[NameRecord | None]:
+        """The records of these versions of files of `peer`, in the same order."""
 
         def action(connection: sqlite3.Connection) -> list[NameRecord | None]:
             found: list[NameRecord | None] = []
             execute = connection.execute
-            for path in paths:
-                record = self._waiting.get((peer, path))
+            for key in keys:
+                record = self._waiting.get((peer, key))
                 if record is None:
-                    row = execute(_FIND, (peer, path)).fetchone()
+                    row = execute(_FIND, (peer, *key)).fetchone()
                     if row is not None:
                         record = NameRecord(row[0], row[1] % 2**64, *row[2:])
                 found.append(record)
@@ -206,30 +224,32 @@ class Records:
             return self._use(action)
 
     def write(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
-        """Write these records (path, record) durably, in one transaction."""
+        """Write these records (path, record) durably, in one transaction; of one path `limits.NAME_VERSIONS` stay."""
         with self._lock:
-            for path, _ in records:
-                self._waiting.pop((peer, path), None)  # older than what is written now
+            for path, record in records:
+                self._waiting.pop((peer, _key(path, record)), None)  # older than what is written now
             now = int(self._clock())
-            self._transact([(_WRITE, [_row(peer, path, record, now) for path, record in records])])
+            rows = [_row(peer, path, record, now) for path, record in records]
+            crops = [(peer, path, record.size, record.mtime_ns) for path, record in records]
+            self._transact([(_WRITE, rows), (_CROP, crops)])
 
     def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
         with self._lock:
             for path, record in records:
-                self._waiting[(peer, path)] = record
+                self._waiting[(peer, _key(path, record))] = record
             if len(self._waiting) > limits.PENDING_CONFIRMATIONS:
                 try:
                     self._transact([])
                 except FtxError:
                     self._waiting.clear()
 
-    def forget(self, peer: bytes, paths: Sequence[bytes]) -> None:
-        """Remove the records of these paths, durably."""
+    def forget(self, peer: bytes, keys: Sequence[NameKey]) -> None:
+        """Remove these records, durably."""
         with self._lock:
-            for path in paths:
-                self._waiting.pop((peer, path), None)
-            self._transact([("DELETE FROM names WHERE peer = ? AND path = ?", [(peer, path) for path in paths])])
+            for key in keys:
+                self._waiting.pop((peer, key), None)
+            self._transact([(_FORGET, [(peer, *key) for key in keys])])
 
     def flush(self) -> None:
         """Write what waits for a transaction."""
@@ -280,8 +300,8 @@ class Records:
             self._transact(
                 [
                     (
-                        "DELETE FROM names WHERE (peer, path) IN"
-                        " (SELECT peer, path FROM names ORDER BY stored LIMIT ?)",
+                        "DELETE FROM names WHERE (peer, path, size, mtime_ns) IN"
+                        " (SELECT peer, path, size, mtime_ns FROM names ORDER BY stored LIMIT ?)",
                         [(surplus,)],
                     )
                 ]

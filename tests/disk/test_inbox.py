@@ -251,6 +251,31 @@ def test_rename_keeps_what_is_there(inbox: Inbox, tmp_path: Path) -> None:
     assert Sending(inbox, newer).run() == {"a.txt": "have a (3).txt"}
 
 
+def test_every_version_is_known(inbox: Inbox, tmp_path: Path) -> None:
+    """A newer version does not make ftx forget the older one: sent in turns, each is stored once."""
+    versions = [(b"one", MTIME), (b"two!", MTIME + 1), (b"one", MTIME + 2)]
+    stored = ["a", "a (1)", "a (2)"]
+    for word in ("stored", "have", "have"):
+        for (data, mtime), name in zip(versions, stored, strict=True):
+            assert Sending(inbox, {"a": data}, mtime_ns=mtime).run() == {"a": f"{word} {name}"}
+    assert len(snapshot(tmp_path / "inbox")) == 3
+
+
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("data", [b"one", content(2 * BLOCK)])
+def test_a_failed_publish_forgets_no_older_file(inbox: Inbox, tmp_path: Path, data: bytes, same: bool) -> None:
+    """Of another version, or of the same, that was away for a moment: it is known when it is back."""
+    path, away = tmp_path / "inbox" / "a", tmp_path / "away"
+    assert Sending(inbox, {"a": data}).run() == {"a": "stored a"}
+    path.rename(away)
+    failing = Sending(inbox, {"a": data if same else data + b"!"}, conflict="fail")
+    failing.offer()
+    away.rename(path)
+    assert failing.complete() == {"a": "exists"}
+    assert Sending(inbox, {"a": data}).run() == {"a": "have a"}
+    assert list(snapshot(tmp_path / "inbox")) == ["a"]
+
+
 @pytest.mark.parametrize("conflict", ["fail", "skip", "rename"])
 def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """What a taken name leads to; folders merge; a file against a folder is always `exists`."""

@@ -99,6 +99,32 @@ def test_kill_after_every_change(quick_tmp: Path, means: str) -> None:
 
 
 @pytest.mark.parametrize("means", MEANS)
+def test_kill_while_a_newer_version_comes(quick_tmp: Path, means: str) -> None:
+    """Wherever it hits: the older version is still known under its name, and the newer one is there once in the end."""
+    older, newer = {"a": b"older"}, {"a": b"the newer"}
+
+    def send(path: Path, tree: dict[str, bytes], mtime_ns: int) -> dict[str, str]:
+        inbox = Inbox.open(str(path), means=MEANS[means])
+        results: dict[str, str] = Sending(inbox, tree, mtime_ns=mtime_ns).run()
+        inbox.close()
+        return results
+
+    count = 0
+    killed = True
+    while killed:
+        count += 1
+        path = quick_tmp / f"inbox{count}"
+        assert send(path, older, MTIME) == {"a": "stored a"}
+        killed = killed_after(count, partial(send, path, newer, MTIME + 1))
+        assert send(path, older, MTIME) == {"a": "have a"}, f"point {count}"
+        assert send(path, newer, MTIME + 1)["a"] in ("stored a (1)", "have a (1)"), f"point {count}"
+        assert send(path, older, MTIME) == {"a": "have a"}, f"point {count}"
+        assert snapshot(path) == {"a": b"older", "a (1)": b"the newer"}, f"point {count}"
+        shutil.rmtree(path)
+    assert count > 10
+
+
+@pytest.mark.parametrize("means", MEANS)
 def test_kill_before_the_answer_makes_no_second_copy(quick_tmp: Path, means: str) -> None:
     """Published but never acknowledged: the file is its sender's own, found by its content."""
     path = quick_tmp / "inbox"

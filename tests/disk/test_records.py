@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ftx import limits
-from ftx.disk.records import NameRecord, Records
+from ftx.disk.records import NameKey, NameRecord, Records
 from ftx.errors import FtxError
 
 PEER, OTHER = b"p" * 32, b"o" * 32
@@ -20,6 +20,11 @@ PEER, OTHER = b"p" * 32, b"o" * 32
 def record(final: bytes = b"a", inode: int = 7, ctime_ns: int | None = None) -> NameRecord:
     """A record like those of files."""
     return NameRecord(final, inode, 5, -17, 1_700_000_000_000_000_001, ctime_ns, b"d" * 32)
+
+
+def key(path: bytes) -> NameKey:
+    """The key of such a record."""
+    return path, 5, -17
 
 
 class Clock:
@@ -59,12 +64,12 @@ def test_records_are_per_peer_and_path_and_persist(records: Records, folder: int
     records.write(PEER, [(b"x/a", record()), (b"x/b", record(b"b (1)", 2**64 - 3))])
     records.write(PEER, [(b"x/a", record(b"a (1)"))])
     expected = [record(b"a (1)"), record(b"b (1)", 2**64 - 3), None]
-    assert records.find(PEER, [b"x/a", b"x/b", b"x/c"]) == expected
-    assert records.find(OTHER, [b"x/a"]) == [None]
+    assert records.find(PEER, [key(b"x/a"), key(b"x/b"), key(b"x/c")]) == expected
+    assert records.find(OTHER, [key(b"x/a")]) == [None]
     records.close()
     again = Records(folder)
     again.check()
-    assert again.find(PEER, [b"x/a", b"x/b", b"x/c"]) == expected
+    assert again.find(PEER, [key(b"x/a"), key(b"x/b"), key(b"x/c")]) == expected
     again.close()
 
 
@@ -72,10 +77,10 @@ def test_settled_records_count_at_once_and_are_written_with_the_next(records: Re
     """A completed record is visible before its transaction, which comes with the next write or with close."""
     records.write(PEER, [(b"a", record())])
     records.settle(PEER, [(b"a", record(ctime_ns=99))])
-    assert records.find(PEER, [b"a"]) == [record(ctime_ns=99)]
+    assert records.find(PEER, [key(b"a")]) == [record(ctime_ns=99)]
     records.close()
     again = Records(folder)
-    assert again.find(PEER, [b"a"]) == [record(ctime_ns=99)]
+    assert again.find(PEER, [key(b"a")]) == [record(ctime_ns=99)]
     again.close()
 
 
@@ -86,16 +91,34 @@ def test_newer_write_beats_waiting_completion(records: Records) -> None:
     newer = record(b"a (1)", 8)
     records.write(PEER, [(b"a", newer)])
     records.flush()
-    assert records.find(PEER, [b"a"]) == [newer]
+    assert records.find(PEER, [key(b"a")]) == [newer]
 
 
 def test_forget(records: Records) -> None:
     """A forgotten record is gone, waiting or written."""
     records.write(PEER, [(b"a", record()), (b"b", record())])
     records.settle(PEER, [(b"a", record(ctime_ns=1))])
-    records.forget(PEER, [b"a"])
+    records.forget(PEER, [key(b"a")])
     records.flush()
-    assert records.find(PEER, [b"a", b"b"]) == [None, record()]
+    assert records.find(PEER, [key(b"a"), key(b"b")]) == [None, record()]
+
+
+def test_each_version_has_a_record(records: Records, clock: Clock) -> None:
+    """By size and time; of one path the latest are kept, however they sort, and other paths are not touched."""
+
+    def version(number: int) -> NameRecord:
+        return NameRecord(b"a (%d)" % number, 7, 1000 - number, number, 0, None, b"d" * 32)
+
+    records.write(PEER, [(b"b", record())])
+    records.write(OTHER, [(b"a", record())])
+    for number in range(limits.NAME_VERSIONS + 10):
+        clock.now += number % 2  # two at a time in one second
+        records.write(PEER, [(b"a", version(number))])
+        assert records.find(PEER, [(b"a", 1000 - number, number)]) == [version(number)]
+    found = records.find(PEER, [(b"a", 1000 - number, number) for number in range(limits.NAME_VERSIONS + 10)])
+    assert limits.NAME_VERSIONS <= sum(one is not None for one in found) <= limits.NAME_VERSIONS + 1
+    assert found[:8] == [None] * 8
+    assert records.find(PEER, [key(b"b")]) == records.find(OTHER, [key(b"a")]) == [record()]
 
 
 def test_receipts_are_limited_by_age_and_count(records: Records, clock: Clock) -> None:
@@ -120,7 +143,7 @@ def test_prune_keeps_the_newest(records: Records, clock: Clock) -> None:
         records.write(PEER, [(b"%d" % number, record())])
     assert records.prune(4) == 2
     assert records.prune(4) == 0
-    assert [found is None for found in records.find(PEER, [b"%d" % number for number in range(6)])] == [
+    assert [found is None for found in records.find(PEER, [key(b"%d" % number) for number in range(6)])] == [
         True,
         True,
         False,
@@ -130,9 +153,9 @@ def test_prune_keeps_the_newest(records: Records, clock: Clock) -> None:
     ]
 
 
-@pytest.mark.parametrize("damage", ["garbage", "page", "newer", "foreign"])
+@pytest.mark.parametrize("damage", ["garbage", "page", "newer", "older", "foreign"])
 def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_path: Path, damage: str) -> None:
-    """A damaged or newer database is never taken for an empty one."""
+    """A damaged database, or one of another version, is never taken for an empty one."""
     records.write(PEER, [(b"%05d" % number, record()) for number in range(3000)])
     records.close()
     path = tmp_path / "records.db"
@@ -144,7 +167,8 @@ def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_pa
         path.write_bytes(raw)
     else:
         connection = sqlite3.connect(path)
-        connection.execute("PRAGMA user_version = 2" if damage == "newer" else "PRAGMA application_id = 1")
+        pragma = {"newer": "user_version = 3", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
+        connection.execute(f"PRAGMA {pragma}")
         connection.close()
     with pytest.raises(FtxError) as caught:
         Records(folder).check()
@@ -156,7 +180,7 @@ def test_damage_found_later_is_one_of_our_errors(records: Records, tmp_path: Pat
     """Whatever SQLite raises comes out as storage-failed."""
     (tmp_path / "records.db").write_bytes(b"x" * 4096)
     for action in (
-        lambda: records.find(PEER, [b"a"]),
+        lambda: records.find(PEER, [key(b"a")]),
         lambda: records.write(PEER, [(b"a", record())]),
         lambda: records.save_receipt(PEER, b"j", b"r"),
     ):
@@ -176,7 +200,7 @@ def test_threads(records: Records) -> None:
                 path = b"%d" % number
                 records.write(peer, [(path, record())])
                 records.settle(peer, [(path, record(ctime_ns=number))])
-                assert records.find(peer, [path]) == [record(ctime_ns=number)]
+                assert records.find(peer, [key(path)]) == [record(ctime_ns=number)]
         except Exception as error:
             errors.append(error)
 
@@ -186,4 +210,4 @@ def test_threads(records: Records) -> None:
     for thread in threads:
         thread.join()
     assert not errors
-    assert records.find(b"\x03" * 32, [b"29"]) == [record(ctime_ns=29)]
+    assert records.find(b"\x03" * 32, [key(b"29")]) == [record(ctime_ns=29)]
