@@ -128,8 +128,8 @@ class Report:
             self.output.note(render.file_line(event))
 
     def _say_renamed(self) -> None:
-        """Where to look for what is there under another name; `-v` has said it of each file already."""
-        if self.output.verbose:
+        """Where to look for what is there under another name; `-v` and `--json` have said it of each file already."""
+        if self.output.verbose or self.output.json:
             return
         for event in self.renamed:
             self.output.note(render.renamed_line(event))

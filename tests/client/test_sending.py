@@ -128,12 +128,14 @@ def test_a_number_behind_the_colon_is_a_folder_and_that_is_said(capfd):
 
 def test_json_is_one_object_a_line_and_with_several_targets_each_names_its_peer(capfd):
     report = Report(Output(json=True, progress="none"), "pi", named=True)
-    for event in (Connecting(), Progress(stage="scanning"), failed_file(1), DONE):
+    for event in (Connecting(), Progress(stage="scanning"), failed_file(1), stored("a", "a (1)"), DONE):
         report.on_event(event)
     report.finish()
-    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert [line["event"] for line in lines] == ["connecting", "progress", "file", "done"]
-    assert [line["peer"]["name"] for line in lines] == ["pi"] * 4
+    out, err = capfd.readouterr()
+    assert "a (1)" not in err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["event"] for line in lines] == ["connecting", "progress", "file", "file", "done"]
+    assert [line["peer"]["name"] for line in lines] == ["pi"] * 5
 
 
 def test_a_job_that_says_nothing_has_failed(capfd):
