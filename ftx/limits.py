@@ -147,6 +147,8 @@ OPEN_FOLDERS: Final = 64
 #: Free space left alone: the smaller of this share of the file system and this many bytes.
 SPACE_FLOOR_SHARE: Final = 0.05
 SPACE_FLOOR_BYTES: Final = 1024 * MiB
+#: Seconds for which the answer of the file system how much is free serves for further files.
+SPACE_FRESH: Final = 0.1
 #: Abandoned partials are removed after this many days.
 PARTIAL_DAYS: Final = 30
 #: Names of one folder sorted in memory; those of a larger one are sorted on disk.

@@ -1,4 +1,4 @@
-"""Several jobs and threads on one inbox: claims, supersession, promised space, failing syncs."""
+"""Several jobs and threads on one inbox: claims, supersession, bounds, failing syncs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from pathlib import Path
 import attrs
 import pytest
 from support.inboxes import JOB, PEER, Sending, blocks_of, content, digest_of_content, snapshot
-from support.private_mount import with_private_mount
 
 from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.records import NameRecord
-from ftx.disk.space import Space
 from ftx.disk.store import Failed, FileEntry, FolderEnd, FolderEntry, Have, Made, Refuse, Stored, Want, Whole
 from ftx.disk.syncing import Syncs
 from ftx.errors import FtxError
@@ -269,115 +267,6 @@ def test_folder_removed_by_its_user(inbox: Inbox, tmp_path: Path) -> None:
     sending.store.close()
     assert sending.result("a/b/file") == "storage-failed"
     assert sending.result("c") == "stored c"
-
-
-# -- space -----------------------------------------------------------------------------------------------------
-
-
-def test_promises_add_up(inbox: Inbox) -> None:
-    """What does not fit is refused before its data; two that fit alone but not together are not both taken."""
-    free = inbox.free()
-    size = free // 2 + 200 * BLOCK
-    first, second = (inbox.begin(peer * 32, JOB, (), "rename") for peer in (b"1", b"2"))
-    assert first.look_up([FileEntry(0, (b"a",), free + 2**40, 0, 0)]) == [Refuse(0, "no-space")]
-    assert first.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Want(0, None)]
-    assert inbox.free() < free - size // 2
-    assert second.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Refuse(0, "no-space")]
-    first.discard(0, keep=False)
-    assert second.look_up([FileEntry(0, (b"a",), size, 0, 0)]) == [Want(0, None)]
-    first.close()
-    second.close()
-
-
-def test_space_counts_down_to_nothing(tmp_path: Path) -> None:
-    """Free space is never negative, and what is released can be promised again."""
-    fd = os.open(tmp_path, os.O_RDONLY)
-    space = Space(fd)
-    free = space.free()
-    assert space.promise(free // 2)
-    assert not space.promise(free)
-    space.release(free // 2)
-    assert space.promise(free // 2)
-    os.close(fd)
-
-
-FULL_DISK = """
-import errno, os, sys
-sys.path.insert(0, sys.argv[2])
-from support.inboxes import Sending, blocks_of, content, snapshot
-from ftx.core.blocks import block_digest
-from ftx.disk.inbox import Inbox
-from ftx.disk.root import Means
-from ftx.errors import FtxError
-from ftx.limits import BLOCK
-
-path = sys.argv[1] + "/inbox"
-said = []
-inbox = Inbox.open(path, report=said.append, means=Means(fallocate=False))
-tree = {"big": content(6 * BLOCK), "small": b"x" * 50000}
-sending = Sending(inbox, tree)
-sending.offer()
-(name, want), = sending.wanted(large=True)
-sending.send_blocks(name, want, stop=3, sync_every=1)
-hog = os.open(path + "/hog", os.O_RDWR | os.O_CREAT)
-try:
-    while True:
-        os.write(hog, bytes(4096))
-except OSError as error:
-    assert error.errno == errno.ENOSPC
-block = blocks_of(tree["big"])[4]
-try:
-    sending.store.write_block(want.number, 4, [block], block_digest([block]))
-except FtxError as error:
-    assert error.name == "no-space", error
-else:
-    raise AssertionError("there was space")
-sending.store.discard(want.number, keep=True)
-sending.send_small()
-assert sending.result("small") == "no-space", sending.result("small")
-sending.store.close()
-assert any("no space" in sentence for sentence in said), said
-assert sorted(name for name in snapshot(path)) == ["hog"]
-os.close(hog)
-os.unlink(path + "/hog")
-again = Sending(inbox, tree)
-answer = again.offer()["big"]
-assert sorted(answer.held) == [0, 1, 2], answer
-assert again.complete() == {"big": "stored big", "small": "stored small"}
-assert again.sent_blocks == 3
-assert snapshot(path) == tree
-inbox.close()
-print("all is well")
-"""
-
-
-def test_full_disk(tmp_path: Path) -> None:
-    """A disk that fills up fails files with `no-space`, keeps what was durable, and is usable again after it."""
-    (tmp_path / "inbox").mkdir()
-    with_private_mount(tmp_path / "inbox", "size=9m", FULL_DISK)
-
-
-OTHER_DISK = """
-import os, sys
-sys.path.insert(0, sys.argv[2])
-from support.inboxes import Sending, snapshot
-from ftx.disk.inbox import Inbox
-from ftx.disk.root import Means
-
-for means in (Means(), Means(openat2=False)):
-    inbox = Inbox.open(sys.argv[1], means=means)
-    results = Sending(inbox, {"inbox": None, "inbox/a": b"a", "b": b"b"}, job=os.urandom(16)).run()
-    assert results["inbox"] == results["inbox/a"] == "storage-failed", results
-    inbox.close()
-assert snapshot(sys.argv[1] + "/inbox") == {}
-print("all is well")
-"""
-
-
-def test_another_file_system_below_the_inbox_is_not_entered(tmp_path: Path) -> None:
-    """Files cannot be linked or renamed into it, so it is refused before any data."""
-    (tmp_path / "inbox").mkdir()
-    with_private_mount(tmp_path / "inbox", "size=1m", OTHER_DISK)
 
 
 # -- failing syncs ---------------------------------------------------------------------------------------------
