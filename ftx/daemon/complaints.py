@@ -1,15 +1,36 @@
-"""What the daemon says of its storage when it fails, bounded: a full disk fails thousands of files in a moment."""
+"""What the daemon says when things go wrong for a reason that others can repeat as often as they like: bounded."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from ftx import limits
 
-__all__ = ["StorageComplaints"]
+__all__ = ["Said", "StorageComplaints"]
 
 _log = Logger()
+
+
+class Said:
+    """Whether something has been said lately: about a bounded number of things, the oldest forgotten first."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._said: dict[Hashable, float] = {}
+
+    def is_news(self, thing: Hashable) -> bool:
+        """Whether `thing` was not said within `limits.COMPLAINT_INTERVAL`; from now on it was."""
+        now = self._clock.seconds()
+        if now - self._said.get(thing, float("-inf")) < limits.COMPLAINT_INTERVAL:
+            return False
+        self._said.pop(thing, None)
+        while len(self._said) >= limits.COMPLAINT_SOURCES:
+            del self._said[next(iter(self._said))]
+        self._said[thing] = now
+        return True
 
 
 class StorageComplaints:

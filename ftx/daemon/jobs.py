@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -24,6 +24,7 @@ from ftx.core.policy import Rules, decide, may_push
 from ftx.core.progress import Meter
 from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
+from ftx.daemon.complaints import Said
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.disk.keys import Identity
@@ -84,6 +85,7 @@ class Jobs(Observer):
         self._done = 0
         self._failed = 0
         self._draining = False
+        self._said = Said(reactor)
         self._idle: Deferred[None] | None = None
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = reactor
@@ -102,8 +104,9 @@ class Jobs(Observer):
         except FtxError as error:
             if connection.over:
                 return
-            job = offer.job.hex()
-            _log.info("job {job} of {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.name)
+            if self._said.is_news((trusted.id, error.name)):
+                job = offer.job.hex()
+                _log.info("job {job} of {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.name)
             connection.send(Refuse(offer.job, error.number))
         finally:
             self._deciding.discard(key)
@@ -158,13 +161,14 @@ class Jobs(Observer):
 
     async def _settle(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
         """Come to terms with the older jobs of the same key."""
-        for job in [job for job in self._running.values() if job.trusted.id == trusted.id]:
-            older = job.receiving.connection
-            alive = not older.over and await older.proves_alive()
+        jobs = [job for job in self._running.values() if job.trusted.id == trusted.id]
+        asked = [Deferred.fromCoroutine(job.receiving.connection.proves_alive()) for job in jobs]
+        for job, alive in zip(jobs, await gatherResults(asked, consumeErrors=True), strict=True):
             if alive and job.receiving.offer.job == offer.job:
                 raise FtxError("busy")
             if alive:
                 continue
+            older = job.receiving.connection
             if older.hung_up():
                 older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
             elif not older.over:

@@ -19,6 +19,7 @@ from ftx import limits
 from ftx.core.identity import same
 from ftx.core.session import Role, agree
 from ftx.core.trust import Trusted, judge
+from ftx.daemon.complaints import Said
 from ftx.daemon.jobs import Jobs
 from ftx.disk.keys import Identity
 from ftx.disk.peers import Watched
@@ -33,27 +34,6 @@ from ftx.wire.messages import Hello, Offer
 __all__ = ["Reception"]
 
 _log = Logger()
-
-
-class _Complaints:
-    """Says the same thing about the same source at most once a minute, and remembers a bounded number of sources."""
-
-    def __init__(self, clock: Any) -> None:
-        self._clock = clock
-        self._said: dict[tuple[str, str], float] = {}
-
-    def say(self, source: str, error: FtxError) -> None:
-        now = self._clock.seconds()
-        key = (source, error.name)
-        if now - self._said.get(key, -limits.COMPLAINT_INTERVAL) < limits.COMPLAINT_INTERVAL:
-            return
-        self._said.pop(key, None)
-        while len(self._said) >= limits.COMPLAINT_SOURCES:
-            del self._said[next(iter(self._said))]
-        self._said[key] = now
-        _log.info(
-            "connection from {source} ended: {reason} ({name})", source=source, reason=error.message, name=error.name
-        )
 
 
 class Reception(ServerFactory):
@@ -84,7 +64,7 @@ class Reception(ServerFactory):
         self._strangers: dict[Connection, None] = {}
         self._known: dict[Connection, Trusted] = {}
         self._running: set[Deferred[None]] = set()
-        self._complaints = _Complaints(reactor)
+        self._said = Said(reactor)
         #: How many peers are paired, as of the last look.
         self.paired = 0
 
@@ -135,7 +115,12 @@ class Reception(ServerFactory):
         self._strangers.pop(connection, None)
         known = self._known.pop(connection, None)
         if error is not None and known is None:
-            self._complaints.say(connection.where, error)
+            self._complain(connection.where, error)
+
+    def _complain(self, source: str, error: FtxError) -> None:
+        if self._said.is_news((source, error.name)):
+            reason, name = error.message, error.name
+            _log.info("connection from {source} ended: {reason} ({name})", source=source, reason=reason, name=name)
 
     # -- for the service -----------------------------------------------------------------------------------
 
