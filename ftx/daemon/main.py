@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.python.usage import UsageError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from twisted.application.service import MultiService
 
 __all__ = ["main"]
+
+_PROGRAM: Final = "ftx-server"
 
 
 def _log_to_stderr() -> None:
@@ -51,17 +53,17 @@ def _run(service: MultiService) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `ftx-server` with `arguments` (default: those of the process); returns its exit code."""
-    options = Options()
-    options.synopsis = "ftx-server [options]"
+    options = Options(_PROGRAM)
+    options.synopsis = f"Usage: {_PROGRAM} [options]"
     try:
         options.parseOptions(list(sys.argv[1:] if arguments is None else arguments))
     except UsageError as error:
-        print(f"ftx-server: {error}\nhint: see ftx-server --help", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}\nhint: see {_PROGRAM} --help", file=sys.stderr)
         return KINDS["usage"].exit_code
     try:
         return _run(makeService(options))
     except FtxError as error:
-        print(sentence(error), file=sys.stderr)
+        print(sentence(error, _PROGRAM), file=sys.stderr)
         return 1
 
 

@@ -18,6 +18,7 @@ from twisted.python import usage
 from ftx import __version__
 from ftx.disk.settings import ROWS, Row
 from ftx.errors import FtxError
+from ftx.text import show
 
 if TYPE_CHECKING:
     from twisted.application.service import MultiService
@@ -26,22 +27,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "makeService", "sentence", "speak_plainly"]
 
-_PROGRAM: Final = "ftx"
+#: What the daemon calls itself when something else runs it: `twistd ftx`, `twist ftx`.
+_PLUGIN: Final = "ftx"
 
 
-def sentence(error: FtxError) -> str:
-    """`error` for a terminal: `ftx: what and why`, and a line with a hint unless the message has it already."""
-    text = f"{_PROGRAM}: {error.message}"
+def sentence(error: FtxError, program: str = _PLUGIN) -> str:
+    """`error` for a terminal: `PROGRAM: what and why`, and a line with a hint unless the message has it already."""
+    text = f"{program}: {error.message}"
     return text if not error.hint or error.hint in error.message else f"{text}\nhint: {error.hint}"
 
 
-def speak_plainly() -> None:
+def speak_plainly(program: str = _PLUGIN) -> None:
     """From now on an FtxError that ends the process shows as its sentence, every other exception as before."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, FtxError):
             # twistd has made sys.stderr a log by now; this is for the terminal
-            print(sentence(error), file=sys.__stderr__ or sys.stderr)
+            print(sentence(error, program), file=sys.__stderr__ or sys.stderr)
         else:
             before(kind, error, trace)
 
@@ -80,7 +82,9 @@ class Options(usage.Options):
     ]
     optFlags = [[row.flag, None, row.help] for row in ROWS.values() if row.option and row.kind == "switch"]
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = _PLUGIN) -> None:
+        #: What messages begin with.
+        self.program = program
         self.repeated: dict[str, list[str]] = {}
         super().__init__()
 
@@ -92,12 +96,19 @@ class Options(usage.Options):
         print(f"ftx {__version__}")
         sys.exit(0)
 
+    opt_V = opt_version
+
     def opt_help(self) -> None:
         """show this help and exit"""
         print(self)
         sys.exit(0)
 
     opt_h = opt_help
+
+    def parseArgs(self, *extra: str) -> None:
+        """Options are all there is. Raises UsageError that names what was given besides."""
+        if extra:
+            raise usage.UsageError(f"unexpected argument: {show(extra[0])}")
 
     def request(self) -> Request:
         """What was asked for, with this process's environment."""
@@ -117,12 +128,12 @@ def makeService(options: Options) -> MultiService:
 
     from ftx.daemon.config import load
 
-    speak_plainly()
+    speak_plainly(options.program)
     try:
         config = load(options.request())
         from ftx.daemon.service import make_service  # much is imported for it: a mistake is told before
 
         service: MultiService = make_service(config, reactor)
     except FtxError as error:
-        raise SystemExit(sentence(error)) from None
+        raise SystemExit(sentence(error, options.program)) from None
     return service

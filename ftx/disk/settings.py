@@ -156,6 +156,11 @@ class Origin:
             return row.variable
         return f"{key} in {show(self.path)}" if self.path else key
 
+    def wrong(self, key: str, problem: str, hint: str = "") -> FtxError:
+        """FtxError `config-invalid` for the setting `key`; the hint, unless given, fits the place where it was set."""
+        usual = {"option": "see --help", "environment": f"correct {ROWS[key].variable}, or unset it"}
+        return invalid(self.of(key), problem, hint or usual.get(self.kind, ""))
+
 
 @attrs.frozen
 class Setting:
@@ -180,38 +185,38 @@ def _like(word: str, known: Sequence[str], otherwise: str) -> str:
     return f"did you mean {close[0]}?" if close else otherwise
 
 
-def _bounded(row: Row, value: float, subject: str) -> None:
+def _bounded(row: Row, value: float, origin: Origin) -> None:
     if not math.isfinite(value) or not row.least <= value <= row.most:
-        raise invalid(subject, f"{value} is not between {row.least:g} and {row.most:g}")
+        raise origin.wrong(row.key, f"{value} is not between {row.least:g} and {row.most:g}")
 
 
-def _checked_text(row: Row, value: str, subject: str, cwd: str) -> str:
+def _checked_text(row: Row, value: str, origin: Origin, cwd: str) -> str:
     if not value.strip() or "\0" in value:
-        raise invalid(subject, "the value is empty" if not value.strip() else "the value has a NUL character")
+        raise origin.wrong(row.key, "the value is empty" if not value.strip() else "the value has a NUL character")
     if row.choices and value not in row.choices:
+        # All of them, and no guess: what looks like one choice may mean the opposite of it.
         listed = f"choose {', '.join(row.choices[:-1])} or {row.choices[-1]}"
-        raise invalid(subject, f'"{show(value)}" is not one of the choices', _like(value, row.choices, listed))
+        raise origin.wrong(row.key, f'"{show(value)}" is not one of the choices', listed)
     if row.kind == "path":
         return absolute(value, cwd)
     if row.check is not None:
         try:
             return row.check(value)
         except FtxError as error:
-            raise invalid(subject, error.message, error.hint) from error
+            raise origin.wrong(row.key, error.message, error.hint) from error
     return value
 
 
 def _checked(row: Row, value: Any, origin: Origin, cwd: str) -> Setting:
     """`value`, of the row's type already, within its bounds; raises FtxError `config-invalid`."""
-    subject = origin.of(row.key)
     if row.kind == "texts":
-        value = tuple(_checked_text(row, item, subject, cwd) for item in value)
+        value = tuple(_checked_text(row, item, origin, cwd) for item in value)
         if len(value) > limits.CONFIG_ITEMS:
-            raise invalid(subject, f"more than {limits.CONFIG_ITEMS} values")
+            raise origin.wrong(row.key, f"more than {limits.CONFIG_ITEMS} values")
     elif row.kind in ("text", "path"):
-        value = _checked_text(row, value, subject, cwd)
+        value = _checked_text(row, value, origin, cwd)
     elif row.kind in ("whole", "seconds"):
-        _bounded(row, value, subject)
+        _bounded(row, value, origin)
     return Setting(row.key, value, origin)
 
 
@@ -221,19 +226,19 @@ _SWITCH: Final = {
 }
 
 
-def _from_text(row: Row, text: str, subject: str) -> Any:
+def _from_text(row: Row, text: str, origin: Origin) -> Any:
     """What a command line or the environment says, as the row's type."""
     if row.kind == "texts":
         return text.split()
     if row.kind == "switch":
         if text.lower() not in _SWITCH:
-            raise invalid(subject, f'"{show(text)}" is neither yes nor no', "use yes or no")
+            raise origin.wrong(row.key, f'"{show(text)}" is neither yes nor no', "use yes or no")
         return _SWITCH[text.lower()]
     if row.kind in ("whole", "seconds"):
         try:
             return int(text) if row.kind == "whole" else float(text)
         except ValueError:
-            raise invalid(subject, f'"{show(text)}" is not a number') from None
+            raise origin.wrong(row.key, f'"{show(text)}" is not a number') from None
     return text
 
 
@@ -243,7 +248,7 @@ def _from_options(options: Mapping[str, str | bool | Sequence[str]], cwd: str) -
     for key, given in options.items():
         row = ROWS[key]
         if isinstance(given, str):
-            value = [given] if row.kind == "texts" else _from_text(row, given, origin.of(key))
+            value = [given] if row.kind == "texts" else _from_text(row, given, origin)
         else:
             value = given
         found[key] = _checked(row, value, origin, cwd)
@@ -257,7 +262,7 @@ def _from_environment(environ: Mapping[str, str], cwd: str) -> dict[str, Setting
     for row in ROWS.values():
         text = environ.get(row.variable, "")
         if row.option and text.strip():
-            found[row.key] = _checked(row, _from_text(row, text, row.variable), origin, cwd)
+            found[row.key] = _checked(row, _from_text(row, text, origin), origin, cwd)
     return found
 
 

@@ -31,6 +31,11 @@ def run(*command: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environ}, timeout=60)
 
 
+def called(runner: str) -> str:
+    """What messages begin with: the name of the program, or of the plugin where another program runs it."""
+    return runner if runner == "ftx-server" else "ftx"
+
+
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port on which another program listens."""
@@ -86,17 +91,49 @@ def test_help_names_every_option(runner: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_version_is_ours(runner: str, tmp_path: Path) -> None:
-    """--version is that of ftx, not of Twisted."""
-    done = run(*RUNNERS[runner], "--version", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, f"ftx {__version__}\n")
+    """--version is that of ftx, not of Twisted; -V is short for it, as for the client."""
+    for option in ("--version", "-V"):
+        done = run(*RUNNERS[runner], option, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, f"ftx {__version__}\n")
 
 
-def test_a_command_line_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [(["--bogus"], "option --bogus not recognized"), (["extra", "more"], "unexpected argument: extra")],
+    ids=["option", "argument"],
+)
+def test_a_command_line_that_is_none(words: list[str], says: str, tmp_path: Path) -> None:
     """Exit code 2, two lines, nothing made."""
-    done = run(*RUNNERS["ftx-server"], "--bogus", cwd=tmp_path, FTX_HOME=str(tmp_path / "home"))
+    done = run(*RUNNERS["ftx-server"], *words, cwd=tmp_path, FTX_HOME=str(tmp_path / "home"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "ftx-server: option --bogus not recognized\nhint: see ftx-server --help\n"
+    assert done.stderr == f"ftx-server: {says}\nhint: see ftx-server --help\n"
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "says"),
+    [
+        (
+            ["--conflict", "replace"],
+            {},
+            '--conflict: "replace" is not one of the choices\nhint: choose fail, skip or rename',
+        ),
+        (["--drain-timeout", "x"], {}, '--drain-timeout: "x" is not a number\nhint: see --help'),
+        ([], {"FTX_NAME": "a/b"}, "FTX_NAME: a peer's name cannot contain \"/\": a/b"),
+        (
+            [],
+            {"FTX_DRAIN_TIMEOUT": "-1"},
+            "FTX_DRAIN_TIMEOUT: -1.0 is not between 0 and 86400\nhint: correct FTX_DRAIN_TIMEOUT, or unset it",
+        ),
+    ],
+    ids=["choice", "number", "name", "variable"],
+)
+def test_a_bad_setting(words: list[str], environ: dict[str, str], says: str, tmp_path: Path) -> None:
+    """What is said names where the value was set, and the hint fits that place."""
+    done = run(*RUNNERS["ftx-server"], *words, cwd=tmp_path, FTX_HOME=str(tmp_path / "home"), **environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"ftx-server: {says}")
+    assert len(done.stderr.splitlines()) == 2
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -107,7 +144,7 @@ def test_a_bad_configuration(runner: str, tmp_path: Path) -> None:
     (home / "config.toml").write_text("inbxo = 1\n", "utf-8")
     done = run(*RUNNERS[runner], cwd=tmp_path, FTX_HOME=str(home))
     assert done.returncode == 1
-    assert done.stderr == f"ftx: unknown key inbxo in {home}/config.toml\nhint: did you mean inbox?\n"
+    assert done.stderr == f"{called(runner)}: unknown key inbxo in {home}/config.toml\nhint: did you mean inbox?\n"
     assert not (tmp_path / "twistd.pid").exists()
 
 
@@ -116,7 +153,8 @@ def test_a_port_in_use(runner: str, taken: int, tmp_path: Path) -> None:
     """The sentence of the contract, before any fork."""
     done = run(*RUNNERS[runner], "--listen", f"tcp:{taken}", cwd=tmp_path, FTX_HOME=str(tmp_path / "home"))
     assert done.returncode == 1
-    assert done.stderr == f"ftx: port {taken} is in use; stop the other program or use --listen tcp:PORT\n"
+    says = f"{called(runner)}: port {taken} is in use; stop the other program or use --listen tcp:PORT\n"
+    assert done.stderr == says
     assert not (tmp_path / "twistd.pid").exists()
 
 
@@ -141,7 +179,7 @@ def test_server_stops_with_0_and_holds_its_home(sign: signal.Signals, short_tmp:
                 continue
         second = run(*RUNNERS["ftx-server"], "--listen", "tcp:0", cwd=short_tmp, **environ)
         assert second.returncode == 1
-        assert second.stderr.startswith(f"ftx: another ftx daemon uses {short_tmp}/home\n")
+        assert second.stderr.startswith(f"ftx-server: another ftx daemon uses {short_tmp}/home\n")
         process.send_signal(sign)
         assert process.wait(30) == 0, (short_tmp / "log").read_text("utf-8")
     finally:

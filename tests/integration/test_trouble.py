@@ -100,7 +100,7 @@ def test_the_daemon_starts_on_a_full_disk_or_says_why_not(lab: Lab, small_disk: 
     fill(disk)
     code, said = lab.refused(inbox=disk / "inbox")
     assert code == 1
-    assert said.startswith("ftx: ")
+    assert said.startswith("ftx-server: ")
     assert "Traceback" not in said
 
 

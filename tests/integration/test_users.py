@@ -96,7 +96,7 @@ def test_an_inbox_that_cannot_be_written(lab: Lab) -> None:
     closed.mkdir(0o755)
     code, said = lab.refused("theirs/home", inbox=closed, user=NOBODY)
     assert code == 1
-    assert said.startswith("ftx: ")
+    assert said.startswith("ftx-server: ")
     assert str(closed) in said
     assert "Traceback" not in said
     inbox = theirs / "inbox"
