@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["killed_after"]
+__all__ = ["changes_the_disk", "killed_after"]
 
 #: Functions of `os` that change the disk, and those of SQLite's connection.
 _CALLS = frozenset(
@@ -42,6 +42,13 @@ _CALLS = frozenset(
 _OWN = frozenset({"rename_noreplace", "syncfs", "reserve", "punch_hole"})
 
 
+def changes_the_disk(frame: FrameType, event: str, argument: Any) -> bool:
+    """Whether what a profile function is told is the end of a call that changed the disk."""
+    if event == "c_return":
+        return getattr(argument, "__name__", "") in _CALLS
+    return event == "return" and frame.f_code.co_name in _OWN
+
+
 def killed_after(count: int, action: Callable[[], object]) -> bool:
     """Run `action` in a forked child that is killed after its `count`-th change; False when it ended before that.
 
@@ -56,11 +63,7 @@ def killed_after(count: int, action: Callable[[], object]) -> bool:
 
         def profile(frame: FrameType, event: str, argument: Any) -> None:
             nonlocal left
-            if event == "c_return":
-                changed = getattr(argument, "__name__", "") in _CALLS
-            else:
-                changed = event == "return" and frame.f_code.co_name in _OWN
-            if changed:
+            if changes_the_disk(frame, event, argument):
                 left -= 1
                 if left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
