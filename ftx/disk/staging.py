@@ -13,6 +13,7 @@ from typing import Final
 from blake3 import blake3
 
 from ftx.core.blocks import BlockSet
+from ftx.disk import linux
 from ftx.disk.journal import Journal
 from ftx.disk.root import Root
 from ftx.limits import PARTIAL_DAYS
@@ -32,6 +33,10 @@ def partial_key(peer: bytes, path: bytes, size: int, mtime_ns: int) -> bytes:
     return hasher.digest()
 
 
+#: `f_type` of tmpfs and ramfs (statfs(2)).
+_IN_MEMORY = frozenset({0x01021994, 0x858458F6})
+
+
 class Staging:
     """The staging folder of one inbox, held open. Thread-safe; one key is used by one job at a time (claims)."""
 
@@ -41,6 +46,8 @@ class Staging:
         self.fallocate = fallocate
         #: The folder.
         self.fd = root.open_private(b"partial")
+        #: Whether this is a file system in memory (tmpfs, ramfs), where a reservation takes the memory at once.
+        self.in_memory = linux.filesystem_type(self.fd) in _IN_MEMORY
         self._token = secrets.token_hex(8).encode("ascii")
         self._numbers = itertools.count()
         self._used: set[bytes] = set()
