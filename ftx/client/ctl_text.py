@@ -58,6 +58,13 @@ def _peer(value: Any) -> str:
     return _text(peer.get("name") or peer.get("address") or (str(peer.get("id") or "")[:7]) or "-")
 
 
+def _jobs(counts: _Map) -> str:
+    """`1 active, 0 waiting, 12 done (2 partial), 0 failed`."""
+    partial = int(_count(counts.get("partial")))
+    some = f" ({partial:,} partial)" if partial else ""
+    return ", ".join(f"{_count(counts.get(state)):,} {state}{some if state == 'done' else ''}" for state in _STATES)
+
+
 def _address(value: Any) -> str:
     address, port = _text(_map(value).get("address", "")), _text(_map(value).get("port", ""))
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -76,7 +83,7 @@ def status_lines(status: _Map) -> list[str]:
         ("listening", ", ".join(map(_address, _list(status.get("listening")))) or "nowhere"),
         ("discovery", f"UDP port {_text(found.get('port', '-'))} on {interfaces}" if discovery else "off"),
         ("inbox", _text(status.get("inbox", "-"), 4096)),
-        ("jobs", ", ".join(f"{_count(jobs.get(state)):,} {state}" for state in _STATES)),
+        ("jobs", _jobs(jobs)),
         ("received", size(_count(status.get("bytes_in")))),
         ("sent", size(_count(status.get("bytes_out")))),
         ("peers", f"{_count(status.get('peers_paired')):,} paired"),
@@ -91,13 +98,13 @@ def status_lines(status: _Map) -> list[str]:
 
 
 def jobs_table(jobs: Sequence[Any]) -> list[str]:
-    """Jobs, a line for each: JOB STATE PEER FILES DONE, and of WAY RATE PATH WHY those that one of them has."""
+    """Jobs, a line for each: JOB STATE PEER FILES DONE, and of WAY RATE ENDED PATH WHY those that one of them has."""
     if not jobs:
         return ["no jobs"]
     maps = [_map(job) for job in jobs]
     columns: list[tuple[str, list[str]]] = [
         ("JOB", [job_name(job.get("job")) for job in maps]),
-        ("STATE", [_text(job.get("state", "-")) for job in maps]),
+        ("STATE", [_state(job) for job in maps]),
         ("PEER", [_peer(job.get("peer")) for job in maps]),
         ("FILES", [_files(job) for job in maps]),
         ("DONE", [_of(job.get("bytes_confirmed"), job.get("bytes_total")) for job in maps]),
@@ -106,12 +113,24 @@ def jobs_table(jobs: Sequence[Any]) -> list[str]:
         # Where all receive, as they do in a daemon that sends nothing, the way says nothing.
         ("WAY", ["-" if job.get("direction") in (None, "in") else _text(job.get("direction")) for job in maps]),
         ("RATE", [_rate(job.get("rate")) if job.get("state") == "active" else "-" for job in maps]),
+        ("ENDED", [_clock(job.get("ended")) or "-" for job in maps]),
         ("PATH", [_text(job.get("path") or "-") for job in maps]),
         ("WHY", [_error(job) or "-" for job in maps]),
     ]
     columns += [column for column in some if set(column[1]) != {"-"}]
     rows = list(zip(*(cells for _, cells in columns), strict=True))
     return table([head for head, _ in columns], rows)
+
+
+def _state(job: _Map) -> str:
+    """`done`, or `partial` where files failed: what is done may lack some."""
+    state = _text(job.get("state", "-"))
+    return "partial" if state == "done" and _count(job.get("files_failed")) else state
+
+
+def _clock(time: Any) -> str:
+    """The time of day (UTC) in a time of ISO 8601."""
+    return _text(time)[11:19] if isinstance(time, str) else ""
 
 
 def _files(job: _Map) -> str:
@@ -129,7 +148,7 @@ def job_lines(job: _Map) -> list[str]:
     """One job, a line for each thing."""
     rows = [
         ("job", _text(job.get("job", "-"))),
-        ("state", _text(job.get("state", "-"))),
+        ("state", _state(job)),
         ("peer", _peer(job.get("peer"))),
         ("way", _text(job.get("direction", "-"))),
         ("files", _files(job)),
@@ -137,6 +156,9 @@ def job_lines(job: _Map) -> list[str]:
         ("durable", size(_count(job.get("bytes_durable")))),
         ("path", _text(job.get("path") or "-", 4096)),
     ]
+    failed = int(_count(job.get("files_failed")))
+    rows += [(key, _text(job[key])) for key in ("started", "ended") if job.get(key)]
+    rows += [("failed", plural(failed, "file"))] if failed else []
     error = _error(job)
     if error:
         rows.append(("error", error))
@@ -153,7 +175,7 @@ def _error(holder: _Map) -> str:
 def event_line(event: _Map) -> str:
     """One event as a line: time (UTC), job, peer, what happened."""
     name = event.get("event")
-    clock = _text(event.get("time", ""))[11:19]
+    clock = _clock(event.get("time"))
     say = _SENTENCES.get(name) if isinstance(name, str) else None
     said = say(event) if say is not None else ""
     words = [clock, job_name(event.get("job")), _peer(event.get("peer")), _text(name), said]

@@ -27,6 +27,7 @@ from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.view import JobCounts, JobInfo, JobState
+from ftx.daemon.words import job_result
 from ftx.disk.keys import Identity
 from ftx.disk.store import Store
 from ftx.errors import Error, FtxError, kind, kind_by_number
@@ -50,8 +51,11 @@ class _Running:
     trusted: Trusted
     peer: events.PeerInfo
     began: float
+    #: The same as ISO 8601 in UTC.
+    started: str
     meter: Meter = attrs.field(factory=Meter)
-    cancelled: bool = False
+    #: Files that are here under another name than the sender's.
+    renamed: int = 0
 
     @property
     def hex(self) -> str:
@@ -83,6 +87,7 @@ class Jobs(Observer):
         self._deciding: set[tuple[bytes, bytes]] = set()
         self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
         self._done = 0
+        self._partial = 0
         self._failed = 0
         self._draining = False
         self._said = Said(reactor)
@@ -106,7 +111,7 @@ class Jobs(Observer):
                 return
             if self._said.is_news((trusted.id, error.name)):
                 job = offer.job.hex()
-                _log.info("job {job} of {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.name)
+                _log.info("job {job} from {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.message)
             connection.send(Refuse(offer.job, error.number))
         finally:
             self._deciding.discard(key)
@@ -150,7 +155,8 @@ class Jobs(Observer):
         peer = events.PeerInfo(
             trusted.name, format_id(trusted.id), str(getattr(address, "host", "")), int(getattr(address, "port", 0))
         )
-        job = self._running[receiving] = _Running(receiving, trusted, peer, self._reactor.seconds())
+        started = events.iso_time(self._wall())
+        job = self._running[receiving] = _Running(receiving, trusted, peer, self._reactor.seconds(), started)
         offer = receiving.offer
         self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         receiving.begin()
@@ -182,7 +188,11 @@ class Jobs(Observer):
     def resolved(self, job: Receiving, entry: Resolved) -> None:
         """An entry has its result: an event, if anybody listens."""
         running = self._running.get(job)
-        if running is None or entry.folder or not self.events.subscribers:
+        if running is None or entry.folder:
+            return
+        if entry.stored_as is not None and entry.stored_as != (*job.offer.into, *entry.path):
+            running.renamed += 1
+        if not self.events.subscribers:
             return
         error = None
         if entry.error:
@@ -209,6 +219,7 @@ class Jobs(Observer):
         self.bytes_in += job.machine.received
         if error is None:
             self._done += 1
+            self._partial += counts.failed > 0
             result = "partial" if counts.failed else "ok"
             self.events.publish(
                 events.Done(
@@ -227,17 +238,8 @@ class Jobs(Observer):
                     exit=kind("partial").exit_code if counts.failed else 0,
                 )
             )
-            _log.info(
-                "job {job} from {peer}: {files} files, {folders} folders, {size} bytes in {seconds:.1f} s, "
-                "{failed} failed",
-                job=running.hex,
-                peer=running.peer.name,
-                files=counts.files,
-                folders=counts.folders,
-                size=counts.bytes,
-                seconds=seconds,
-                failed=counts.failed,
-            )
+            said = job_result(counts, running.renamed, seconds)
+            _log.info("job {job} from {peer}: {result}", job=running.hex, peer=running.peer.name, result=said)
         else:
             self._failed += 1
             info = events.error_info(error.as_value())
@@ -253,7 +255,8 @@ class Jobs(Observer):
                 reason=show(error.message),
             )
         state: JobState = "done" if error is None else "failed"
-        self._finished.append(self._info(running, state, error))
+        ended = events.iso_time(self._wall())
+        self._finished.append(self._info(running, state, error, ended))
         if not self._running:
             if self._reporting.running:
                 self._reporting.stop()
@@ -265,7 +268,7 @@ class Jobs(Observer):
 
     def list(self, state: JobState | None) -> list[JobInfo]:
         """Every job there is and the last ones that ended, oldest first; or those in `state`."""
-        every = [*self._finished, *(self._info(job, "active", None) for job in self._running.values())]
+        every = [*self._finished, *(self._info(job, "active") for job in self._running.values())]
         return [info for info in every if state is None or info.state == state]
 
     def find(self, job: str) -> JobInfo:
@@ -278,15 +281,17 @@ class Jobs(Observer):
     @property
     def counts(self) -> JobCounts:
         """How many there are in each state."""
-        return JobCounts(active=len(self._running), done=self._done, failed=self._failed)
+        return JobCounts(active=len(self._running), done=self._done, failed=self._failed, partial=self._partial)
 
     def received_so_far(self) -> int:
         """Content bytes that came over the wire since the start."""
         return self.bytes_in + sum(job.receiving.machine.received for job in self._running.values())
 
-    def _info(self, job: _Running, state: JobState, error: FtxError | None) -> JobInfo:
+    def _info(
+        self, job: _Running, state: JobState, error: FtxError | None = None, ended: str | None = None
+    ) -> JobInfo:
         machine = job.receiving.machine
-        totals = machine.totals
+        totals, counts = machine.totals, machine.transcript.counts
         return JobInfo(
             job=job.hex,
             state=state,
@@ -299,6 +304,10 @@ class Jobs(Observer):
             rate=job.meter.rate if state == "active" else None,
             path=path_text(job.receiving.offer.into),
             error=None if error is None else events.error_info(error.as_value()),
+            files_done=counts.files + counts.skipped + counts.failed,
+            files_failed=counts.failed,
+            started=job.started,
+            ended=ended,
         )
 
     def _report(self) -> None:
@@ -333,12 +342,6 @@ class Jobs(Observer):
                 running.receiving.connection.fail(FtxError("cancelled"))
                 await running.receiving.wait_stopped()
         return self.find(job)
-
-    def forget_peers(self, known: Callable[[bytes], bool]) -> None:
-        """End the jobs of peers that are not `known` any more."""
-        for running in list(self._running.values()):
-            if not running.trusted.own and not known(running.trusted.id):
-                running.receiving.connection.fail(FtxError("untrusted"))
 
     def drain(self) -> Deferred[None]:
         """Take no more jobs; fires when there are none."""

@@ -21,6 +21,7 @@ from ftx.core.session import Role, agree
 from ftx.core.trust import Trusted, judge
 from ftx.daemon.complaints import Said
 from ftx.daemon.jobs import Jobs
+from ftx.daemon.words import why_ended
 from ftx.disk.keys import Identity
 from ftx.disk.peers import Watched
 from ftx.errors import FtxError
@@ -115,12 +116,20 @@ class Reception(ServerFactory):
         self._strangers.pop(connection, None)
         known = self._known.pop(connection, None)
         if error is not None and known is None:
-            self._complain(connection.where, error)
+            self._complain(connection, error)
 
-    def _complain(self, source: str, error: FtxError) -> None:
-        if self._said.is_news((source, error.name)):
-            reason, name = error.message, error.name
-            _log.info("connection from {source} ended: {reason} ({name})", source=source, reason=reason, name=name)
+    def _complain(self, connection: Connection, error: FtxError) -> None:
+        if not self._said.is_news((connection.where, error.name, connection.told)):
+            return
+        peer, hello = connection.peer, connection.session.peer
+        reason = why_ended(
+            error,
+            theirs=connection.told,
+            own=self._identity.id,
+            key=None if peer is None else peer.id,
+            name="" if hello is None else hello.name,
+        )
+        _log.info("connection from {source} ended: {reason}", source=connection.where, reason=reason)
 
     # -- for the service -----------------------------------------------------------------------------------
 
@@ -177,7 +186,7 @@ class Reception(ServerFactory):
         known = {peer.id for peer in peers.peers}
         for connection, trusted in list(self._known.items()):
             if not trusted.own and not any(same(trusted.id, one) for one in known):
-                connection.fail(FtxError("untrusted"))
+                connection.fail(FtxError("untrusted", "its key is not paired here any more"))
 
     def _spawn(self, coroutine: Any, connection: Connection) -> None:
         """Run a decision; what it raises ends the connection."""

@@ -45,7 +45,7 @@ from ftx.net.control import ControlServer
 from ftx.net.discovery import Responder
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
-from ftx.text import show
+from ftx.text import duration, plural, show, size
 
 __all__ = ["Daemon", "make_service"]
 
@@ -247,7 +247,7 @@ class Daemon(MultiService):
         if self._stopping:
             return
         self._stopping = True
-        _log.info("draining: no new jobs; stopping in at most {seconds} s", seconds=self.config.drain_timeout)
+        _log.info("draining: no new jobs; stopping in at most {most}", most=duration(self.config.drain_timeout))
         self.listening.stopService()
         if self.jobs is not None:
             drained = self.jobs.drain()
@@ -341,7 +341,7 @@ class Daemon(MultiService):
 
         def cleaned(count: int) -> None:
             if count:
-                _log.info("removed {count} abandoned partial files", count=count)
+                _log.info("removed {partials}", partials=plural(count, "abandoned partial file"))
 
         return cleaning.addCallbacks(
             cleaned, lambda failure: _log.warn("cleaning up failed: {reason}", reason=failure.getErrorMessage())
@@ -373,15 +373,12 @@ class Daemon(MultiService):
 
     def _log_jobs(self) -> None:
         jobs = self.jobs.list("active") if self.jobs is not None else []
-        _log.info("{count} jobs are running", count=len(jobs))
+        _log.info("{jobs}", jobs=plural(len(jobs), "running job"))
         for job in jobs:
-            _log.info(
-                "job {job} from {peer}: {confirmed} of {total} bytes",
-                job=job.job,
-                peer=job.peer.name,
-                confirmed=job.bytes_confirmed,
-                total=job.bytes_total,
-            )
+            done = size(job.bytes_confirmed)
+            if job.bytes_total is not None:
+                done += f" of {size(job.bytes_total)}"
+            _log.info("job {job} from {peer}: {done}", job=job.job, peer=job.peer.name, done=done)
 
 
 class _Incoming(Factory):
@@ -394,14 +391,6 @@ class _Incoming(Factory):
 
     def buildProtocol(self, addr: Any) -> Any:
         return None if self.target is None else self.target.buildProtocol(addr)
-
-    def doStart(self) -> None:
-        if self.target is not None:
-            self.target.doStart()
-
-    def doStop(self) -> None:
-        if self.target is not None:
-            self.target.doStop()
 
 
 def _address(host: str, port: int) -> str:

@@ -47,12 +47,13 @@ class DiscoveryInfo(msgspec.Struct, frozen=True):
 
 
 class JobCounts(msgspec.Struct, frozen=True):
-    """Jobs by state; `done` and `failed` since the daemon started."""
+    """Jobs by state; `done` and `failed` since the daemon started. `partial` of those done lack files that failed."""
 
     active: int = 0
     waiting: int = 0
     done: int = 0
     failed: int = 0
+    partial: int = 0
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -102,6 +103,12 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     #: Why it failed.
     error: ErrorInfo | None = None
+    #: Files that have their result, and those among them that failed: a job that is done may lack some.
+    files_done: int = 0
+    files_failed: int = 0
+    #: When it was accepted and when it was over, ISO 8601 in UTC; `ended` is null while it runs.
+    started: str = ""
+    ended: str | None = None
 
 
 class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,6 +91,8 @@ class Connection(Protocol):
         self.session = Session(role, our_hello(name), clock.seconds())
         #: Who the peer proved to be, from `key_proved` on.
         self.peer: PeerKey | None = None
+        #: Whether it was the peer that said why the connection ends.
+        self.told = False
         #: The job that runs on this connection, if any.
         self.job: Job | None = None
         self._owner = owner
@@ -282,7 +284,7 @@ class Connection(Protocol):
                 self._close()
             case ErrorMessage():
                 # The reason is the peer's; nothing is answered to an error.
-                self._reason = error_of(message)
+                self._reason, self.told = error_of(message), True
                 self.abort()
             case _ if self.job is not None:
                 self.job.message(message)

@@ -85,6 +85,22 @@ def test_a_column_that_says_nothing_is_left_out() -> None:
     assert jobs_table([ended | {"direction": "out"}])[0].split()[-1] == "WAY"
 
 
+def test_a_job_that_lacks_files() -> None:
+    """Done, but not all of it: `partial`, with how many failed and when it was over; the counts say so, too."""
+    ended = {"job": job_id(1), "state": "done", "files_failed": 2, "ended": "2026-11-22T10:53:01.123456Z"}
+    head, row = jobs_table([ended])
+    assert head.split() == ["JOB", "STATE", "PEER", "FILES", "DONE", "ENDED"]
+    assert row.split()[1] == "partial"
+    assert row.split()[-1] == "10:53:01"
+    lines = job_lines(ended)
+    assert "state      partial" in lines
+    assert "failed     2 files" in lines
+    assert "ended      2026-11-22T10:53:01.123456Z" in lines
+    assert job_lines(ended | {"files_failed": 0})[1] == "state      done"
+    counts = {"active": 1, "done": 12, "partial": 2, "failed": 0}
+    assert "jobs       1 active, 0 waiting, 12 done (2 partial), 0 failed" in status_lines({"jobs": counts})
+
+
 @bounded(30)
 async def test_jobs_puts_pages_together(reactor: Any, short_tmp: Path) -> None:
     jobs = {job_id(number): job(number, path="x" * 1000) for number in range(150)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from support.bounded import bounded, until
 from support.hostile import data, entry
@@ -15,6 +16,7 @@ from support.receiving_end import ReceivingEnd, small_buffers
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, LoopingCall
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from ftx import limits
 from ftx.errors import kind
@@ -30,6 +32,19 @@ async def end(reactor: Any, short_tmp: Path) -> AsyncIterator[ReceivingEnd]:
     made = ReceivingEnd(reactor, short_tmp)
     yield made
     await made.stop()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Every line that is logged."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
 
 
 def names_of(end: ReceivingEnd) -> list[str]:
@@ -136,7 +151,7 @@ async def test_a_sender_that_never_reads(reactor: Any, short_tmp: Path) -> None:
     ticking.start(0.005)
     end = ReceivingEnd(reactor, short_tmp, clock=clock)
     # A file that is known under another name is answered with that name: 4 KiB come back for 20 bytes.
-    count, into = 2000, [name * 250 for name in "abcdefghijklmno"]
+    count, into = 800, [name * 250 for name in "abcdefghijklmno"]
     source, taken = short_tmp / "many", end.inbox_path.joinpath(*into, "many")
     for folder, content in ((source, b"new"), (taken, b"old")):
         folder.mkdir(parents=True)
@@ -160,13 +175,15 @@ async def test_a_sender_that_never_reads(reactor: Any, short_tmp: Path) -> None:
             deaf.send(Manifest([FolderEntry(0, [b"many"])], False))
             for start in range(0, count, 20):
                 deaf.send(Manifest(files[start : start + 20], False))
+                while looked_up() < start and not heard_enough.wait(0.002):
+                    pass
             heard_enough.wait(20)
 
     heard_enough = threading.Event()
     talking = deferToThread(talk_and_never_listen)
     try:
         await until(lambda: end.connections[-1].session.paused or looked_up() > count, seconds=20)
-        assert looked_up() < count, "long before it has heard of all of them"
+        assert looked_up() < count, "it has not heard of all of them"
         assert end.jobs.counts.active == 1
         clock.advance(limits.SILENCE)
         await until(lambda: end.jobs.counts.active == 0)
@@ -178,3 +195,39 @@ async def test_a_sender_that_never_reads(reactor: Any, short_tmp: Path) -> None:
         await talking
         await end.stop()
         ticking.stop()
+
+
+@bounded(30)
+async def test_what_is_said_of_ended_jobs(end: ReceivingEnd, logged: list[str]) -> None:
+    """Files that failed, were there already, or got another name: in the log, in the list, in the counts."""
+    source = end.folder / "t"
+    (source / "folder").mkdir(parents=True)
+    (source / "note").write_bytes(b"one")
+    (source / "folder" / "taken").write_bytes(b"x")
+    first = await end.send(source)
+    assert isinstance(first, Done)
+    (source / "note").write_bytes(b"another")
+    (source / "new").write_bytes(b"y" * 2000)
+    end.store.hold("write_block")
+    (source / "large").write_bytes(os.urandom(2 * MiB))
+    sending = Deferred.fromCoroutine(end.send(source))
+    await until(lambda: "write_block" in names_of(end))
+    [active] = end.jobs.list("active")
+    assert (active.ended, active.files_failed) == (None, 0)
+    end.store.release("no-space")
+    second = await sending
+    assert isinstance(second, Done)
+    await until(lambda: end.jobs.counts.active == 0)
+
+    one, two = end.jobs.list("done")
+    assert (one.files_done, one.files_failed) == (2, 0)
+    assert (two.files_done, two.files_failed) == (4, 1)
+    assert one.ended is not None
+    assert two.ended is not None
+    assert one.started < one.ended < active.started == two.started < two.ended
+    counts = end.jobs.counts
+    assert (counts.done, counts.partial, counts.failed) == (2, 1, 0)
+    said = [line.partition(": ")[2] for line in logged if " in " in line]
+    assert said[0].startswith("2 files in 2 folders, 4 B in ")
+    assert said[1].startswith("3 files in 2 folders, 2.0 KiB in ")
+    assert said[1].endswith(", 1 identical, 1 under another name, 1 failed")

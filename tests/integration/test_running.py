@@ -34,7 +34,7 @@ def test_looking_at_it(lab: Lab, source: int) -> None:
         job = client.of("accepted")[0]["job"]
 
         status = lab.client("ctl", "status").ends().events[0]
-        assert status["jobs"] == {"active": 1, "waiting": 0, "done": 0, "failed": 0}
+        assert status["jobs"] == {"active": 1, "waiting": 0, "done": 0, "failed": 0, "partial": 0}
         assert status["pid"] == daemon.pid
         assert status["listening"] == [{"address": "127.0.0.1", "port": daemon.port}]
         assert 8 * MiB <= status["bytes_in"] <= 10 * MiB
@@ -237,5 +237,5 @@ def test_reload(lab: Lab) -> None:
     (lab.root / "a").write_bytes(b"22")
     assert lab.send(daemon, "a", code=6).of("file")[0]["error"]["name"] == "exists"
     daemon.signal(signal.SIGUSR1)
-    until(lambda: "0 jobs are running" in daemon.text(), "it lists its jobs", said=daemon)
+    until(lambda: "0 running jobs" in daemon.text(), "it lists its jobs", said=daemon)
     daemon.clean_log()

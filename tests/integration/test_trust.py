@@ -35,7 +35,14 @@ def test_strangers_are_refused_with_the_sentence_that_helps(lab: Lab) -> None:
     assert visible(daemon.inbox) == {}
     assert daemon.call("jobs.list")["jobs"] == []
     daemon.clean_log()
-    assert daemon.text().count("does not know") + daemon.text().count("(untrusted)") >= 1
+    # the log says it from this side, whole, to be copied
+    refusals = [line.partition(" ended: ")[2] for line in daemon.text().splitlines() if "connection from" in line]
+    assert len(refusals) == 2
+    there, here = refusals
+    assert there.startswith("it does not know this machine's key; there: ")
+    assert there.endswith(f"ftx-client peers add NAME {lab.identity('receiver')}")
+    assert here.startswith("its key is not paired here (it calls itself ")
+    assert here.endswith(f"ftx-client peers add NAME {lab.identity('sender')}")
     assert len(daemon.text().splitlines()) < 8
 
 
