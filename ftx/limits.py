@@ -67,6 +67,8 @@ SILENCE: Final = 30.0
 ABORT_AFTER: Final = 1.0
 #: An older connection of the same peer must show life within this time or is superseded.
 PROVE_ALIVE: Final = 3.0
+#: How long a newer connection waits for an older one that does not read because its disk is slow.
+PAUSED_WAIT: Final = 15.0
 #: A peer heard of within this time is alive without being asked.
 ALIVE: Final = 1.0
 #: Progress reports of the receiver: at least and at most this far apart while something changes.

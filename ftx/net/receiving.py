@@ -177,6 +177,7 @@ class Receiving:
         if not self._over:
             self._over = True
             self._error = error
+            self._store.stop_looking()
             self._finish()
 
     def wait_stopped(self) -> Deferred[None]:

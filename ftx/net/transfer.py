@@ -14,6 +14,7 @@ job machines'. What it does know is how connections really end:
 from __future__ import annotations
 
 import select
+from collections.abc import Callable
 from typing import Any, cast
 from typing import Protocol as TypingProtocol
 
@@ -101,6 +102,7 @@ class Connection(Protocol):
         self._reason: FtxError | None = None
         self._over = False
         self._lost = False
+        self._arrived: list[bytes] = []
 
     # -- what Twisted calls --------------------------------------------------------------------------------
 
@@ -122,11 +124,19 @@ class Connection(Protocol):
             self.fail(error)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the peer. Nothing is looked at any more once the connection is over."""
-        if self._over:
+        """Bytes from the peer: a record of several that were read together, or all there is."""
+        self._arrived.append(data)
+        if not getattr(self.transport, "gathering", False):
+            self.gathered()
+
+    def gathered(self) -> None:
+        """Everything that was read is here. Nothing is looked at any more once the connection is over."""
+        arrived, self._arrived = self._arrived, []
+        if self._over or not arrived:
             return
         now = self.clock.seconds()
-        self.session.receive(data, now)
+        for data in arrived:
+            self.session.receive(data, now)
         turned = False
         try:
             while not self._over and (event := self.session.next_event(now)) is not None:
@@ -137,7 +147,6 @@ class Connection(Protocol):
                     self.job.piece(event)
                 else:
                     self._handle(event)
-            # TLS delivers records of 16 KiB: most of them complete nothing, and then there is nothing more to do.
             if turned and self.job is not None and not self._over:
                 self.job.turn()
         except FtxError as error:
@@ -212,21 +221,25 @@ class Connection(Protocol):
     async def proves_alive(self) -> bool:
         """Whether the peer says anything within `limits.PROVE_ALIVE`, having been asked.
 
-        A slow disk of ours is no death of theirs: while we do not read, the peer counts as alive.
+        A slow disk of ours is no death of theirs, but while we do not read, we cannot hear that they have gone: their
+        end waits behind what they had sent. So we wait for the disk first, within bounds.
         """
-        if self._over:
-            return False
-        asked = self.session.last_received
+        paused = self.session.paused
+        await self._wait(lambda: not self.session.paused or self.hung_up(), limits.PAUSED_WAIT)
         if self.hung_up():
             return False
-        if self.session.paused or self.clock.seconds() - asked < limits.ALIVE:
+        asked = self.session.last_received
+        if self.session.paused or (not paused and self.clock.seconds() - asked < limits.ALIVE):
             return True
         self.send(Ping(0))
-        waited = 0.0
-        while not self._over and self.session.last_received == asked and waited < limits.PROVE_ALIVE:
-            await deferLater(self.clock, _ALIVE_STEP, lambda: None)
-            waited += _ALIVE_STEP
+        await self._wait(lambda: self.session.last_received != asked, limits.PROVE_ALIVE)
         return not self._over and self.session.last_received != asked
+
+    async def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until `condition` holds or the connection is over, but no longer than that."""
+        until = self.clock.seconds() + seconds
+        while not self._over and not condition() and self.clock.seconds() < until:
+            await deferLater(self.clock, _ALIVE_STEP, lambda: None)
 
     def hung_up(self) -> bool:
         """Whether the kernel knows that the peer has gone, even while we do not read (poll(2), POLLRDHUP)."""
