@@ -129,6 +129,8 @@ STOP_AT_ONCE: Final = 2.0
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
 READ_SIZE_SIGNED_IN: Final = 256 * KiB
+#: Bytes given to the socket at once after sign-in (Twisted's default is 128 KiB).
+WRITE_SIZE_SIGNED_IN: Final = 1 * MiB
 #: Small files stored, read or looked up by one disk job.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.

@@ -87,7 +87,7 @@ class LargeSource:
         """The blocks whose digests are remembered."""
         return self._journal.blocks
 
-    def block(self, index: int, send: bool) -> tuple[bytes, int]:
+    def block(self, index: int, send: bool) -> tuple[Sequence[bytes | memoryview], int]:
         """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them (a zero run has
         none).
         """
@@ -95,10 +95,9 @@ class LargeSource:
         digest = block_digest([content])
         self._know(index, digest)
         if not send:
-            return b"", 0
+            return (), 0
         zero = len(content) == BLOCK and content == _ZEROS
-        frames = b"".join(data_frames(self._number, index, content, digest, zero=zero))
-        return frames, 0 if zero else len(content)
+        return data_frames(self._number, index, content, digest, zero=zero), 0 if zero else len(content)
 
     def _know(self, index: int, digest: bytes) -> None:
         try:

@@ -317,10 +317,10 @@ class Sending:
     def _opened(self, number: int, large: LargeSource) -> None:
         self.machine.opened(number, large.known.copy())
 
-    def _block(self, block: int, send: bool) -> tuple[bytes, int] | None:
+    def _block(self, block: int, send: bool) -> tuple[Sequence[bytes | memoryview], int] | None:
         return None if self._large is None else self._large.block(block, send)
 
-    def _block_read(self, number: int, outcome: tuple[bytes, int]) -> None:
+    def _block_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
         frames, size = outcome
         if frames:
             self.sent += size
@@ -345,7 +345,7 @@ class Sending:
         self._reading -= 1
         if batch.frames:
             self.sent += batch.size
-            self._connection.write_data(batch.frames)
+            self._connection.write_data([batch.frames])
         for number, digest in batch.read:
             self._perform(self.machine.whole_read(number, digest))
         for number, error in batch.failed:

@@ -42,7 +42,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -89,10 +89,14 @@ class PeerKey:
     public_raw: bytes
 
 
-class SecureTransport(BufferingTLSTransport):
+class SecureTransport(TLSMemoryBIOProtocol):
     """Twisted's TLS transport, which keeps its connection object and bounds what a handshake may take.
 
     Twisted hands the connection out by `getHandle()` only, with the remark that it may become something else.
+
+    It is the transport without the buffer for small writes, so `write()` takes a memoryview as well, and no byte of it
+    is copied on the way to OpenSSL. Small writes should be gathered by whoever makes many of them; what they become is
+    sent together in the next turn of the reactor in any case.
     """
 
     #: The OpenSSL connection, from the start of the handshake until the connection is lost.

@@ -14,7 +14,7 @@ job machines'. What it does know is how connections really end:
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from typing import Protocol as TypingProtocol
 
@@ -193,18 +193,21 @@ class Connection(Protocol):
             self._write(self.session.send(message, self.clock.seconds()))
             self._arm()
 
-    def write_data(self, frames: bytes) -> None:
-        """Send data frames that are already encoded: large writes, since TLS wants 64 KiB and more at once."""
+    def write_data(self, frames: Sequence[bytes | memoryview]) -> None:
+        """Send data frames that are already encoded, as they are: content is not copied before OpenSSL has it."""
         if not self._over:
             self.session.step(Piece, self.clock.seconds())
-            self._write(frames)
+            for part in frames:
+                self._write(memoryview(part))
 
     def signed_in(self) -> None:
         """The peer is who we want: larger reads from now on."""
         transport: Any = self.transport
         if isinstance(transport, SecureTransport):
-            # The TCP transport under TLS; `bufferSize` is what it asks the kernel for at once.
-            cast(Any, transport.transport).bufferSize = limits.READ_SIZE_SIGNED_IN
+            # The TCP transport under TLS: what it asks the kernel for, and gives to the kernel, at once.
+            socket = cast(Any, transport.transport)
+            socket.bufferSize = limits.READ_SIZE_SIGNED_IN
+            socket.SEND_LIMIT = limits.WRITE_SIZE_SIGNED_IN
 
     def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading from the peer: back-pressure for a slow disk."""
@@ -304,9 +307,9 @@ class Connection(Protocol):
             case _:
                 raise ProtocolError("wrong-state")
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         if self.transport is not None and not self._lost:
-            self.transport.write(data)
+            cast(Any, self.transport).write(data)
 
     def _close(self) -> None:
         self._over = True
