@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.client.find import Found, pair_again
 from ftx.client.reasons import explained
+from ftx.client.receiptfile import ReceiptFile
 from ftx.core.events import Resolved
 from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
@@ -25,8 +25,6 @@ from ftx.core.trust import Trusted, judge
 from ftx.disk.keys import Identity
 from ftx.disk.memory import DigestMemory
 from ftx.disk.peers import update
-from ftx.disk.receipts import ReceiptWriter
-from ftx.disk.receipts import clean as clean_receipts
 from ftx.disk.source import Root, SourceProblem, Totals
 from ftx.errors import Error, FtxError, kind_by_number
 from ftx.net.dial import Dialled, dial
@@ -80,7 +78,6 @@ class Upload(Watcher):
         self._offer = Offer(secrets.token_bytes(16), 0, list(into), conflict, None, None, None)
         self._job = self._offer.job.hex()
         self._memory = DigestMemory(os.path.join(state, "digests"))
-        self._receipts = os.path.join(state, "receipts")
         self._peers_file = peers_file
         self._name = name
         self._own_key_anywhere = own_key_anywhere
@@ -93,11 +90,7 @@ class Upload(Watcher):
         self._problems: list[tuple[tuple[bytes, ...], Error]] = []
         self._skipped = 0
         self._reasons: set[str] = set()
-        self._lines: list[bytes] = []
-        self._lines_size = 0
-        self._receipt_lane = worker.lane()
-        self._writer: ReceiptWriter | None = None
-        self._receipt_lost = False
+        self._receipt = ReceiptFile(worker, os.path.join(state, "receipts"), self._job)
         self._said: tuple[int, ...] = ()
         self._said_at = float("-inf")
         self._wire = 0
@@ -117,7 +110,7 @@ class Upload(Watcher):
         finally:
             if reporting.running:
                 reporting.stop()
-            await self._receipt_lane.run(self._abandon_receipt)
+            await self._receipt.abandon()
 
     # -- attempts ------------------------------------------------------------------------------------------
 
@@ -244,11 +237,9 @@ class Upload(Watcher):
 
         Not so when a finished job is answered by its receipt at once: then what was gathered before is all there is.
         """
-        self._problems, self._skipped, self._lines, self._lines_size = [], 0, [], 0
+        self._problems, self._skipped = [], 0
         self._reasons = set()
-        self._receipt_lane.run(self._abandon_receipt).addErrback(
-            lambda failure: _log.warn("a receipt was left unfinished: {reason}", reason=failure.getErrorMessage())
-        )
+        self._receipt.begin_anew()
         totals = job.totals
         self._emit(
             events.Accepted(
@@ -261,10 +252,7 @@ class Upload(Watcher):
 
     def resolved(self, job: Sending, entry: Resolved) -> None:
         """An entry has its result: an event, and a line of the receipt."""
-        self._lines.append(entry.line)
-        self._lines_size += len(entry.line)
-        if self._lines_size >= limits.READ_SIZE:
-            self._flush_lines()
+        self._receipt.add(entry.line)
         error = None
         if entry.error:
             row = kind_by_number(entry.error)
@@ -343,54 +331,6 @@ class Upload(Watcher):
             )
         )
 
-    # -- receipts ------------------------------------------------------------------------------------------
-
-    def _flush_lines(self) -> Deferred[None]:
-        lines, self._lines, self._lines_size = b"".join(self._lines), [], 0
-        return self._receipt_lane.run(self._write_lines, lines).addErrback(
-            lambda failure: _log.warn("no receipt is kept: {reason}", reason=failure.getErrorMessage())
-        )
-
-    def _write_lines(self, lines: bytes) -> None:
-        """Append to the receipt. One with a hole in it is worse than none: after a failure there is none."""
-        if self._receipt_lost:
-            return
-        try:
-            if self._writer is None:
-                self._writer = ReceiptWriter(self._receipts, self._job)
-            self._writer.add(lines)
-        except FtxError:
-            self._abandon_receipt()
-            self._receipt_lost = True
-            raise
-
-    def _abandon_receipt(self) -> None:
-        self._receipt_lost = False
-        if self._writer is not None:
-            self._writer.abandon()
-            self._writer = None
-
-    async def _keep_receipt(self, receipt: Receipt, signer: bytes) -> str | None:
-        """Write the receipt down; without it the job is no less done."""
-
-        def finish() -> str | None:
-            if self._writer is None:
-                return None
-            path = self._writer.finish(receipt.body, receipt.signature, signer)
-            self._writer = None
-            now = time.time()
-            clean_receipts(self._receipts, now)
-            self._memory.clean(now)
-            return path
-
-        await self._flush_lines()
-        try:
-            path: str | None = await self._receipt_lane.run(finish)
-        except FtxError as error:
-            _log.warn("the receipt could not be kept: {reason}", reason=error.message)
-            return None
-        return path
-
     # -- ends ----------------------------------------------------------------------------------------------
 
     async def _done(self, receipt: Receipt) -> events.Done:
@@ -398,7 +338,9 @@ class Upload(Watcher):
         if sending is None or sending.peer is None:
             raise FtxError("internal")
         body = decode_receipt_body(receipt.body)
-        path = await self._keep_receipt(receipt, sending.peer.public_raw)
+        now = time.time()
+        path = await self._receipt.keep(receipt, sending.peer.public_raw, now)
+        await self._worker.run(self._memory.clean, now)
         self._report()
         failed = body.failed + len(self._problems)
         code = 0

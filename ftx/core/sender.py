@@ -7,6 +7,8 @@ further. Files of one block are read in batches; a larger file is opened, its bl
 the receiver has but whose digest is not remembered is read and hashed, not sent), and it is closed with the digest.
 
 The sender keeps the same transcript as the receiver and sends `end` when every entry has its result.
+
+The module is over 400 lines for the same reason as `ftx.core.receiver`: the machine is one thing.
 """
 
 from __future__ import annotations

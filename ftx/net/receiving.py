@@ -8,6 +8,8 @@ order and different files do not wait for each other:
 - each larger file has a lane of its own for blocks and publishing, and its syncs run beside it.
 
 What waits and what is under way is counted in `ftx.net.backlog`, which stops the reading when it is too much.
+
+The module is over 400 lines because every effect of the machine is carried out here, and one is as short as the other.
 """
 
 from __future__ import annotations
