@@ -62,7 +62,7 @@ def test_the_demo(short_tmp: Path) -> None:
     for count in ("files", "folders", "bytes"):
         assert compare[count] == make[count]
     assert (again["files_identical"], again["bytes_wire"]) == (make["files"], 0)
-    assert control["status"]["jobs"] == {"active": 0, "waiting": 0, "done": 2, "failed": 0}
+    assert control["status"]["jobs"] == {"active": 0, "waiting": 0, "done": 2, "failed": 0, "partial": 0}
     assert control["status"]["pid"] != daemon["pid"], "it was killed, and another one started"
     assert [job["state"] for job in control["jobs"]] == ["done", "done"]
     assert stop["exit"] == 0
