@@ -63,7 +63,7 @@ async def test_lines_and_end(reactor: Any, tmp_path: Path, log: int) -> None:
 async def test_a_signal_ends_it(reactor: Any, tmp_path: Path, log: int) -> None:
     """The code is minus the number; without `on_line` stdout is in the log too."""
     async with working(reactor) as worker:
-        child = python(reactor, worker, log, "print('here', flush=True); import time; time.sleep(60)")
+        child = python(reactor, worker, log, "print('here', flush=True); import signal; signal.pause()")
         child.signal(signal.SIGKILL)
         assert (await child.wait()).code == -signal.SIGKILL
 
