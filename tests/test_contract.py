@@ -83,7 +83,6 @@ CONTRACT: Final[dict[str, str]] = {
 NOT_YET: Final[dict[str, str]] = {
     "daemon options": "share control-packet limit-in limit-out",
     "accept": "ask",
-    "conflict": "backup overwrite",
     "verbs": "get pull receive ls pair verify doctor config",
     "send": "--name --dry-run --exclude --links --limit --compress --later --checksum",
     "discover": "--watch",

@@ -62,7 +62,7 @@ class Request:
 class Config:
     """What a daemon runs with; everything in it has been checked and every path is absolute.
 
-    `accept` is `own` or `paired`; `conflict` is `fail`, `skip` or `rename`; `own_key` is `own-address` or
+    `accept` is `own` or `paired`; `conflict` is one of `ftx.wire.messages.CONFLICTS`; `own_key` is `own-address` or
     `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached; `drain_timeout`
     is in seconds. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
     """

@@ -28,7 +28,7 @@ from ftx.text import show
 __all__ = ["Inbox"]
 
 #: The conflict policies there are, as an offer names them.
-_POLICIES: Final = frozenset({"fail", "skip", "rename"})
+_POLICIES: Final = frozenset({"fail", "skip", "rename", "backup", "overwrite"})
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

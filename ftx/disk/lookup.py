@@ -14,6 +14,7 @@ from ftx.core.blocks import block_count
 from ftx.disk.digest import digest_of
 from ftx.disk.job import Job, Wanted, joined
 from ftx.disk.names import check_path
+from ftx.disk.publish import REPLACING
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.staging import partial_key
@@ -181,6 +182,8 @@ class _LookUp:
                 raise FtxError("exists")
             if self.job.conflict == "skip":
                 return Skip(entry.number)
+            if self.job.conflict in REPLACING and not stat.S_ISREG(there.st_mode):
+                raise FtxError("exists")
         return self._want(entry, path, there is not None, record)
 
     def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None) -> Want:

@@ -17,7 +17,7 @@ from ftx.disk.store import Path
 from ftx.errors import FtxError
 from ftx.text import show
 
-__all__ = ["PRIVATE", "NameRules", "check_component", "check_path", "free_names"]
+__all__ = ["PRIVATE", "NameRules", "aside_names", "check_component", "check_path", "free_names"]
 
 #: The folder at the top of an inbox that is ftx's own.
 PRIVATE: Final = b".ftx"
@@ -104,3 +104,10 @@ def free_names(name: bytes, first: int = 1, room: int = limits.NAME) -> Iterator
     for number in range(first, limits.RENAME_TRIES + 1):
         tail = b" (%d)" % number + extension
         yield number, _cut(stem, room - len(tail)) + tail
+
+
+def aside_names(name: bytes) -> Iterator[bytes]:
+    """The names to try for a file that makes room for another: `name.~1~` … `name.~999~`, each fits `limits.NAME`."""
+    for number in range(1, limits.RENAME_TRIES + 1):
+        tail = b".~%d~" % number
+        yield _cut(name, limits.NAME - len(tail)) + tail

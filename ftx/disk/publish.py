@@ -10,7 +10,7 @@ from attrs import define
 
 from ftx import limits
 from ftx.disk.job import Job, Wanted
-from ftx.disk.names import free_names
+from ftx.disk.names import aside_names, free_names
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.store import Failed, Path, Stored
@@ -18,7 +18,10 @@ from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 
-__all__ = ["Outcome", "Staged", "failed_all", "publish", "wanted_mode"]
+#: The conflict rules under which a regular file makes room for the one that is stored.
+REPLACING = frozenset({"backup", "overwrite"})
+
+__all__ = ["REPLACING", "Outcome", "Staged", "failed_all", "publish", "wanted_mode"]
 
 Outcome = Stored | Failed
 
@@ -105,7 +108,9 @@ class _Publication:
     def _choose(self, staged: Staged) -> bool:
         """Choose the (next) name to try; False when there is none left, which is an outcome."""
         wanted = staged.wanted
-        if not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen:
+        if self.job.conflict in REPLACING:
+            staged.name = wanted.name
+        elif not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen:
             staged.name = wanted.name
         elif self.job.conflict != "rename":
             self._failed(staged, FtxError("exists"))
@@ -140,20 +145,53 @@ class _Publication:
 
     def _place(self, staged: Staged) -> bool:
         """Give the file its name. True when the name was taken meanwhile; anything else is settled or an outcome."""
-        wanted, device = staged.wanted, self.job.device
         self.job.check()
         try:
-            folder_fd = self._cursor.at(wanted.folder)
-            if staged.staged is None:
-                device.root.link(staged.fd, folder_fd, staged.name)
-            else:
-                device.root.move(device.staging.fd, staged.staged, folder_fd, staged.name)
+            folder_fd = self._cursor.at(staged.wanted.folder)
+            try:
+                self._name(staged, folder_fd)
+            except FileExistsError:
+                if self.job.conflict not in REPLACING:
+                    return True
+                self._make_room(staged, folder_fd)
             self._linked.append((staged, os.fstat(staged.fd).st_ctime_ns))
-        except FileExistsError:
-            return True
         except (OSError, FtxError) as error:
             self._failed(staged, _as_failure(error))
         return False
+
+    def _name(self, staged: Staged, folder_fd: int) -> None:
+        """The final step where the name is free; FileExistsError where it is not."""
+        device = self.job.device
+        if staged.staged is None:
+            device.root.link(staged.fd, folder_fd, staged.name)
+        else:
+            device.root.move(device.staging.fd, staged.staged, folder_fd, staged.name)
+
+    def _make_room(self, staged: Staged, folder_fd: int) -> None:
+        """The final step where a file has the name and shall not keep it. FtxError `exists` for anything but a file."""
+        root, staging = self.job.device.root, self.job.device.staging
+        if self.job.conflict == "overwrite":
+            if staged.staged is not None:
+                root.replace(staging.fd, staged.staged, folder_fd, staged.name)
+                return
+            temporary = staging.fresh_name()
+            root.stage_unnamed(staged.fd, staging.fd, temporary)
+            try:
+                root.replace(staging.fd, temporary, folder_fd, staged.name)
+            finally:
+                root.unlink_staged(staging.fd, temporary)
+            return
+        for aside in aside_names(staged.name):
+            try:
+                root.set_aside(folder_fd, staged.name, aside)
+            except FileExistsError:
+                continue
+            try:
+                self._name(staged, folder_fd)
+            except FileExistsError:  # somebody was quicker: what they put there is moved aside, too
+                continue
+            return
+        raise FtxError("exists")
 
     def _settle(self) -> None:
         """Sync the folders; then, and only then, the files are stored."""

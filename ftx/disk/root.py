@@ -5,8 +5,9 @@ through it) by openat2(2) in a way that cannot leave it: no symbolic links, no m
 system. Where openat2 is not to be had the path is walked one component at a time with O_NOFOLLOW. Nothing here, and
 nothing that receives, uses a path that starts anywhere else; a test in `tests/disk/` holds the package to that.
 
-Files get their final names without ever replacing anything: by linkat(2) of an unnamed file, or by renameat2(2) with
-RENAME_NOREPLACE, or by link and unlink; a plain rename is never used.
+Files get their final names without replacing anything: by linkat(2) of an unnamed file, or by renameat2(2) with
+RENAME_NOREPLACE, or by link and unlink. The one exception is `replace()`, for operators who chose that: a plain rename, over
+a regular file only.
 """
 
 from __future__ import annotations
@@ -263,7 +264,10 @@ class Root:
         os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=folder_fd, follow_symlinks=True)
 
     def move(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
-        """Give the staged file its final name; `EEXIST` when there is anything of that name."""
+        """Give the staged file its final name; `EEXIST` when there is anything of that name.
+
+        Where no rename can promise that, it is linked under the new name before the old one goes.
+        """
         _single(name)
         if self._noreplace:
             try:
@@ -275,6 +279,45 @@ class Root:
                 self._noreplace = False
         os.link(staged, name, src_dir_fd=staging_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
         os.unlink(staged, dir_fd=staging_fd)
+
+    def stage_unnamed(self, fd: int, staging_fd: int, name: bytes) -> None:
+        """Give the unnamed file `fd` a name in one of ftx's own folders, since only what has a name can replace."""
+        os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=staging_fd, follow_symlinks=True)
+
+    def replace(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
+        """Give the staged file the name of a regular file, in one step; that file ends, unless it has other names.
+
+        FtxError `exists` when something else has the name; a folder the kernel refuses to replace besides (`EISDIR`). A
+        name that has become free is taken.
+        """
+        there = self.status(folder_fd, name)
+        if there is not None and not stat.S_ISREG(there.st_mode):
+            raise FtxError("exists")
+        os.rename(staged, name, src_dir_fd=staging_fd, dst_dir_fd=folder_fd)
+
+    def set_aside(self, folder_fd: int, name: bytes, aside: bytes) -> None:
+        """Rename the regular file `name` to `aside`; `EEXIST` when there is anything of that name.
+
+        FtxError `exists` when `name` is something else: it stays, or is moved back, where it was.
+        """
+        there = self.status(folder_fd, _single(name))
+        if there is None:
+            return
+        if not stat.S_ISREG(there.st_mode):
+            raise FtxError("exists")
+        try:
+            self.move(folder_fd, name, folder_fd, _single(aside))
+        except FileExistsError:
+            old = self.status(folder_fd, aside)
+            if old is None or (old.st_dev, old.st_ino) != (there.st_dev, there.st_ino):
+                raise
+            # killed between its link and its unlink, where a move is made of both: it is aside already
+            os.unlink(name, dir_fd=folder_fd)
+            return
+        moved = self.status(folder_fd, aside)
+        if moved is not None and not stat.S_ISREG(moved.st_mode):  # exchanged in between
+            self.move(folder_fd, aside, folder_fd, name)
+            raise FtxError("exists")
 
     def unlink_staged(self, staging_fd: int, name: bytes) -> bool:
         """Remove a name from one of ftx's own folders; whether it was there. Nothing else is ever removed."""

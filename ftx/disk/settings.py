@@ -89,10 +89,10 @@ ROWS: Final[dict[str, Row]] = {
         Row(
             "conflict",
             "text",
-            "when a name exists with other content: fail, skip or rename (default). Also the most that a "
-            "sender may wish, in this order",
+            "when a name exists with other content: fail, skip, rename (default), backup or overwrite. Also the "
+            "most that a sender may wish, in this order",
             "WHAT",
-            choices=("fail", "skip", "rename"),
+            choices=("fail", "skip", "rename", "backup", "overwrite"),
         ),
         Row("discovery_port", "whole", "UDP port of discovery (default: 7389)", "PORT", least=0, most=65535),
         Row("no_discovery", "switch", "do not answer discovery"),

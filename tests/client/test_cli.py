@@ -264,7 +264,7 @@ def test_completion_survives_a_damaged_list_of_peers(client):
         (["send", "a", "pi:/etc"], "absolute", "etc"),
         (["send", "-p", "0", "a", "pi:"], "1 to 65535", ""),
         (["push", "-p", "7390", "a", "ftx://pi:7391"], "differ", ""),
-        (["send", "--conflict", "overwrite", "a", "pi:"], "'overwrite' is not one of", ""),
+        (["send", "--conflict", "replace", "a", "pi:"], "'replace' is not one of", ""),
         (["send", "--receipt", "r", "a", "--to", "b", "--to", "c"], "--receipt is for one target", ""),
         (["--timeout", "0", "id"], "0 is not above 0", ""),
         (["id", "--timeout", "nan"], "not above 0", ""),

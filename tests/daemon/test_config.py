@@ -169,7 +169,7 @@ def test_an_empty_list_is_no_list(request_: Request, home: Path) -> None:
         ("discovery_port = true", "discovery_port in", "mend"),
         ('accept = "pared"', '"pared" is not one of the choices', "choose own or paired"),
         ('accept = "ask"', '"ask" is not one of the choices', "choose own or paired"),
-        ('conflict = "backup"', '"backup" is not one of the choices', "choose fail, skip or rename"),
+        ('conflict = "merge"', '"merge" is not one of the choices', "choose fail, skip, rename, backup or overwrite"),
         ('own_key = "everywhere"', '"everywhere" is not one of the choices', "choose own-address or anywhere"),
         ("no_discovery = 1", "no_discovery in", "mend"),
         ('listen = "tcp:1"', "listen in", "mend"),

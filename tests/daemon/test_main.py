@@ -116,7 +116,7 @@ def test_a_command_line_that_is_none(words: list[str], says: str, tmp_path: Path
         (
             ["--conflict", "replace"],
             {},
-            '--conflict: "replace" is not one of the choices\nhint: choose fail, skip or rename',
+            '--conflict: "replace" is not one of the choices\nhint: choose fail, skip, rename, backup or overwrite',
         ),
         (["--drain-timeout", "x"], {}, '--drain-timeout: "x" is not a number\nhint: see --help'),
         ([], {"FTX_NAME": "a/b"}, "FTX_NAME: a peer's name cannot contain \"/\": a/b"),

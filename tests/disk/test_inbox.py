@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,7 +199,7 @@ def test_into_a_folder(inbox: Inbox, tmp_path: Path) -> None:
             inbox.begin(PEER, JOB, into, "rename")
         assert caught.value.name == error
     with pytest.raises(FtxError) as caught:
-        inbox.begin(PEER, JOB, (), "overwrite")
+        inbox.begin(PEER, JOB, (), "merge")
     assert caught.value.name == "not-supported"
 
 
@@ -276,7 +277,7 @@ def test_a_failed_publish_forgets_no_older_file(inbox: Inbox, tmp_path: Path, da
     assert list(snapshot(tmp_path / "inbox")) == ["a"]
 
 
-@pytest.mark.parametrize("conflict", ["fail", "skip", "rename"])
+@pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
 def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """What a taken name leads to; folders merge; a file against a folder is always `exists`."""
     folder = tmp_path / "inbox"
@@ -284,7 +285,7 @@ def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     (folder / "folder").mkdir(mode=0o711)
     (folder / "both").mkdir()
     tree: dict[str, bytes | None] = {"file": b"x", "folder": None, "folder/new": b"n", "both": b"y", "file2": b"2"}
-    expected = {"fail": "exists", "skip": "skip", "rename": "stored file (1)"}[conflict]
+    expected = {"fail": "exists", "skip": "skip", "rename": "stored file (1)"}.get(conflict, "stored file")
     assert Sending(inbox, tree, conflict=conflict).run() == {
         "file": expected,
         "folder": "stored folder",
@@ -292,7 +293,108 @@ def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
         "both": "exists",
         "file2": "stored file2",
     }
-    assert (folder / "file").read_bytes() == b"mine"
+    assert (folder / "file").read_bytes() == (b"x" if conflict in ("backup", "overwrite") else b"mine")
+    assert (folder / "file.~1~").exists() == (conflict == "backup")
+    assert list((folder / "both").iterdir()) == []
+
+
+SIZES = {"small": (b"one", b"the second"), "large": (content(2 * BLOCK), content(2 * BLOCK + 1, 5))}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_backup_moves_the_older_one_aside(inbox: Inbox, tmp_path: Path, size: str) -> None:
+    """With its permissions, time and inode; it is nobody's any more, so sent again it comes back to its place."""
+    folder = tmp_path / "inbox"
+    older, newer = SIZES[size]
+    (folder / "a").write_bytes(b"mine")
+    (folder / "a").chmod(0o640)
+    (folder / "a.~2~").write_bytes(b"in the way")
+    mine = (folder / "a").stat()
+    assert Sending(inbox, {"a": older}, conflict="backup").run() == {"a": "stored a"}
+    aside = (folder / "a.~1~").stat()
+    assert (aside.st_ino, aside.st_mode, aside.st_mtime_ns) == (mine.st_ino, mine.st_mode, mine.st_mtime_ns)
+    assert Sending(inbox, {"a": older}, conflict="backup").run() == {"a": "have a"}
+    assert Sending(inbox, {"a": newer}, mtime_ns=MTIME + 1, conflict="backup").run() == {"a": "stored a"}
+    found = {"a": newer, "a.~1~": b"mine", "a.~2~": b"in the way", "a.~3~": older}
+    assert snapshot(folder) == found
+    assert Sending(inbox, {"a": older}, conflict="backup").run() == {"a": "stored a"}
+    assert snapshot(folder) == {**found, "a": older, "a.~4~": newer}
+    assert staged(tmp_path) == []
+
+
+def test_backup_of_a_long_name(inbox: Inbox, tmp_path: Path) -> None:
+    """The tail finds its place: a name of 255 bytes is cut, between two characters."""
+    name = "ö" * 127 + "x"
+    (tmp_path / "inbox" / name).write_bytes(b"mine")
+    assert Sending(inbox, {name: b"new"}, conflict="backup").run() == {name: f"stored {name}"}
+    assert snapshot(tmp_path / "inbox") == {name: b"new", "ö" * 125 + ".~1~": b"mine"}
+
+
+def test_backups_run_out(plain: Inbox, tmp_path: Path) -> None:
+    """After 999 of them the name counts as taken, and what has it stays."""
+    folder = tmp_path / "inbox"
+    (folder / "a").write_bytes(b"mine")
+    for number in range(1, RENAME_TRIES + 1):
+        (folder / f"a.~{number}~").write_bytes(b"")
+    assert Sending(plain, {"a": b"x", "b": b"y"}, conflict="backup").run() == {"a": "exists", "b": "stored b"}
+    assert (folder / "a").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_overwrite_replaces_in_one_step(inbox: Inbox, tmp_path: Path, size: str) -> None:
+    """There is a whole file of that name at every moment; other names of the older one keep it."""
+    folder = tmp_path / "inbox"
+    older, newer = SIZES[size]
+    assert Sending(inbox, {"a": older}, conflict="overwrite").run() == {"a": "stored a"}
+    os.link(folder / "a", tmp_path / "kept")
+    seen: set[bytes] = set()
+    missing: list[OSError] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            try:
+                seen.add((folder / "a").read_bytes())
+            except OSError as error:
+                missing.append(error)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        for turn, data in enumerate((newer, older, newer)):
+            assert Sending(inbox, {"a": data}, mtime_ns=MTIME + turn + 1, conflict="overwrite").run() == {"a": "stored a"}
+    finally:
+        over.set()
+        watcher.join()
+    assert missing == []
+    assert seen <= {older, newer}
+    assert snapshot(folder) == {"a": newer}
+    assert (tmp_path / "kept").read_bytes() == older
+    assert staged(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("conflict", ["backup", "overwrite"])
+@pytest.mark.parametrize("late", [False, True])
+def test_only_regular_files_make_room(
+    inbox: Inbox, tmp_path: Path, conflict: str, late: bool, size: str
+) -> None:
+    """Folders, links and pipes stay, found at the look-up or (`late`) when the content is there."""
+    folder = tmp_path / "inbox"
+    (tmp_path / "outside").write_bytes(b"mine")
+    data = SIZES[size][0]
+    sending = Sending(inbox, {name: data for name in ("folder", "link", "pipe")}, conflict=conflict)
+    if late:
+        sending.offer()
+    (folder / "folder").mkdir()
+    (folder / "link").symlink_to(tmp_path / "outside")
+    os.mkfifo(folder / "pipe")
+    results = sending.complete() if late else sending.run()
+    assert results == dict.fromkeys(("folder", "link", "pipe"), "exists")
+    assert sorted(os.listdir(folder)) == [".ftx", "folder", "link", "pipe"]
+    assert (folder / "folder").is_dir() and (folder / "link").is_symlink() and (folder / "pipe").is_fifo()
+    assert (tmp_path / "outside").read_bytes() == b"mine"
+    assert staged(tmp_path) == []
 
 
 def test_folder_that_was_there_keeps_its_permissions(inbox: Inbox, tmp_path: Path) -> None:
@@ -326,7 +428,7 @@ def test_folder_against_file_and_link(inbox: Inbox, tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-@pytest.mark.parametrize("conflict", ["fail", "skip", "rename"])
+@pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
 def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """Another program was faster: the next free name, or `exists`; its file is never touched."""
     folder = tmp_path / "inbox"
@@ -340,6 +442,13 @@ def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, confl
     sending.store.close()
     renamed = ["stored a (2)", "stored b (1)", "stored c"]
     expected = renamed if conflict == "rename" else ["exists", "exists", "stored c"]
+    if conflict in ("backup", "overwrite"):
+        assert [sending.result(name) for name in tree] == ["stored a", "stored b", "stored c"]
+        assert (folder / "a").read_bytes() == b"theirs"
+        assert (folder / "b").read_bytes() == tree["b"]
+        asides = [(folder / f"{name}.~1~").read_bytes() for name in "ab"] if conflict == "backup" else []
+        assert asides == [b"mine"] * len(asides)
+        return
     assert [sending.result(name) for name in tree] == expected
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes() == b"mine"
     assert staged(tmp_path) == []

@@ -166,3 +166,44 @@ def test_resume_asks_for_what_is_missing_only(quick_tmp: Path) -> None:
     assert sending.sent_blocks == 5  # six of eleven were durable
     inbox.close()
     assert snapshot(path) == tree
+
+
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("conflict", ["backup", "overwrite"])
+def test_kill_while_a_file_makes_room(quick_tmp: Path, means: str, conflict: str) -> None:
+    """Wherever it hits: every visible file is whole, nothing that was to be kept is lost, and the next run ends it."""
+    older = {"a": b"older", "b": content(BLOCK + 9)}
+    newer = {"a": b"the newer", "b": content(BLOCK + 5, 3)}
+    asides = {f"{name}.~1~": data for name, data in older.items()} if conflict == "backup" else {}
+
+    def send(path: Path) -> dict[str, str]:
+        inbox = Inbox.open(str(path), means=MEANS[means])
+        results: dict[str, str] = Sending(inbox, newer, conflict=conflict).run()
+        inbox.close()
+        return results
+
+    count = 0
+    killed = True
+    while killed:
+        count += 1
+        path = quick_tmp / f"inbox{count}"
+        path.mkdir(mode=0o700)
+        for name, data in older.items():
+            (path / name).write_bytes(data)
+        killed = killed_after(count, partial(send, path))
+        for name, data in snapshot(path).items():
+            assert data in (older[name[0]], newer[name[0]]), f"point {count}: {name} is not complete"
+        if conflict == "backup":
+            assert set(older.values()) <= set(snapshot(path).values()), f"point {count}: the older one is lost"
+        else:
+            assert set(snapshot(path)) == set(older), f"point {count}"
+        for name, result in send(path).items():
+            assert result in (f"stored {name}", f"have {name}"), f"point {count}: {result}"
+        assert snapshot(path) == {**newer, **asides}, f"point {count}"
+        assert all((path / name).stat().st_nlink == 1 for name in asides), f"point {count}"
+        inbox = Inbox.open(str(path))
+        inbox.clean(0.0)
+        inbox.close()
+        assert os.listdir(path / ".ftx" / "partial") == [], f"point {count}"
+        shutil.rmtree(path)
+    assert count > 20

@@ -180,7 +180,7 @@ def test_targets_that_are_not_there(lab: Lab) -> None:
     assert lab.client("send", "a").wait() == 2
     misspelt = lab.client("send", "a", "x:", "--conflct", "fail").ends(2)
     assert "--conflict" in misspelt.text()
-    assert lab.client("send", "a", "x:", "--conflict", "overwrite").wait() == 2
+    assert lab.client("send", "a", "x:", "--conflict", "replace").wait() == 2
     for client in (nobody, unknown, misspelt):
         assert "Traceback" not in client.text()
 

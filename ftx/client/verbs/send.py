@@ -86,7 +86,7 @@ def _files(incomplete: str) -> list[str]:
 @click.option("-p", "--port", type=PORT, metavar="PORT", help="Another TCP port than 7389.")
 @click.option(
     "--conflict",
-    type=click.Choice(["fail", "skip", "rename"]),
+    type=click.Choice(["fail", "skip", "rename", "backup", "overwrite"]),
     help="When a name exists there with other content (default: what the receiver has set).",
 )
 @click.option(
