@@ -85,9 +85,9 @@ async def send(
 ) -> Done | Failed:
     """Send `sources` (files and folders) to `target` and return the last event of the job.
 
-    `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`) that the receiver may
-    refuse. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is
-    lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
+    `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
+    that the receiver may refuse. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing.
+    A connection that is lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
     source that is missing). Cancelling keeps what has arrived.
     """
     where = parse_target(target, option=True).with_folder(into)

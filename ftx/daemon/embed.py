@@ -106,7 +106,7 @@ def receiver(
 
     `home` is the folder of its identity, peers and state, made if it is missing; `inbox` is where files appear
     (default: `inbox` in the home). `listen` are endpoint descriptions (`tcp:7389`; default: that port on every
-    address), `name` is shown in discovery. `accept` (`own`, `paired`) and `conflict` (`fail`, `skip`, `rename`, `backup`, `overwrite`) are
+    address), `name` is shown in discovery. `accept` (`own`, `paired`) and `conflict` (`fail` to `overwrite`) are
     the rules, as for `ftx-server`. What is not given comes from `config.toml` in the home; environment variables do
     not count. Without `control` there is no control socket, without `discovery` nobody is answered. `on_event` is
     subscribed to all events at the start.

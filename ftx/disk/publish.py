@@ -108,9 +108,8 @@ class _Publication:
     def _choose(self, staged: Staged) -> bool:
         """Choose the (next) name to try; False when there is none left, which is an outcome."""
         wanted = staged.wanted
-        if self.job.conflict in REPLACING:
-            staged.name = wanted.name
-        elif not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen:
+        fresh = not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen
+        if fresh or self.job.conflict in REPLACING:
             staged.name = wanted.name
         elif self.job.conflict != "rename":
             self._failed(staged, FtxError("exists"))

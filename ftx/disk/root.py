@@ -6,8 +6,8 @@ system. Where openat2 is not to be had the path is walked one component at a tim
 nothing that receives, uses a path that starts anywhere else; a test in `tests/disk/` holds the package to that.
 
 Files get their final names without replacing anything: by linkat(2) of an unnamed file, or by renameat2(2) with
-RENAME_NOREPLACE, or by link and unlink. The one exception is `replace()`, for operators who chose that: a plain rename, over
-a regular file only.
+RENAME_NOREPLACE, or by link and unlink. The one exception is `replace()`, for operators who chose that: a plain
+rename, over a regular file only.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ class Store(Protocol):
     def begin(self, peer: bytes, job: bytes, into: Path, conflict: str) -> JobStore:
         """Begin job `job` (16 bytes) of identity `peer` (32 bytes), its paths below the folder `into`.
 
-        `conflict` is `fail`, `skip`, `rename`, `backup` or `overwrite` (`docs/storage.md`). FtxError `bad-name`, `exists`, `no-space` or `storage-failed` when
-        `into` cannot be made, `not-supported` for another policy.
+        `conflict` is `fail`, `skip`, `rename`, `backup` or `overwrite` (`docs/storage.md`). FtxError `bad-name`,
+        `exists`, `no-space` or `storage-failed` when `into` cannot be made, `not-supported` for another policy.
         """
         ...
 

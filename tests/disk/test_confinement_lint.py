@@ -104,7 +104,8 @@ def test_the_root_renames_nothing_over_anything() -> None:
     """Even there: no plain rename but that of `replace`, nothing removed but by `unlink_staged` and what it staged."""
     tree = ast.parse((FOLDER / "root.py").read_text("utf-8"))
     replace = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "replace")
-    renames = [node for node in ast.walk(replace) if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.rename"]
+    inside = [node for node in ast.walk(replace) if isinstance(node, ast.Attribute)]
+    renames = [node for node in inside if ast.unparse(node) == "os.rename"]
     assert len(renames) == 1
     renames[0].attr = "rename_for_operators_who_chose_it"
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"}

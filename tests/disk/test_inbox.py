@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import os
-import threading
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -362,7 +362,8 @@ def test_overwrite_replaces_in_one_step(inbox: Inbox, tmp_path: Path, size: str)
     watcher.start()
     try:
         for turn, data in enumerate((newer, older, newer)):
-            assert Sending(inbox, {"a": data}, mtime_ns=MTIME + turn + 1, conflict="overwrite").run() == {"a": "stored a"}
+            sending = Sending(inbox, {"a": data}, mtime_ns=MTIME + turn + 1, conflict="overwrite")
+            assert sending.run() == {"a": "stored a"}
     finally:
         over.set()
         watcher.join()
@@ -392,7 +393,9 @@ def test_only_regular_files_make_room(
     results = sending.complete() if late else sending.run()
     assert results == dict.fromkeys(("folder", "link", "pipe"), "exists")
     assert sorted(os.listdir(folder)) == [".ftx", "folder", "link", "pipe"]
-    assert (folder / "folder").is_dir() and (folder / "link").is_symlink() and (folder / "pipe").is_fifo()
+    assert (folder / "folder").is_dir()
+    assert (folder / "link").is_symlink()
+    assert (folder / "pipe").is_fifo()
     assert (tmp_path / "outside").read_bytes() == b"mine"
     assert staged(tmp_path) == []
 
