@@ -87,8 +87,8 @@ async def send(
 
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
     that the receiver may refuse. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing.
-    A connection that is lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
-    source that is missing). Cancelling keeps what has arrived.
+    A connection that is lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody
+    there, not trusted, a source that is missing). Cancelling keeps what has arrived.
     """
     where = parse_target(target, option=True).with_folder(into)
     wish = None if conflict is None else CONFLICTS.index(conflict)
