@@ -20,6 +20,8 @@ DIGEST: Final = 32
 PIECE: Final = 128 * KiB
 #: Pieces of one block: a peer that sends crumbs is not to make us keep a million of them. Part of the protocol.
 BLOCK_PIECES: Final = 64
+#: Blocks of a file that may fail to verify: with the third the file fails. Part of the protocol (feature `repair`).
+BLOCK_TRIES: Final = 3
 #: Blocks in one bitmap of a needs message or a journal group: 1 KiB of bitmap for 8 GiB of file.
 GROUP: Final = 8192
 

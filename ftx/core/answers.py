@@ -13,7 +13,7 @@ from ftx import limits
 from ftx.core.events import Resolved
 from ftx.core.incoming import File, Folder
 from ftx.core.receipt import Transcript
-from ftx.wire.messages import Failed, Identical, Message, Needs, Results, Skipped, Stored, WantAll, WantGroup
+from ftx.wire.messages import Failed, Identical, Message, Needs, Results, Skipped, Stored, WantAgain, WantAll, WantGroup
 
 __all__ = ["Answers"]
 
@@ -27,7 +27,7 @@ class Answers:
     def __init__(self, into: Path) -> None:
         self.transcript = Transcript()
         self._into = into
-        self._wants: list[WantAll | WantGroup] = []
+        self._wants: list[WantAll | WantGroup | WantAgain] = []
         self._results: list[Stored | Identical | Skipped | Failed] = []
 
     @property
@@ -35,7 +35,7 @@ class Answers:
         """Whether a result has not been taken yet."""
         return bool(self._results)
 
-    def want(self, want: WantAll | WantGroup) -> None:
+    def want(self, want: WantAll | WantGroup | WantAgain) -> None:
         """Ask for content."""
         self._wants.append(want)
 
@@ -75,7 +75,7 @@ class Answers:
         return None if stored_as == self._into + path else list(stored_as)
 
 
-def _want_size(want: WantAll | WantGroup) -> int:
+def _want_size(want: WantAll | WantGroup | WantAgain) -> int:
     return 64 + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
 
 

@@ -51,6 +51,9 @@ class File:
     life: Life = Life.LOOKING
     #: Blocks asked for and not yet here; None for a file of one block.
     missing: BlockSet | None = None
+    #: Those of them that were asked for once more, and how many blocks have not verified so far.
+    again: set[int] = attrs.field(factory=set)
+    mismatches: int = 0
     #: Blocks handed to the disk and not yet reported written.
     writing: int = 0
     #: Content bytes that were there before the job.

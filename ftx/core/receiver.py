@@ -1,10 +1,11 @@
 """The receiver of a job, as a machine: manifest in, wants and results out, and effects for the disk.
 
-Theory. The job has three states (table below); each entry has a small life of its own (`ftx.core.incoming`). A file is
-LOOKING while the disk is asked what there is of it; WANTED while blocks travel; CLOSING when the sender has closed it
-and the last writes and the publishing are under way. Then it has a result and is forgotten: what is remembered is
-bounded by the windows, never by the size of the job. A file that fails before the sender has closed it is DRAINING:
-what still comes for it is dropped until the sender closes it.
+Theory. The job has three states (table below); each entry has a small life of its own (`ftx.core.incoming`). A file
+is LOOKING while the disk is asked what there is of it; WANTED while blocks travel; CLOSING when the sender has closed
+it and the last writes and the publishing are under way. Then it has a result and is forgotten: what is remembered is
+bounded by the windows, never by the size of the job. A block that does not verify is asked for once more, alone: a
+file that was CLOSING is WANTED again by that, and the sender closes it anew behind the block. A file that fails
+before the sender has closed it is DRAINING: what still comes for it is dropped until the sender closes it.
 
 The module is over 400 lines because the machine is one thing: the table, what the sender may say, what the disk
 answers, and what follows.
@@ -17,6 +18,7 @@ Wants and results are gathered in `ftx.core.answers` and go out with `flush()`.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from enum import Enum
 
 from ftx import limits
@@ -52,6 +54,7 @@ from ftx.wire.messages import (
     Offer,
     ProgressMessage,
     Totals,
+    WantAgain,
     WantAll,
     WantGroup,
 )
@@ -91,9 +94,12 @@ class Receiver:
 
     `into` is where the offer wants its entries, below the inbox. Methods that take an outcome and `receive()` return
     effects in order; `flush()` gives what was gathered for sending. Every violation by the sender raises ProtocolError.
+    `features` are those that both hellos listed.
     """
 
-    def __init__(self, offer: Offer, now: float, trace: Trace | None = None) -> None:
+    def __init__(
+        self, offer: Offer, now: float, trace: Trace | None = None, *, features: Set[str] = frozenset()
+    ) -> None:
         self.state = ReceiverState.RECEIVING
         self.totals: Totals | None = None
         #: Content bytes verified, and on disk; files that were there already count.
@@ -104,6 +110,7 @@ class Receiver:
         #: Content bytes that came over the wire.
         self.received = 0
         self._offer = offer
+        self._features = features
         self._trace = trace
         self._order = ManifestOrder()
         self._files: dict[int, File] = {}
@@ -183,9 +190,10 @@ class Receiver:
                 return []
             file.life = Life.CLOSING
             return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest)]
+        file.missing.discard(block)
+        file.again.discard(block)
         if file.life is Life.DRAINING:
             return []
-        file.missing.discard(block)
         file.writing += 1
         return [WriteBlock(file.number, block, chunks, length, digest)]
 
@@ -247,6 +255,8 @@ class Receiver:
         file = self._expected(message.number)
         if file.missing is None or self._opened(file):
             raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
+        if file.again and file.missing.count == len(file.again):
+            return []  # sent before what we asked for once more was known there: the file is closed anew behind it
         if file.life is Life.DRAINING:
             self._drained(file)
             return []
@@ -340,7 +350,7 @@ class Receiver:
             return []
         file.writing -= 1
         if not ok:
-            return [Discard(number, True), *self._fail(file, KINDS["digest-mismatch"].number)]
+            return self._mismatch(file, block)
         length = block_length(file.size, block)
         file.verified += length
         self.verified += length
@@ -376,6 +386,8 @@ class Receiver:
         file = self._files.get(number)
         if file is None or file.life is Life.DRAINING:
             return []
+        if error == "digest-mismatch" and file.missing is None:
+            return self._mismatch(file, 0)
         return [Discard(number, error != "digest-mismatch"), *self._fail(file, KINDS[error].number)]
 
     # -- what goes out -------------------------------------------------------------------------------------
@@ -427,6 +439,19 @@ class Receiver:
             return []
         file.publishing = True
         return [Publish(file.number, file.digest)]
+
+    def _mismatch(self, file: File, block: int) -> list[Effect]:
+        """A block did not verify: ask for it once more, unless that was the last try of the file."""
+        file.mismatches += 1
+        if "repair" not in self._features or file.mismatches >= limits.BLOCK_TRIES:
+            keep = file.missing is not None
+            return [Discard(file.number, keep), *self._fail(file, KINDS["digest-mismatch"].number)]
+        if file.missing is not None:
+            file.missing.add(block)
+            file.again.add(block)
+        file.life, file.digest = Life.WANTED, None
+        self._answers.want(WantAgain(file.number, block))
+        return []
 
     def _fail(self, file: File, number: int) -> list[Effect]:
         """The file failed: it has its result now, but the sender may not have closed it."""

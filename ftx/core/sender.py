@@ -4,7 +4,8 @@ Theory. The job has four states (table below). Entries are numbered as they are 
 comes, so memory is bounded by the windows. What the receiver wants is worked off in the order in which it asked:
 `next_work()` hands out one piece of disk work at a time, so that the owner reads ahead as far as it likes and no
 further. Files of one block are read in batches; a larger file is opened, its blocks are read one by one (a block that
-the receiver has but whose digest is not remembered is read and hashed, not sent), and it is closed with the digest.
+the receiver has but whose digest is not remembered is read and hashed, not sent), and it is closed with the digest. A
+block that arrived broken is asked for again: a file that was closed is opened, that block sent, the file closed anew.
 
 The sender keeps the same transcript as the receiver and sends `end` when every entry has its result.
 
@@ -14,7 +15,7 @@ The module is over 400 lines for the same reason as `ftx.core.receiver`: the mac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from enum import Enum
 from typing import Any
 
@@ -56,6 +57,7 @@ from ftx.wire.messages import (
     Skipped,
     Stored,
     Totals,
+    WantAgain,
     WantAll,
     WantGroup,
     decode_receipt_body,
@@ -116,6 +118,11 @@ class _Entry:
     closed: bool = False
     #: The receiver gave its result before we closed the file: close it, and that is all.
     failed: bool = False
+    #: We have closed it with an entry-failed: nothing opens it again.
+    withdrawn: bool = False
+    #: Blocks to be sent once more, and how often that was asked of us.
+    again: list[int] = attrs.field(factory=list)
+    repeats: int = 0
     digest: bytes | None = None
 
 
@@ -130,11 +137,22 @@ class Sender:
     announce entries, and `next_work()` whenever it can take another piece of disk work.
     """
 
-    def __init__(self, offer: Offer, concluded: Concluded | None = None, trace: Trace | None = None) -> None:
-        """`concluded` is that of the machine that tried the same job before, if it got that far."""
+    def __init__(
+        self,
+        offer: Offer,
+        concluded: Concluded | None = None,
+        trace: Trace | None = None,
+        *,
+        features: Set[str] = frozenset(),
+    ) -> None:
+        """`concluded` is that of the machine that tried the same job before, if it got that far.
+
+        `features` are those that both hellos listed.
+        """
         self.state = SenderState.OFFERED
         self._concluded = concluded
         self.offer = offer
+        self._features = features
         self.transcript = Transcript()
         self.accepted: Accept | None = None
         #: Content bytes that need not travel: identical files, and blocks that the receiver holds.
@@ -271,6 +289,7 @@ class Sender:
         """A file of one block was read, hashed to block digest `digest`, and is with the transport: that closes it."""
         entry = self._entries[number]
         entry.active, entry.closed = False, True
+        entry.again.clear()
         entry.digest = file_digest(entry.size, [digest])
         return self._forget(entry) if entry.failed else []
 
@@ -279,7 +298,11 @@ class Sender:
         entry = self._leave(number)
         if entry.failed:
             return self._close_failed(entry, KINDS["cancelled"].number)
-        entry.closed, entry.digest = True, digest
+        if entry.again:  # asked for while we were closing
+            entry.active = False
+            self._ready.append(entry)
+            return []
+        entry.active, entry.closed, entry.digest = False, True, digest
         return [Send(EntryEnd(number, entry.size, digest))]
 
     def source_failed(self, number: int, error: str) -> list[Effect]:
@@ -320,8 +343,11 @@ class Sender:
         self._last_sent = last
         return [Send(Manifest(entries, last))]
 
-    def _want(self, want: WantAll | WantGroup) -> None:
+    def _want(self, want: WantAll | WantGroup | WantAgain) -> None:
         entry = self._entries.get(want.number)
+        if isinstance(want, WantAgain):
+            self._want_again(entry, want.block)
+            return
         if entry is None or entry.folder or entry.answered:
             raise ProtocolError("protocol-error", "a file was asked for that is not on offer")
         blocks = block_count(entry.size)
@@ -347,6 +373,21 @@ class Sender:
         entry.answered = entry.asked = True
         self._unanswered -= 1
         self._ready.append(entry)
+
+    def _want_again(self, entry: _Entry | None, block: int) -> None:
+        if "repair" not in self._features:
+            raise ProtocolError("bad-message", "a block was asked for again, and nobody had agreed to that")
+        if entry is None or not entry.asked or block >= block_count(entry.size):
+            raise ProtocolError("protocol-error", "a block was asked for again that was not sent")
+        entry.repeats += 1
+        if entry.repeats >= limits.BLOCK_TRIES or (block_count(entry.size) == 1 and not entry.closed):
+            raise ProtocolError("protocol-error", "blocks were asked for again too often")
+        if entry.withdrawn:
+            return
+        entry.again.append(block)
+        if entry.closed:
+            entry.closed, entry.digest = False, None
+            self._ready.append(entry)
 
     def _result(self, result: Stored | Identical | Skipped | Failed) -> list[Effect]:
         entry = self._entries.get(result.number)
@@ -398,7 +439,7 @@ class Sender:
         return self._close_failed(entry, KINDS["cancelled"].number)
 
     def _close_failed(self, entry: _Entry, number: int) -> list[Effect]:
-        entry.active, entry.closed = False, True
+        entry.active, entry.closed, entry.withdrawn = False, True, True
         close = Send(EntryFailed(entry.number, number))
         return [close, *self._forget(entry)] if entry.failed else [close]
 
@@ -415,7 +456,10 @@ class Sender:
         if self._blocks is None:
             return None  # opened() has not come yet, or the close is under way
         step = None if entry.failed else next(self._blocks, None)
+        if step is None and entry.again and not entry.failed:
+            step = entry.again.pop(), True
         if step is None:
+            entry.wanted = BlockSet(block_count(entry.size))  # all sent: opened once more, only repeats are
             self._blocks = None
             return CloseEntry(entry.number, not entry.failed)
         return ReadBlock(entry.number, *step)

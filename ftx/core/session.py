@@ -19,7 +19,7 @@ import attrs
 from ftx import limits
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
-from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece
+from ftx.wire.frames import FrameDecoder, Piece, after_sign_in
 from ftx.wire.messages import (
     Accept,
     End,
@@ -41,6 +41,7 @@ from ftx.wire.messages import (
     Totals,
     decode,
     encode,
+    needed_feature,
 )
 
 __all__ = ["FROM_CLIENT", "FROM_SERVER", "Role", "Session", "Stage", "agree", "error_frame", "error_of"]
@@ -117,6 +118,8 @@ class Session:
     peer: Hello | None = attrs.field(default=None, init=False)
     #: The protocol version in force, 0 before that.
     version: int = attrs.field(default=0, init=False)
+    #: What both sides can do besides what every version can, from sign-in on.
+    features: frozenset[str] = attrs.field(default=frozenset(), init=False)
     #: When anything last came from the peer: what proves that it is alive.
     last_received: float = attrs.field(init=False)
     _last_sent: float = attrs.field(init=False)
@@ -188,12 +191,16 @@ class Session:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
         self.step(type(message), now)
         if isinstance(message, Hello) and self.role is Role.SERVER and message.signed_in:
-            self._decoder.bounds = AFTER_SIGN_IN  # without it nothing is let in: an error from us is all that follows
+            # Without it nothing is let in: an error from us is all that follows.
+            self._agreed(message, self.peer)
         return encode(message)
 
     def step(self, event: type, now: float) -> None:
         """Note that we send something of class `event`: for data frames, which the owner encodes itself."""
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
+        feature = "" if event is Piece else needed_feature(event)
+        if feature and feature not in self.features:
+            raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         try:
             self.stage = advance(ours, self.stage, event, self.trace)
         except ProtocolError as error:
@@ -248,8 +255,13 @@ class Session:
             self.version = agree(self.hello, hello)
             if not hello.signed_in:
                 raise ProtocolError("untrusted")
-            self._decoder.bounds = AFTER_SIGN_IN
+            self._agreed(self.hello, hello)
         # A server settles the version after it has sent its own hello, so that both ends can name both ranges.
+
+    def _agreed(self, ours: Hello, theirs: Hello | None) -> None:
+        """Both hellos are known: the features of both are in force."""
+        self.features = frozenset(ours.features) & frozenset(theirs.features if theirs is not None else ())
+        self._decoder.bounds = after_sign_in(self.features)
 
     def _count_ping(self, now: float) -> None:
         if now - self._pings_since > 10:

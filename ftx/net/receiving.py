@@ -102,7 +102,7 @@ class Receiving:
     ) -> None:
         self.offer = offer
         self.connection = connection
-        self.machine = Receiver(offer, clock.seconds())
+        self.machine = Receiver(offer, clock.seconds(), features=connection.session.features)
         self.started_ns = int(wall() * 1e9)
         self._waiting: list[Deferred[None]] | None = []
         self._conflict = conflict

@@ -75,7 +75,7 @@ class Sending:
         watcher: Watcher,
         concluded: Concluded | None = None,
     ) -> None:
-        self.machine = Sender(offer, concluded)
+        self.machine = Sender(offer, concluded, features=connection.session.features)
         #: Content bytes given to the transport in this attempt.
         self.sent = 0
         self._connection = connection

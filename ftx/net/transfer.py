@@ -31,7 +31,7 @@ from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
 from ftx.net.tls import PeerKey, SecureTransport, peer_of
 from ftx.wire.frames import Piece
-from ftx.wire.messages import ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong
+from ftx.wire.messages import FEATURES, ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong
 
 __all__ = ["Connection", "Job", "Owner", "our_hello"]
 
@@ -39,9 +39,9 @@ __all__ = ["Connection", "Job", "Owner", "our_hello"]
 _ALIVE_STEP = 0.05
 
 
-def our_hello(name: str, *, signed_in: bool = False) -> Hello:
-    """What this version of ftx says of itself; `name` is shown to the other side."""
-    return Hello("ftx", 1, 1, [], name[: limits.DISPLAY_NAME], f"ftx {__version__}", signed_in)
+def our_hello(name: str, *, signed_in: bool = False, features: Sequence[str] = FEATURES) -> Hello:
+    """What this version of ftx says of itself; `name` is shown to the other side, `features` may be used with it."""
+    return Hello("ftx", 1, 1, list(features), name[: limits.DISPLAY_NAME], f"ftx {__version__}", signed_in)
 
 
 class Job(TypingProtocol):

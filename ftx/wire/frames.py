@@ -11,7 +11,7 @@ This is the only module that uses `struct`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -31,13 +31,15 @@ __all__ = [
     "FrameDecoder",
     "FrameType",
     "Piece",
+    "after_sign_in",
     "data_frames",
+    "feature_of",
     "frame",
 ]
 
 
 class FrameType(IntEnum):
-    """The frame types of version 1 (section 4). Reserved types are unknown until their feature is built."""
+    """The frame types (section 4). Reserved types are unknown until their feature is built."""
 
     HELLO = 0x01
     ERROR = 0x02
@@ -80,15 +82,30 @@ BEFORE_SIGN_IN: Final[Mapping[int, int]] = {
     FrameType.HELLO: limits.FRAME_BEFORE_SIGN_IN,
     FrameType.ERROR: limits.FRAME_BEFORE_SIGN_IN,
 }
-#: ... and after.
-AFTER_SIGN_IN: Final[Mapping[int, int]] = {
-    kind: _PIECE_BOUND
-    if kind is FrameType.DATA
-    else limits.FRAME_BATCH
-    if kind in _BATCHES
-    else limits.FRAME_CONTROL
-    for kind in FrameType
-}
+#: Frame types that may only be sent where both hellos listed this feature (section 12).
+_FEATURES: Final[Mapping[FrameType, str]] = {}
+
+
+def feature_of(kind: FrameType) -> str:
+    """The feature without which frames of this type must not be sent; empty when it needs none."""
+    return _FEATURES.get(kind, "")
+
+
+def _bound(kind: FrameType) -> int:
+    if kind is FrameType.DATA:
+        return _PIECE_BOUND
+    return limits.FRAME_BATCH if kind in _BATCHES else limits.FRAME_CONTROL
+
+
+#: ... and after, when no feature was agreed.
+AFTER_SIGN_IN: Final[Mapping[int, int]] = {kind: _bound(kind) for kind in FrameType if kind not in _FEATURES}
+
+
+def after_sign_in(features: Collection[str]) -> Mapping[int, int]:
+    """The bounds after sign-in when these features were agreed."""
+    if not features:
+        return AFTER_SIGN_IN
+    return {kind: _bound(kind) for kind in FrameType if _FEATURES.get(kind) is None or _FEATURES[kind] in features}
 
 
 @attrs.frozen

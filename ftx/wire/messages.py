@@ -14,10 +14,11 @@ from msgspec import Meta
 
 from ftx import limits
 from ftx.errors import ProtocolError
-from ftx.wire.frames import Frame, FrameType, frame
+from ftx.wire.frames import Frame, FrameType, feature_of, frame
 
 __all__ = [
     "CONFLICTS",
+    "FEATURES",
     "Accept",
     "End",
     "EntryEnd",
@@ -44,16 +45,20 @@ __all__ = [
     "Skipped",
     "Stored",
     "Totals",
+    "WantAgain",
     "WantAll",
     "WantGroup",
     "decode",
     "decode_receipt_body",
     "encode",
     "encode_receipt_body",
+    "needed_feature",
 ]
 
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
+#: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
+FEATURES: Final = ("repair",)
 
 Version = Annotated[int, Meta(ge=1, le=255)]
 Feature = Annotated[str, Meta(min_length=1, max_length=32)]
@@ -200,10 +205,17 @@ class WantGroup(Entry, tag=1, frozen=True):
     last: bool
 
 
+class WantAgain(Entry, tag=2, frozen=True):
+    """Send this block once more: it did not verify (feature `repair`)."""
+
+    number: Number
+    block: Count
+
+
 class Needs(Message, frozen=True):
     """What the receiver wants of the files announced."""
 
-    wants: Annotated[list[WantAll | WantGroup], Meta(min_length=1, max_length=limits.BATCH)]
+    wants: Annotated[list[WantAll | WantGroup | WantAgain], Meta(min_length=1, max_length=limits.BATCH)]
 
 
 class EntryFailed(Message, frozen=True):
@@ -325,6 +337,11 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
 #: Everything that a body can make the decoder raise.
 _BODY_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
+
+
+def needed_feature(message: type[Message]) -> str:
+    """The feature that both hellos must list before a message of this class may be sent; empty for none."""
+    return feature_of(_NUMBERS[message])
 
 
 def encode(message: Message) -> bytes:

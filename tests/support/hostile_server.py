@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -128,20 +129,20 @@ class HostileServer:
 
     # -- the beginnings, as an honest receiver has them ----------------------------------------------------
 
-    def greet(self, *, name: str = "x", software: str = "x") -> None:
+    def greet(self, *, name: str = "x", software: str = "x", features: Sequence[str] = ()) -> None:
         """Wait for the client's hello and answer it."""
         self.until(Hello)
-        self.send(Hello("ftx", 1, 1, [], name, software, True))
+        self.send(Hello("ftx", 1, 1, list(features), name, software, True))
 
-    def offered(self) -> Offer:
+    def offered(self, features: Sequence[str] = ()) -> Offer:
         """Greet, and wait for the offer."""
-        self.greet()
+        self.greet(features=features)
         self.offer = self.until(Offer)
         return self.offer
 
-    def job(self) -> None:
+    def job(self, features: Sequence[str] = ()) -> None:
         """Greet, accept the offer, and wait for the whole manifest."""
-        self.send_accept(self.offered())
+        self.send_accept(self.offered(features))
         while True:
             manifest = self.until(Manifest)
             self.entries += manifest.entries

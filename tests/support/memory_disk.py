@@ -24,7 +24,9 @@ MTIME = 1_700_000_000_000_000_000
 
 @attrs.frozen
 class File:
-    """A source file. `fault`: `open`, `read N`, `close`; `lies`: a block that is not what its digest says."""
+    """A source file. `fault`: `open`, `read N`, `again N` (read a second time), `close`; `lies`: a block that is
+    not what its digest says, `times` times.
+    """
 
     path: Path
     content: bytes
@@ -32,6 +34,7 @@ class File:
     mode: int = 0o644
     fault: str = ""
     lies: int | None = None
+    times: int = 1_000_000
 
     def block(self, index: int) -> bytes:
         """The bytes of one block."""

@@ -39,9 +39,9 @@ _QUIET = 12
 _CHUNKS = (1, 2, 5, 19, 300, 4096, 65536, 262144)
 
 
-def hello(name: str, *, signed_in: bool = False) -> Hello:
+def hello(name: str, *, signed_in: bool = False, features: Sequence[str] = ()) -> Hello:
     """What an end says of itself."""
-    return Hello("ftx", 1, 1, [], name, "ftx 0.1.0", signed_in)
+    return Hello("ftx", 1, 1, list(features), name, "ftx 0.1.0", signed_in)
 
 
 def offer(into: Sequence[bytes] = (), conflict: int | None = None) -> Offer:
@@ -54,7 +54,7 @@ class _End:
 
     def __init__(self, pair: Pair, role: Role, name: str) -> None:
         self.pair = pair
-        self.session = Session(role, hello(name), pair.now)
+        self.session = Session(role, hello(name, features=pair.features), pair.now)
         #: Everything ever sent.
         self.sent = bytearray()
         #: Frames that were sent, one by one; data frames as one item per block.
@@ -145,7 +145,8 @@ class SenderEnd(_End):
         concluded: Concluded | None,
     ) -> None:
         super().__init__(pair, Role.CLIENT, "desk")
-        self.machine = Sender(job_offer, concluded)
+        self.machine = Sender(job_offer, concluded, features=frozenset(pair.features))
+        self._lied: dict[tuple[bytes, ...], int] = {}
         #: What was read: path, block, and whether it was to be sent.
         self.reads: list[tuple[tuple[bytes, ...], int, bool]] = []
         self.receipt: ReceiptBody | None = None
@@ -242,7 +243,8 @@ class SenderEnd(_End):
 
     def _part(self, work: events.ReadBlock | events.CloseEntry, file: File) -> None:
         stage = "close" if isinstance(work, events.CloseEntry) else f"read {work.block}"
-        if file.fault == stage:
+        again = isinstance(work, events.ReadBlock) and (file.path, work.block, True) in self.reads
+        if file.fault == stage or (again and file.fault == f"again {work.block}"):  # type: ignore[union-attr]
             self._large = None
             self._perform(self.machine.source_failed(work.number, "source-changed"))
         elif isinstance(work, events.ReadBlock):
@@ -259,7 +261,9 @@ class SenderEnd(_End):
     def _block(self, number: int, file: File, block: int) -> None:
         content = file.block(block)
         digest = block_digest([content])
-        if file.lies == block:
+        lied = self._lied.get(file.path, 0)
+        if file.lies == block and lied < file.times:
+            self._lied[file.path] = lied + 1
             content = bytes([content[0] ^ 1]) + content[1:]
         self.session.step(Piece, self.pair.now)
         zero = bool(content) and not any(content)
@@ -282,7 +286,7 @@ class ReceiverEnd(_End):
     def handle(self, event: Message | Piece) -> None:
         now = self.pair.now
         if isinstance(event, Hello):
-            self.send(hello("attic", signed_in=True))
+            self.send(hello("attic", signed_in=True, features=self.pair.features))
             self.session.version = agree(self.session.hello, event)
         elif isinstance(event, Offer):
             self._offered(event)
@@ -301,7 +305,7 @@ class ReceiverEnd(_End):
             self.send(messages.Refuse(event.job, KINDS[self._refusal].number))
         else:
             self.disk.begin(event.into)
-            self.machine = Receiver(event, self.pair.now)
+            self.machine = Receiver(event, self.pair.now, features=self.session.features)
             conflict = CONFLICTS.index(self.disk.conflict)
             self.send(Accept(event.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, conflict, 0))
 
@@ -411,7 +415,7 @@ class Pair:
 
     `cut`: `whole`, `bytes` or `random`. `orderly`: the first of what is under way comes back first, always.
     `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
-    arrives.
+    arrives. `features`: what both hellos list.
     """
 
     def __init__(
@@ -429,8 +433,10 @@ class Pair:
         flip: tuple[str, int] | None = None,
         lose: tuple[str, int] | None = None,
         concluded: Concluded | None = None,
+        features: Sequence[str] = messages.FEATURES,
     ) -> None:
         self.now = 0.0
+        self.features = features
         self.seed = seed
         self.random = random.Random(seed)
         self.cut = cut
@@ -439,28 +445,32 @@ class Pair:
         self.server = ReceiverEnd(self, disk, refusal, {} if receipts is None else receipts)
         #: Nothing was under way any more, but the session was not over: the connection would be lost.
         self.stuck = False
+        self._quiet = 0
         self._flip = flip
         self._lose = lose
         self._arrived = {"client": 0, "server": 0}
 
     def run(self) -> Pair:
         """Until both ends are through, or nothing moves."""
-        quiet = 0
-        while not (self.client.session.over and self.server.session.over):
-            actions = [*self._deliveries(), *self._lanes(self.client), *self._lanes(self.server)]
-            if actions:
-                quiet = 0
-                self.now += 0.0002
-                (actions[0] if self.orderly else self.random.choice(actions))()
-                continue
-            quiet += 1
-            if quiet > _QUIET:
-                self.stuck = True
-                break
-            self.now += 0.25
-            self.client.tick()
-            self.server.tick()
+        while not (self.client.session.over and self.server.session.over) and not self.stuck:
+            self.step()
         return self
+
+    def step(self) -> None:
+        """Let one of the things that are under way happen, or a quarter of a second pass when there is none."""
+        actions = [*self._deliveries(), *self._lanes(self.client), *self._lanes(self.server)]
+        if actions:
+            self._quiet = 0
+            self.now += 0.0002
+            (actions[0] if self.orderly else self.random.choice(actions))()
+            return
+        self._quiet += 1
+        if self._quiet > _QUIET:
+            self.stuck = True
+            return
+        self.now += 0.25
+        self.client.tick()
+        self.server.tick()
 
     @property
     def complete(self) -> bool:

@@ -68,6 +68,7 @@ VALID: list[tuple[str, str, messages.Message]] = [
         "of a file of ten blocks, block 0 and block 9; of another, nothing but its end",
         messages.Needs([messages.WantGroup(0, 0, b"\x01\x02", True), messages.WantGroup(1, 0, b"\x00", True)]),
     ),
+    ("needs-again", "a block once more, which did not verify", messages.Needs([messages.WantAgain(0, 9)])),
     ("entry-failed", "the file changed while it was read", messages.EntryFailed(0, 303)),
     ("entry-end", "all blocks asked for are sent", messages.EntryEnd(0, 5, FILE_DIGEST)),
     (
@@ -159,6 +160,7 @@ def _invalid() -> Iterator[Vector]:
         ("manifest-long", "4,097 bytes", "bad-name", "after", _packed(FrameType.MANIFEST, [[1, 0, long]], True)),
         ("needs-none", "asks for nothing", _packed(FrameType.NEEDS, [])),
         ("needs-bitmap", "a bitmap of 1,025 bytes", _packed(FrameType.NEEDS, [[1, 0, 0, bytes(1025), True]])),
+        ("needs-again", "a block below zero", _packed(FrameType.NEEDS, [[2, 0, -1]])),
         ("entry-failed-number", "an entry below zero", _packed(FrameType.ENTRY_FAILED, -1, 303)),
         ("entry-end-digest", "a digest of 31 bytes", _packed(FrameType.ENTRY_END, 0, 5, digest[:31])),
         ("results-none", "no result", _packed(FrameType.RESULTS, [])),

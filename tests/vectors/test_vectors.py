@@ -69,7 +69,7 @@ def test_every_type_is_here_valid_and_invalid() -> None:
 
 def test_the_recorded_session() -> None:
     """The frames of section 14, in its order, are what our two ends say to each other."""
-    pair = Pair([File((b"a.txt",), b"hello")], MemoryDisk(), orderly=True).run()
+    pair = Pair([File((b"a.txt",), b"hello")], MemoryDisk(), orderly=True, features=()).run()
     assert pair.complete, pair.explain()
     recorded = session()
     for who, end in (("C", pair.client), ("S", pair.server)):
