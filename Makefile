@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills docs
+.PHONY: check lint test kills fuzz docs
 
 check: lint test
 
@@ -20,3 +20,9 @@ docs:
 SEEDS ?= 20
 kills:
 	KILL_SEEDS=$(SEEDS) $(BIN)pytest -q -n 2 tests/integration/test_kills.py
+
+# Every parser, driven by coverage for SECONDS each; keeps what reaches something new in tests/fuzz/corpus. Needs
+# `pip install -e '.[fuzz]'` and says so; the same parsers get random and damaged input in `test`, without it.
+SECONDS ?= 60
+fuzz:
+	$(BIN)python tests/fuzz/run.py --seconds $(SECONDS)

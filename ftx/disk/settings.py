@@ -275,7 +275,7 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
         return {}
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, no more
         raise invalid(show(path), f"not TOML: {show(str(error))}") from error
     origin = Origin("file", path)
     for key in table:

@@ -1,0 +1,466 @@
+"""Every parser of ftx as a function that takes any bytes: for hypothesis (`tests/fuzz`), and for atheris (`make fuzz`).
+
+A target raises nothing, whatever it is given: it takes the errors that its parser documents for wrong input, and holds
+what was parsed to what must be true of it. Anything else that comes out of it is a defect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
+from support.memory_disk import MemoryDisk, items
+from support.pair import Pair, hello, offer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from ftx import limits
+from ftx.client.target import parse_folder, parse_target
+from ftx.core.identity import format_id, parse_id
+from ftx.core.receipt import decode_receipt, encode_receipt
+from ftx.core.session import Role, Session
+from ftx.daemon.listen import parse_endpoint
+from ftx.disk import keys, peers
+from ftx.disk.journal import Journal
+from ftx.disk.names import NameRules, check_path
+from ftx.disk.places import places
+from ftx.disk.settings import gather
+from ftx.errors import KINDS, FtxError, ProtocolError
+from ftx.net.tls import Credentials
+from ftx.text import show
+from ftx.wire import announce, jsonlines, messages
+from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, FrameType, Piece
+
+__all__ = ["TARGETS", "Target"]
+
+_TYPES = [kind for kind in FrameType if kind is not FrameType.DATA]
+_MIB = limits.BLOCK
+
+
+@attrs.frozen
+class Target:
+    """One parser: `run` takes any bytes, `seeds` are inputs that it understands."""
+
+    run: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]]
+
+
+def _frames_of_session() -> list[tuple[str, bytes]]:
+    from vectors.make import session
+
+    return [(origin, wire) for origin, _, wire in session()]
+
+
+def _wire(origin: str) -> bytes:
+    return b"".join(wire for who, wire in _frames_of_session() if who == origin)
+
+
+def _vectors() -> list[bytes]:
+    from vectors.make import VALID
+
+    return [messages.encode(message) for _, _, message in VALID]
+
+
+def _cuts(data: bytes) -> list[bytes]:
+    """`data` behind its first byte, in pieces whose size that byte gives; 0 for all at once."""
+    size, rest = (data[0], data[1:]) if data else (0, b"")
+    return [rest] if not size else [rest[start : start + size] for start in range(0, len(rest), size)]
+
+
+# -- what a peer sends -------------------------------------------------------------------------------------
+
+
+def _frames(data: bytes) -> None:
+    """The first byte says how small the pieces are, its lowest bit which bounds count. Cuts change nothing."""
+
+    def decoded(chunks: list[bytes]) -> tuple[list[Any], str]:
+        bounds: Mapping[int, int] = AFTER_SIGN_IN if data[:1] and data[0] % 2 else BEFORE_SIGN_IN
+        decoder = FrameDecoder(bounds)
+        items: list[Any] = []
+        try:
+            for chunk in chunks:
+                decoder.feed(chunk)
+                while (item := decoder.next_item()) is not None:
+                    if isinstance(item, Piece):
+                        items.append((item.entry, item.block, item.encoding, b"".join(item.chunks), item.digest))
+                        assert item.length <= limits.PIECE
+                    else:
+                        items.append(item)
+                        assert len(item.body) <= bounds[item.type]
+        except ProtocolError as error:
+            return items, error.name
+        return items, ""
+
+    assert decoded(_cuts(data)) == decoded([data[1:]])
+
+
+def _message(data: bytes) -> None:
+    """The first byte chooses the type, the rest is the body. What decodes is encoded to what decodes to the same."""
+    if not data:
+        return
+    kind = _TYPES[data[0] % len(_TYPES)]
+    try:
+        message = messages.decode(Frame(kind, data[1:]))
+    except ProtocolError as error:
+        assert error.name in ("bad-message", "bad-name")
+        return
+    assert messages.decode(Frame(kind, messages.encode(message)[5:])) == message
+
+
+def _session(data: bytes) -> None:
+    """A server before sign-in: it hears at most one hello."""
+    session = Session(Role.SERVER, hello("attic"), 0.0)
+    heard = []
+    with contextlib.suppress(ProtocolError):
+        for chunk in _cuts(data):
+            session.receive(chunk, 1.0)
+            while (event := session.next_event(1.0)) is not None:
+                heard.append(event)
+            assert session.buffered <= limits.FRAME_BEFORE_SIGN_IN + len(chunk)
+    assert {type(one) for one in heard} <= {messages.Hello, messages.ErrorMessage}
+    assert len(heard) <= 2
+
+
+def _work(end: Any) -> None:
+    """Let everything come back that is under way, a bounded number of times."""
+    for _ in range(1000):
+        if not end.lanes:
+            return
+        end.work(next(iter(end.lanes)))
+
+
+def _check(end: Any) -> None:
+    assert end.error is None or end.error.name in KINDS
+
+
+def _receiver(data: bytes) -> None:
+    """A signed-in sender that says anything after its offer."""
+    server = Pair([], MemoryDisk()).server
+    server.arrive(messages.encode(hello("desk")) + messages.encode(offer()))
+    for chunk in _cuts(data):
+        server.arrive(chunk)
+        _work(server)
+    _check(server)
+
+
+_TREE = list(items({b"a": b"x", b"b": {b"c": bytes(_MIB) + b"y" * 7}, b"d": b""}))
+
+
+def _sender(data: bytes) -> None:
+    """A signed-in receiver that says anything after its hello."""
+    client = Pair(list(_TREE), MemoryDisk()).client
+    client.arrive(messages.encode(hello("attic", signed_in=True)))
+    _work(client)
+    for chunk in _cuts(data):
+        client.arrive(chunk)
+        _work(client)
+    _check(client)
+    assert client.receipt is None  # nobody but the receiver can sign one, and its key is not in the corpus
+
+
+def _receipt_body(data: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        body = messages.decode_receipt_body(data)
+        assert messages.decode_receipt_body(messages.encode_receipt_body(body)) == body
+
+
+def _kept_receipt(data: bytes) -> None:
+    assert encode_receipt(decode_receipt(data)) == data
+
+
+def _names(data: bytes) -> None:
+    """Components separated by slashes, as the rules for names see them."""
+    path = tuple(data.split(b"/"))
+    for rules in (NameRules(), NameRules(control=True, dot_at_top=True)):
+        try:
+            check_path(path, rules)
+        except FtxError as error:
+            assert error.name == "bad-name"
+        else:
+            assert not {b"", b".", b".."} & set(path)
+            assert b"\0" not in data
+
+
+@cache
+def _credentials() -> Credentials:
+    return Credentials(keys.Identity.generate())
+
+
+def _handshake(data: bytes) -> None:
+    """Bytes from a stranger on the port, before any of them means anything."""
+
+    class Silent(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            raise AssertionError("nothing is delivered before a handshake")
+
+    factory = Factory.forProtocol(Silent)
+    factory.noisy = False
+    transport: Any = _credentials().server(factory, Clock()).buildProtocol(None)  # type: ignore[arg-type]
+    wire = StringTransport()
+    wire.abortConnection = wire.loseConnection  # type: ignore[method-assign]
+    transport.makeConnection(wire)
+    for chunk in _cuts(data):
+        if wire.disconnecting:
+            break
+        if chunk:  # a transport reads a byte at least
+            transport.dataReceived(chunk)
+
+
+# -- what arrives as a datagram, or on the control socket --------------------------------------------------
+
+
+def _datagram(data: bytes) -> None:
+    try:
+        message = announce.decode(data)
+    except ProtocolError as error:
+        assert error.name == "bad-message"
+        return
+    if isinstance(message, announce.Query):
+        assert announce.encode_query(message) == data
+    elif isinstance(message, announce.SignedReply):
+        assert announce.encode_reply(message.body) + message.signature == data
+    else:
+        assert announce.encode_announcement(message) == data
+
+
+def _control(data: bytes) -> None:
+    """Lines of a client of the control socket."""
+    splitter = jsonlines.LineSplitter()
+    try:
+        for chunk in _cuts(data):
+            splitter.feed(chunk)
+            while (line := splitter.next_line()) is not None:
+                request = jsonlines.decode_request(line)
+                assert request is None or request.params.startswith(b"{")
+        last = splitter.last_line()
+        if last is not None:
+            jsonlines.decode_request(last)
+    except FtxError as error:
+        assert error.name == "bad-request"
+        assert show(error.message, 1000) == error.message
+
+
+def _reply(data: bytes) -> None:
+    """A line of a daemon, as the client hears it."""
+    try:
+        jsonlines.decode_reply(data)
+    except FtxError as error:
+        assert error.name in KINDS
+        assert show(error.message, 1000) == error.message
+
+
+# -- what a person types -----------------------------------------------------------------------------------
+
+
+def _identity(data: bytes) -> None:
+    try:
+        identity = parse_id(data.decode("utf-8", "surrogateescape"))
+    except FtxError as error:
+        assert error.name == "bad-identity"
+        assert show(error.message, 1000) == error.message
+    else:
+        assert parse_id(format_id(identity)) == identity
+
+
+def _target(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    for parse in (parse_target, lambda text: parse_target(text, option=True), parse_folder):
+        try:
+            parse(text)
+        except FtxError as error:
+            assert error.name in ("bad-target", "bad-identity")
+            assert "\x1b" not in error.message
+
+
+def _endpoint(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        endpoint = parse_endpoint(text)
+    except ValueError:
+        return
+    assert parse_endpoint(str(endpoint)).port == endpoint.port
+
+
+def _shown(data: bytes) -> None:
+    for value in (data, data.decode("utf-8", "surrogateescape"), data.decode("latin-1")):
+        shown = show(value)
+        assert len(shown) <= 200
+        assert show(shown) == shown
+        assert not any(ord(char) < 32 or 0x7F <= ord(char) < 0xA0 for char in shown)
+        shown.encode("utf-8")
+
+
+# -- what lies on the disk ---------------------------------------------------------------------------------
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ftx-fuzz-")
+
+
+def _written(name: str, data: bytes) -> str:
+    path = os.path.join(_scratch().name, name)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
+    return path
+
+
+_JOURNAL_KEY, _JOURNAL_SIZE = bytes(range(32)), 20 * _MIB + 3
+
+
+def _new_journal() -> bytes:
+    fd = os.memfd_create("ftx-fuzz")
+    copy = os.dup(fd)
+    journal = Journal.create(fd, _JOURNAL_KEY, _JOURNAL_SIZE)
+    for block in (0, 3, 20):
+        journal.set(block, bytes([block]) * 32)
+    journal.commit(False)
+    journal.close()
+    with open(copy, "rb") as file:
+        file.seek(0)
+        return file.read(8192)
+
+
+def _journal(data: bytes) -> None:
+    """A journal that says anything: what it knows is whole, and it can be gone on with."""
+    fd = os.memfd_create("ftx-fuzz")
+    os.write(fd, data[: 1 << 20])
+    journal = Journal.load(fd, _JOURNAL_KEY, _JOURNAL_SIZE)
+    if journal is None:
+        return
+    assert all(len(journal.digest(block) or b"") == 32 for block in journal.blocks)
+    assert all(block < 21 for block in journal.blocks)
+    journal.set(1, bytes(32))
+    journal.commit(False)
+    journal.close()
+
+
+def _peers(data: bytes) -> None:
+    try:
+        store = peers.load(_written("peers.toml", data))
+    except FtxError as error:
+        assert error.name == "state-unusable"
+        return
+    assert len({peer.id for peer in store.peers}) == len(store.peers)
+
+
+def _configuration(data: bytes) -> None:
+    path = _written("config.toml", data)
+    home = places(_scratch().name, {}, os.geteuid(), "/")
+    try:
+        gather({}, {}, home, "/", path)
+    except FtxError as error:
+        assert error.name == "config-invalid"
+        assert "\x1b" not in error.message
+
+
+def _key(data: bytes) -> None:
+    try:
+        keys.load(_written("identity.key", data))
+    except FtxError as error:
+        assert error.name == "key-unusable"
+
+
+def _pem() -> bytes:
+    path = os.path.join(_scratch().name, "seed.key")
+    keys.load_or_create(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _client_hello() -> bytes:
+    """The first flight of an honest client."""
+    factory = Factory.forProtocol(Protocol)
+    factory.noisy = False
+    transport: Any = _credentials().client(factory, Clock()).buildProtocol(None)  # type: ignore[arg-type]
+    wire = StringTransport()
+    wire.abortConnection = wire.loseConnection  # type: ignore[method-assign]
+    transport.makeConnection(wire)
+    return wire.value()
+
+
+_PEERS = b"""version = 1
+count = 1
+
+[[peer]]
+name = "laptop"
+id = "%s"
+addresses = ["192.0.2.1:7389"]
+added = "2026-11-22"
+""" % format_id(bytes(32)).encode()
+
+_CONFIG = b"""name = "attic"
+listen = ["tcp:7389"]
+conflict = "rename"
+accept = "paired"
+drain_timeout = 30
+no_discovery = true
+"""
+
+
+def _sent_by(origin: str, skip: int) -> list[bytes]:
+    """What this end says in a small job, without its first frames, whole and cut."""
+    wire = b"".join(wire for who, wire in _frames_of_session() if who == origin)
+    for _ in range(skip):
+        wire = wire[5 + int.from_bytes(wire[:4], "big") :]
+    return [bytes([cut]) + wire for cut in (0, 1, 40)]
+
+
+def _bodies() -> list[bytes]:
+    return [bytes([_TYPES.index(FrameType(one[4]))]) + one[5:] for one in _vectors()]
+
+
+def _datagrams() -> list[bytes]:
+    way, nonce, raw = announce.Way.UNICAST, bytes(16), bytes(range(32))
+    body = announce.ReplyBody(way, nonce, raw, bytes(8), 7389, 1, 1, "attic")
+    announcement = announce.Announcement(announce.Kind.STARTED, way, raw, bytes(8))
+    return [
+        announce.encode_query(announce.Query(way, nonce)),
+        announce.encode_reply(body) + bytes(64),
+        announce.encode_announcement(announcement),
+    ]
+
+
+def _receipt_bodies() -> list[bytes]:
+    digest = bytes(range(32))
+    return [messages.encode_receipt_body(messages.ReceiptBody(bytes(16), digest, digest, *range(1, 9), 0, digest))]
+
+
+_TARGETS_TYPED = [b"laptop:", b"laptop:in/here", b"[fe80::1%eth0]:", b"ftx://192.0.2.1:7389/dir", b"user@host", b"./a"]
+_ENDPOINTS = [b"tcp:7389", b"tcp6:7389:interface=\\:\\:1", b"tcp:port=0:interface=127.0.0.1:backlog=5", b"7389"]
+_REQUESTS = [b'\x00{"jsonrpc":"2.0","id":1,"method":"jobs.list","params":{}}\n', b"\x01status\n"]
+_REPLIES = [
+    b'{"jsonrpc":"2.0","id":1,"result":{"a":1}}',
+    b'{"jsonrpc":"2.0","id":1,"error":{"code":601,"message":"no","data":{"name":"refused","hint":"x"}}}',
+]
+
+#: By name; a name is a folder of the corpus, too.
+TARGETS: dict[str, Target] = {
+    "frames": Target(_frames, lambda: [b"\x00" + _wire("C"), b"\x07" + _wire("C"), b"\x03" + _wire("S")]),
+    "message": Target(_message, _bodies),
+    "session": Target(_session, lambda: [b"\x00" + _wire("C"), b"\x01" + _wire("C")]),
+    "receiver": Target(_receiver, lambda: _sent_by("C", 2)),
+    "sender": Target(_sender, lambda: _sent_by("S", 1)),
+    "receipt-body": Target(_receipt_body, _receipt_bodies),
+    "kept-receipt": Target(_kept_receipt, lambda: [bytes(64) + one for one in _receipt_bodies()]),
+    "names": Target(_names, lambda: [b"a/b/c", b"..", b".ftx/x", b"a\x1b"]),
+    "handshake": Target(_handshake, lambda: [b"\x00" + _client_hello(), b"\x05" + _client_hello()]),
+    "datagram": Target(_datagram, _datagrams),
+    "control": Target(_control, lambda: _REQUESTS),
+    "reply": Target(_reply, lambda: _REPLIES),
+    "identity": Target(_identity, lambda: [format_id(bytes(range(32))).encode()]),
+    "target": Target(_target, lambda: [*_TARGETS_TYPED, format_id(bytes(32)).encode() + b":"]),
+    "endpoint": Target(_endpoint, lambda: _ENDPOINTS),
+    "shown": Target(_shown, lambda: ["a\x1b[31m\u202eb\ud800".encode("utf-8", "surrogatepass"), b"plain"]),
+    "journal": Target(_journal, lambda: [_new_journal()]),
+    "peers": Target(_peers, lambda: [_PEERS]),
+    "configuration": Target(_configuration, lambda: [_CONFIG, b"drain_timeout = " + b"9" * 5000]),
+    "key": Target(_key, lambda: [_pem()]),
+}
