@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 import attrs
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -120,7 +120,7 @@ def _load(path: str) -> Identity | None:
     content, _status = read
     try:
         key = load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:  # the last: a key of a wrong length
         raise FtxError(_KIND, f"{show(path)} does not contain a usable key", _hint()) from error
     if not isinstance(key, Ed25519PrivateKey):
         raise FtxError(_KIND, f"the key in {show(path)} is not an Ed25519 key", _hint())

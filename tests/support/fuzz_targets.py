@@ -11,14 +11,14 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
-from support.memory_disk import MemoryDisk, items
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import crypto
+from support.memory_disk import MemoryDisk, Refuse, items
 from support.pair import Pair, hello, offer
-from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 
 from ftx import limits
 from ftx.client.target import parse_folder, parse_target
@@ -32,12 +32,14 @@ from ftx.disk.names import NameRules, check_path
 from ftx.disk.places import places
 from ftx.disk.settings import gather
 from ftx.errors import KINDS, FtxError, ProtocolError
-from ftx.net.tls import Credentials
+from ftx.net import tls
 from ftx.text import show
 from ftx.wire import announce, jsonlines, messages
 from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, FrameType, Piece
 
 __all__ = ["TARGETS", "Target"]
+
+T = TypeVar("T")
 
 _TYPES = [kind for kind in FrameType if kind is not FrameType.DATA]
 _MIB = limits.BLOCK
@@ -49,6 +51,17 @@ class Target:
 
     run: Callable[[bytes], None]
     seeds: Callable[[], list[bytes]]
+
+
+def _attempt(call: Callable[[], T], *names: str) -> T | None:
+    """What `call` gives; None when it refuses, with an error of one of these names (any, if there are none)."""
+    try:
+        return call()
+    except FtxError as error:
+        refusal = error
+    assert refusal.name in (names or KINDS)
+    assert show(refusal.message, 1000) == refusal.message, "not clean for display"
+    return None
 
 
 def _frames_of_session() -> list[tuple[str, bytes]]:
@@ -105,12 +118,9 @@ def _message(data: bytes) -> None:
     if not data:
         return
     kind = _TYPES[data[0] % len(_TYPES)]
-    try:
-        message = messages.decode(Frame(kind, data[1:]))
-    except ProtocolError as error:
-        assert error.name in ("bad-message", "bad-name")
-        return
-    assert messages.decode(Frame(kind, messages.encode(message)[5:])) == message
+    message = _attempt(lambda: messages.decode(Frame(kind, data[1:])), "bad-message", "bad-name")
+    if message is not None:
+        assert messages.decode(Frame(kind, messages.encode(message)[5:])) == message
 
 
 def _session(data: bytes) -> None:
@@ -139,9 +149,16 @@ def _check(end: Any) -> None:
     assert end.error is None or end.error.name in KINDS
 
 
+class _SmallDisk(MemoryDisk):
+    """Refuses what is larger than it is, as every disk does: what is held of a file grows with its blocks."""
+
+    def look_up(self, entry: Any) -> Any:
+        return Refuse("no-space") if getattr(entry, "size", 0) > 1 << 40 else super().look_up(entry)
+
+
 def _receiver(data: bytes) -> None:
     """A signed-in sender that says anything after its offer."""
-    server = Pair([], MemoryDisk()).server
+    server = Pair([], _SmallDisk()).server
     server.arrive(messages.encode(hello("desk")) + messages.encode(offer()))
     for chunk in _cuts(data):
         server.arrive(chunk)
@@ -178,48 +195,27 @@ def _names(data: bytes) -> None:
     """Components separated by slashes, as the rules for names see them."""
     path = tuple(data.split(b"/"))
     for rules in (NameRules(), NameRules(control=True, dot_at_top=True)):
-        try:
-            check_path(path, rules)
-        except FtxError as error:
-            assert error.name == "bad-name"
-        else:
+        if _attempt(lambda rules=rules: check_path(path, rules) or True, "bad-name"):  # type: ignore[misc]
             assert not {b"", b".", b".."} & set(path)
             assert b"\0" not in data
 
 
-@cache
-def _credentials() -> Credentials:
-    return Credentials(keys.Identity.generate())
-
-
-def _handshake(data: bytes) -> None:
-    """Bytes from a stranger on the port, before any of them means anything."""
-
-    class Silent(Protocol):
-        def dataReceived(self, data: bytes) -> None:
-            raise AssertionError("nothing is delivered before a handshake")
-
-    factory = Factory.forProtocol(Silent)
-    factory.noisy = False
-    transport: Any = _credentials().server(factory, Clock()).buildProtocol(None)  # type: ignore[arg-type]
-    wire = StringTransport()
-    wire.abortConnection = wire.loseConnection  # type: ignore[method-assign]
-    transport.makeConnection(wire)
-    for chunk in _cuts(data):
-        if wire.disconnecting:
-            break
-        if chunk:  # a transport reads a byte at least
-            transport.dataReceived(chunk)
+def _certificate(data: bytes) -> None:
+    """A certificate of a stranger, if OpenSSL takes it for one: a bool, and no exception that a callback would lose."""
+    try:
+        certificate = crypto.load_certificate(crypto.FILETYPE_ASN1, data)
+    except crypto.Error:
+        return
+    verdict = tls._acceptable(None, certificate, 0, 0, 1)  # type: ignore[arg-type]
+    assert verdict in (True, False)
 
 
 # -- what arrives as a datagram, or on the control socket --------------------------------------------------
 
 
 def _datagram(data: bytes) -> None:
-    try:
-        message = announce.decode(data)
-    except ProtocolError as error:
-        assert error.name == "bad-message"
+    message = _attempt(lambda: announce.decode(data), "bad-message")
+    if message is None:
         return
     if isinstance(message, announce.Query):
         assert announce.encode_query(message) == data
@@ -232,7 +228,8 @@ def _datagram(data: bytes) -> None:
 def _control(data: bytes) -> None:
     """Lines of a client of the control socket."""
     splitter = jsonlines.LineSplitter()
-    try:
+
+    def lines() -> None:
         for chunk in _cuts(data):
             splitter.feed(chunk)
             while (line := splitter.next_line()) is not None:
@@ -241,41 +238,28 @@ def _control(data: bytes) -> None:
         last = splitter.last_line()
         if last is not None:
             jsonlines.decode_request(last)
-    except FtxError as error:
-        assert error.name == "bad-request"
-        assert show(error.message, 1000) == error.message
+
+    _attempt(lines, "bad-request")
 
 
 def _reply(data: bytes) -> None:
     """A line of a daemon, as the client hears it."""
-    try:
-        jsonlines.decode_reply(data)
-    except FtxError as error:
-        assert error.name in KINDS
-        assert show(error.message, 1000) == error.message
+    _attempt(lambda: jsonlines.decode_reply(data))
 
 
 # -- what a person types -----------------------------------------------------------------------------------
 
 
 def _identity(data: bytes) -> None:
-    try:
-        identity = parse_id(data.decode("utf-8", "surrogateescape"))
-    except FtxError as error:
-        assert error.name == "bad-identity"
-        assert show(error.message, 1000) == error.message
-    else:
+    identity = _attempt(lambda: parse_id(data.decode("utf-8", "surrogateescape")), "bad-identity")
+    if identity is not None:
         assert parse_id(format_id(identity)) == identity
 
 
 def _target(data: bytes) -> None:
     text = data.decode("utf-8", "surrogateescape")
     for parse in (parse_target, lambda text: parse_target(text, option=True), parse_folder):
-        try:
-            parse(text)
-        except FtxError as error:
-            assert error.name in ("bad-target", "bad-identity")
-            assert "\x1b" not in error.message
+        _attempt(lambda parse=parse: parse(text), "bad-target", "bad-identity")  # type: ignore[misc]
 
 
 def _endpoint(data: bytes) -> None:
@@ -343,29 +327,19 @@ def _journal(data: bytes) -> None:
 
 
 def _peers(data: bytes) -> None:
-    try:
-        store = peers.load(_written("peers.toml", data))
-    except FtxError as error:
-        assert error.name == "state-unusable"
-        return
-    assert len({peer.id for peer in store.peers}) == len(store.peers)
+    store = _attempt(lambda: peers.load(_written("peers.toml", data)), "state-unusable")
+    if store is not None:
+        assert len({peer.id for peer in store.peers}) == len(store.peers)
 
 
 def _configuration(data: bytes) -> None:
     path = _written("config.toml", data)
     home = places(_scratch().name, {}, os.geteuid(), "/")
-    try:
-        gather({}, {}, home, "/", path)
-    except FtxError as error:
-        assert error.name == "config-invalid"
-        assert "\x1b" not in error.message
+    _attempt(lambda: gather({}, {}, home, "/", path), "config-invalid")
 
 
 def _key(data: bytes) -> None:
-    try:
-        keys.load(_written("identity.key", data))
-    except FtxError as error:
-        assert error.name == "key-unusable"
+    _attempt(lambda: keys.load(_written("identity.key", data)), "key-unusable")
 
 
 def _pem() -> bytes:
@@ -375,15 +349,9 @@ def _pem() -> bytes:
         return file.read()
 
 
-def _client_hello() -> bytes:
-    """The first flight of an honest client."""
-    factory = Factory.forProtocol(Protocol)
-    factory.noisy = False
-    transport: Any = _credentials().client(factory, Clock()).buildProtocol(None)  # type: ignore[arg-type]
-    wire = StringTransport()
-    wire.abortConnection = wire.loseConnection  # type: ignore[method-assign]
-    transport.makeConnection(wire)
-    return wire.value()
+def _certificates() -> list[bytes]:
+    identity = keys.Identity.of(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+    return [tls._certificate(identity).public_bytes(Encoding.DER)]
 
 
 _PEERS = b"""version = 1
@@ -451,7 +419,7 @@ TARGETS: dict[str, Target] = {
     "receipt-body": Target(_receipt_body, _receipt_bodies),
     "kept-receipt": Target(_kept_receipt, lambda: [bytes(64) + one for one in _receipt_bodies()]),
     "names": Target(_names, lambda: [b"a/b/c", b"..", b".ftx/x", b"a\x1b"]),
-    "handshake": Target(_handshake, lambda: [b"\x00" + _client_hello(), b"\x05" + _client_hello()]),
+    "certificate": Target(_certificate, _certificates),
     "datagram": Target(_datagram, _datagrams),
     "control": Target(_control, lambda: _REQUESTS),
     "reply": Target(_reply, lambda: _REPLIES),
