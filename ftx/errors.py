@@ -113,6 +113,18 @@ _TABLE: Final = (
     ),
     ErrorKind("not-authorised", 505, "not permitted"),
     ErrorKind("tls-failed", 506, "no secure connection could be made", "is there an ftx daemon on that port?"),
+    ErrorKind(
+        "wrong-code",
+        507,
+        "the pairing code was wrong, or somebody stands between the two machines",
+        "each code is good for one attempt: open another window there with ftx-client pair --open",
+    ),
+    ErrorKind(
+        "pairing-closed",
+        508,
+        "no pairing window is open there",
+        "on the other machine: ftx-client pair --open",
+    ),
     # -- 6 refused --------------------------------------------------------------------------------------
     ErrorKind("refused", 601, "the peer's rules refuse this"),
     ErrorKind("denied", 602, "the peer's user said no"),

@@ -28,6 +28,8 @@ GROUP: Final = 8192
 # -- frames ------------------------------------------------------------------------------------------------
 #: Bytes in any control frame body before the peer is signed in.
 FRAME_BEFORE_SIGN_IN: Final = 4 * KiB
+#: Bytes in any frame body while two peers pair: the longest has 37.
+FRAME_PAIRING: Final = 256
 #: Bytes in a manifest, needs or results frame body.
 FRAME_BATCH: Final = 64 * KiB
 #: Bytes in any other control frame body after sign-in.
@@ -212,6 +214,22 @@ PEER_ADDRESSES: Final = 8
 ADDRESS: Final = 255
 #: Seconds to wait for another process that is changing a state file.
 LOCK_WAIT: Final = 10.0
+
+# -- pairing -----------------------------------------------------------------------------------------------
+#: Bytes of a SPAKE2 message, the side's letter included, and of a proof (HMAC-SHA256).
+PAIRING_ELEMENT: Final = 33
+PAIRING_PROOF: Final = 32
+#: Seconds for which a pairing window is open: usual, least and most. Long enough to walk to the other machine.
+PAIRING_WINDOW: Final = 120.0
+PAIRING_WINDOW_LEAST: Final = 10.0
+PAIRING_WINDOW_MOST: Final = 600.0
+#: Seconds from the first message of an attempt to its proof: some milliseconds to compute, and a slow network.
+PAIRING_ATTEMPT: Final = 10.0
+#: Words of a code, 8 bits each: usual and most. A code is good for one guess, so 16 bits are one chance in 65,536.
+PAIRING_WORDS: Final = 2
+PAIRING_WORDS_MOST: Final = 4
+#: Characters of a code as a person types it.
+PAIRING_CODE_TEXT: Final = 128
 
 # -- control socket ----------------------------------------------------------------------------------------
 #: Bytes in one request line and in one result.

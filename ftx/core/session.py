@@ -13,13 +13,14 @@ swallows what still arrives.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 import attrs
 
 from ftx import limits
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
-from ftx.wire.frames import FrameDecoder, Piece, after_sign_in
+from ftx.wire.frames import WHILE_PAIRING, FrameDecoder, Piece, after_sign_in
 from ftx.wire.messages import (
     Accept,
     End,
@@ -32,6 +33,10 @@ from ftx.wire.messages import (
     Message,
     Needs,
     Offer,
+    PairConfirm,
+    PairDone,
+    PairReply,
+    PairStart,
     Ping,
     Pong,
     ProgressMessage,
@@ -44,7 +49,26 @@ from ftx.wire.messages import (
     needed_feature,
 )
 
-__all__ = ["FROM_CLIENT", "FROM_SERVER", "Role", "Session", "Stage", "agree", "error_frame", "error_of"]
+__all__ = [
+    "FROM_CLIENT",
+    "FROM_SERVER",
+    "PAIRING",
+    "HelloToPair",
+    "Role",
+    "Session",
+    "Stage",
+    "agree",
+    "error_frame",
+    "error_of",
+]
+
+
+#: The feature that a client lists when it has come to pair, and for nothing else (section 15).
+PAIRING: Final = "pairing"
+
+
+class HelloToPair:
+    """The event of a server's hello that signs the client in for pairing only."""
 
 
 class Role(Enum):
@@ -71,6 +95,8 @@ class Stage(Enum):
     CLOSED = 5
     #: Ended by an error.
     FAILED = 6
+    #: Not signed in, but let in to pair.
+    PAIRING = 7
 
 
 _ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
@@ -79,12 +105,14 @@ FROM_CLIENT: Table[Stage] = {
     Stage.GREETING: {Hello: Stage.GREETED} | _ALWAYS,
     Stage.GREETED: _ALWAYS,
     Stage.READY: {Offer: Stage.JOB, Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
     Stage.JOB: dict.fromkeys((Totals, Manifest, Piece, EntryFailed, EntryEnd, End, Ping, Pong), Stage.JOB) | _ALWAYS,
 }
 FROM_SERVER: Table[Stage] = {
     Stage.GREETING: _ALWAYS,
-    Stage.GREETED: {Hello: Stage.READY} | _ALWAYS,
+    Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING} | _ALWAYS,
     Stage.READY: {Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.PAIRING: {PairReply: Stage.PAIRING, PairDone: Stage.PAIRING} | _ALWAYS,
     Stage.JOB: dict.fromkeys((Accept, Needs, Results, ProgressMessage, Ping, Pong), Stage.JOB)
     | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED}
     | _ALWAYS,
@@ -170,7 +198,7 @@ class Session:
                     return None
                 message = item if isinstance(item, Piece) else decode(item)
                 theirs = FROM_SERVER if self.role is Role.CLIENT else FROM_CLIENT
-                self.stage = advance(theirs, self.stage, type(message), self.trace)
+                self.stage = advance(theirs, self.stage, self._event(message, theirs), self.trace)
                 if isinstance(message, Hello):
                     self._greeted(message)
                 elif isinstance(message, Ping | Pong):
@@ -189,8 +217,9 @@ class Session:
 
     def send(self, message: Message, now: float) -> bytes:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
-        self.step(type(message), now)
-        if isinstance(message, Hello) and self.role is Role.SERVER and message.signed_in:
+        ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
+        self.step(self._event(message, ours), now)
+        if isinstance(message, Hello) and self.role is Role.SERVER and (message.signed_in or self.stage is Stage.PAIRING):
             # Without it nothing is let in: an error from us is all that follows.
             self._agreed(message, self.peer)
         return encode(message)
@@ -198,7 +227,7 @@ class Session:
     def step(self, event: type, now: float) -> None:
         """Note that we send something of class `event`: for data frames, which the owner encodes itself."""
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
-        feature = "" if event is Piece else needed_feature(event)
+        feature = "" if event in (Piece, HelloToPair) else needed_feature(event)
         if feature and feature not in self.features:
             raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         try:
@@ -225,6 +254,8 @@ class Session:
             return None
         if self.stage in (Stage.GREETING, Stage.GREETED):
             return self.opened + limits.HELLO_DEADLINE
+        if self.stage is Stage.PAIRING:
+            return self.opened + limits.PAIRING_WINDOW_MOST
         ping = self._last_sent + limits.PING_INTERVAL
         return ping if self._paused else min(ping, self.last_received + limits.SILENCE)
 
@@ -240,6 +271,11 @@ class Session:
                 self.fail()
                 raise FtxError("hello-timeout")
             return b""
+        if self.stage is Stage.PAIRING:  # its person is typing; how long that may take is the window's matter
+            if now >= self.opened + limits.PAIRING_WINDOW_MOST:
+                self.fail()
+                raise FtxError("pairing-closed", "the pairing took too long")
+            return b""
         if not self._paused and now >= self.last_received + limits.SILENCE:
             self.fail()
             raise FtxError("peer-silent")
@@ -253,7 +289,7 @@ class Session:
         self.peer = hello
         if self.role is Role.CLIENT:
             self.version = agree(self.hello, hello)
-            if not hello.signed_in:
+            if not hello.signed_in and self.stage is not Stage.PAIRING:
                 raise ProtocolError("untrusted")
             self._agreed(self.hello, hello)
         # A server settles the version after it has sent its own hello, so that both ends can name both ranges.
@@ -261,7 +297,15 @@ class Session:
     def _agreed(self, ours: Hello, theirs: Hello | None) -> None:
         """Both hellos are known: the features of both are in force."""
         self.features = frozenset(ours.features) & frozenset(theirs.features if theirs is not None else ())
-        self._decoder.bounds = after_sign_in(self.features)
+        self._decoder.bounds = WHILE_PAIRING if self.stage is Stage.PAIRING else after_sign_in(self.features)
+
+    def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
+        """What `message` is in the tables: its class, but for the hello of a server that lets a client in to pair."""
+        if origin is FROM_SERVER and isinstance(message, Hello) and not message.signed_in:
+            client = self.hello if self.role is Role.CLIENT else self.peer
+            if client is not None and PAIRING in client.features and PAIRING in message.features:
+                return HelloToPair
+        return type(message)
 
     def _count_ping(self, now: float) -> None:
         if now - self._pings_since > 10:

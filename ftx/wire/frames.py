@@ -26,6 +26,7 @@ __all__ = [
     "BEFORE_SIGN_IN",
     "DATA_HEADER",
     "HEADER",
+    "WHILE_PAIRING",
     "Encoding",
     "Frame",
     "FrameDecoder",
@@ -59,6 +60,10 @@ class FrameType(IntEnum):
     PROGRESS = 0x1A
     END = 0x1B
     RECEIPT = 0x1C
+    PAIR_START = 0x40
+    PAIR_REPLY = 0x41
+    PAIR_CONFIRM = 0x42
+    PAIR_DONE = 0x43
 
 
 class Encoding(IntEnum):
@@ -82,8 +87,15 @@ BEFORE_SIGN_IN: Final[Mapping[int, int]] = {
     FrameType.HELLO: limits.FRAME_BEFORE_SIGN_IN,
     FrameType.ERROR: limits.FRAME_BEFORE_SIGN_IN,
 }
+_PAIRING: Final = frozenset(
+    {FrameType.PAIR_START, FrameType.PAIR_REPLY, FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE}
+)
+#: ... while two peers pair, which are not signed in either (section 15) ...
+WHILE_PAIRING: Final[Mapping[int, int]] = dict.fromkeys(
+    {FrameType.ERROR, FrameType.GOODBYE} | _PAIRING, limits.FRAME_PAIRING
+)
 #: Frame types that may only be sent where both hellos listed this feature (section 12).
-_FEATURES: Final[Mapping[FrameType, str]] = {}
+_FEATURES: Final[Mapping[FrameType, str]] = dict.fromkeys(_PAIRING, "pairing")
 
 
 def feature_of(kind: FrameType) -> str:
@@ -102,10 +114,14 @@ AFTER_SIGN_IN: Final[Mapping[int, int]] = {kind: _bound(kind) for kind in FrameT
 
 
 def after_sign_in(features: Collection[str]) -> Mapping[int, int]:
-    """The bounds after sign-in when these features were agreed."""
+    """The bounds after sign-in when these features were agreed. Who is signed in does not pair on that connection."""
     if not features:
         return AFTER_SIGN_IN
-    return {kind: _bound(kind) for kind in FrameType if _FEATURES.get(kind) is None or _FEATURES[kind] in features}
+    return {
+        kind: _bound(kind)
+        for kind in FrameType
+        if kind not in _PAIRING and (kind not in _FEATURES or _FEATURES[kind] in features)
+    }
 
 
 @attrs.frozen

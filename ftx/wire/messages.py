@@ -35,6 +35,10 @@ __all__ = [
     "Message",
     "Needs",
     "Offer",
+    "PairConfirm",
+    "PairDone",
+    "PairReply",
+    "PairStart",
     "Ping",
     "Pong",
     "ProgressMessage",
@@ -76,6 +80,9 @@ Mode = Annotated[int, Meta(ge=0, le=0o777)]
 Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Window = Annotated[int, Meta(ge=limits.BATCH, le=65_535)]
 Conflict = Annotated[int, Meta(ge=0, le=len(CONFLICTS) - 1)]
+Element = Annotated[bytes, Meta(min_length=limits.PAIRING_ELEMENT, max_length=limits.PAIRING_ELEMENT)]
+Proof = Annotated[bytes, Meta(min_length=limits.PAIRING_PROOF, max_length=limits.PAIRING_PROOF)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
 Bitmap = Annotated[bytes, Meta(min_length=1, max_length=limits.GROUP // 8)]
 
 
@@ -310,6 +317,31 @@ class ReceiptBody(Message, frozen=True):
     transcript: Digest
 
 
+class PairStart(Message, frozen=True):
+    """The client's side of SPAKE2: with it the one attempt of a pairing window begins (section 15)."""
+
+    element: Element
+
+
+class PairReply(Message, frozen=True):
+    """The server's side of SPAKE2."""
+
+    element: Element
+
+
+class PairConfirm(Message, frozen=True):
+    """The client proves that it has the code, in this TLS session; `port` is its own daemon's, 0 for none."""
+
+    proof: Proof
+    port: Port
+
+
+class PairDone(Message, frozen=True):
+    """The server has stored the client's key, and proves that it has the code, too."""
+
+    proof: Proof
+
+
 _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.HELLO: Hello,
     FrameType.ERROR: ErrorMessage,
@@ -328,6 +360,10 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.PROGRESS: ProgressMessage,
     FrameType.END: End,
     FrameType.RECEIPT: Receipt,
+    FrameType.PAIR_START: PairStart,
+    FrameType.PAIR_REPLY: PairReply,
+    FrameType.PAIR_CONFIRM: PairConfirm,
+    FrameType.PAIR_DONE: PairDone,
 }
 _NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {

@@ -9,7 +9,7 @@ import pytest
 from support.pair import JOB, hello, offer
 
 from ftx import limits
-from ftx.core.session import FROM_CLIENT, FROM_SERVER, Role, Session, Stage, agree, error_frame, error_of
+from ftx.core.session import FROM_CLIENT, FROM_SERVER, PAIRING, Role, Session, Stage, agree, error_frame, error_of
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
 from ftx.wire.frames import FrameType, Piece, data_frames, frame
@@ -166,13 +166,30 @@ EXAMPLES: list[Message] = [
     messages.ProgressMessage(0, 0, 0),
     messages.End(0, 0, 0, DIGEST),
     messages.Receipt(b"", bytes(64)),
+    messages.PairStart(bytes(33)),
+    messages.PairReply(bytes(33)),
+    messages.PairConfirm(bytes(32), 7389),
+    messages.PairDone(bytes(32)),
 ]
 DATA = b"".join(data_frames(0, 0, b"", DIGEST))
+
+
+def pairing() -> tuple[Session, Session]:
+    """A client that has come to pair, and a server that has a window open."""
+    wish = msgspec.structs.replace(hello("desk"), features=[PAIRING])
+    answer = msgspec.structs.replace(hello("attic"), features=[PAIRING])
+    here, there = Session(Role.CLIENT, wish, 0.0), server()
+    assert events(there, here.send(wish, 0.0)) == [wish]
+    assert events(here, there.send(answer, 0.0)) == [answer]
+    assert here.stage is there.stage is Stage.PAIRING
+    return here, there
 
 
 def at(role: Role, stage: Stage) -> Session:
     """A session of that role in that stage."""
     index = 0 if role is Role.CLIENT else 1
+    if stage is Stage.PAIRING:
+        return pairing()[index]
     if stage is Stage.GREETING:
         return (client(), server())[index]
     if stage is Stage.GREETED:
@@ -182,7 +199,7 @@ def at(role: Role, stage: Stage) -> Session:
     return (greeted() if stage is Stage.READY else in_job())[index]
 
 
-@pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED, Stage.READY, Stage.JOB])
+@pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED, Stage.READY, Stage.JOB, Stage.PAIRING])
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("message", [*EXAMPLES, None], ids=lambda m: type(m).__name__ if m else "Piece")
 def test_every_message_in_every_stage(role: Role, stage: Stage, message: Message | None) -> None:
@@ -221,6 +238,34 @@ def test_frames_before_sign_in_are_small() -> None:
             assert session.buffered == 4095
     here, _ = greeted()
     refused(here, (16_385).to_bytes(4, "big") + bytes([FrameType.RECEIPT]), "frame-too-large")
+
+
+def test_only_who_asks_for_it_is_let_in_to_pair() -> None:
+    """A server's hello that signs nobody in means pairing where both list it, and is a refusal everywhere else."""
+    wish = msgspec.structs.replace(hello("desk"), features=[PAIRING])
+    answer = msgspec.structs.replace(hello("attic"), features=[PAIRING])
+    for ours, theirs in [(hello("desk"), answer), (wish, hello("attic"))]:
+        here = Session(Role.CLIENT, ours, 0.0)
+        here.send(ours, 0.0)
+        refused(here, encode(theirs), "untrusted")
+    here = Session(Role.CLIENT, wish, 0.0)
+    here.send(wish, 0.0)
+    events(here, encode(msgspec.structs.replace(answer, signed_in=True)))
+    assert here.stage is Stage.READY, "it is known there, and the server is not asked to pair"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_while_pairing(index: int) -> None:
+    """Frames are tiny, nobody is pinged, and how long a person may type is bounded."""
+    session = pairing()[index]
+    refused(session, (257).to_bytes(4, "big") + bytes([FrameType.ERROR]), "frame-too-large")
+    session = pairing()[index]
+    assert session.next_deadline() == limits.PAIRING_WINDOW_MOST
+    assert session.tick(limits.PAIRING_WINDOW_MOST - 0.1) == b""
+    with pytest.raises(FtxError) as caught:
+        session.tick(limits.PAIRING_WINDOW_MOST)
+    assert caught.value.name == "pairing-closed"
+    assert session.over
 
 
 def test_a_second_hello() -> None:

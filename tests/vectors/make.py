@@ -15,11 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ftx import limits
 from ftx.core.blocks import block_count, block_digest, block_length, file_digest
+from ftx.core.pairing import Binding, PairingClient, PairingServer
 from ftx.core.receipt import line
 from ftx.wire import messages
 from ftx.wire.frames import FrameType, data_frames, frame
 
-__all__ = ["FOLDER", "content", "files", "session"]
+__all__ = ["FOLDER", "content", "files", "pairing", "session"]
 
 FOLDER = Path(__file__).parent
 JOB = bytes(range(16))
@@ -86,7 +87,14 @@ VALID: list[tuple[str, str, messages.Message]] = [
     ),
     ("progress", "all is verified, nothing is on the disk yet", messages.ProgressMessage(5, 0, 1)),
     ("end", "one file of five bytes", messages.End(1, 0, 5, bytes(32))),
+    ("pair-start", "side A of SPAKE2; not an element", messages.PairStart(b"A" + bytes(32))),
+    ("pair-reply", "side B of SPAKE2; not an element", messages.PairReply(b"B" + bytes(32))),
+    ("pair-confirm", "the client's proof, and the port of its daemon", messages.PairConfirm(bytes(32), 7389)),
+    ("pair-done", "the server's proof", messages.PairDone(bytes(32))),
 ]
+#: What the exchange of `pairing.vector` starts from.
+PAIRING_CODE = "7-acorn-willow"
+PAIRING_BINDING = Binding(SENDER, RECEIVER, b"X" * 32)
 
 
 def _raw(kind: int, body: bytes, length: int | None = None) -> bytes:
@@ -103,8 +111,8 @@ def _data(tail: bytes, *, encoding: int = 0, flags: int = 1) -> bytes:
 
 def _valid() -> Iterator[Vector]:
     for name, about, message in VALID:
-        early = isinstance(message, messages.Hello | messages.ErrorMessage)
-        yield name, about, "ok", "before" if early else "after", messages.encode(message)
+        stage = "before" if isinstance(message, messages.Hello | messages.ErrorMessage) else "after"
+        yield name, about, "ok", "pairing" if name.startswith("pair-") else stage, messages.encode(message)
     body, signature = _receipt(bytes(32))
     yield "receipt", "the receiver's signed sum", "ok", "after", messages.encode(messages.Receipt(body, signature))
     hello = b"".join(data_frames(0, 0, b"hello", BLOCK_DIGEST))
@@ -176,12 +184,23 @@ def _invalid() -> Iterator[Vector]:
         ("data-flag", "a flag that is reserved", _data(b"x" + digest, flags=3)),
         ("data-zero-content", "a zero run with content", _data(b"x" + digest, encoding=1)),
         ("data-zero-piece", "a zero run that is not a last piece", _data(b"", encoding=1, flags=0)),
+        ("pair-start-short", "an element of 32 bytes", _packed(FrameType.PAIR_START, bytes(32))),
+        ("pair-start-long", "an element of 34 bytes", _packed(FrameType.PAIR_START, bytes(34))),
+        ("pair-start-empty", "no element", _packed(FrameType.PAIR_START, b"")),
+        ("pair-start-huge", "10,000 bytes", "frame-too-large", "pairing", _raw(0x40, b"", 10_000)),
+        ("pair-start-late", "after sign-in", "wrong-state", "after", _packed(FrameType.PAIR_START, bytes(33))),
+        ("pair-reply-short", "an element of one byte", _packed(FrameType.PAIR_REPLY, b"B")),
+        ("pair-confirm-port", "a port beyond 65,535", _packed(FrameType.PAIR_CONFIRM, digest, 65_536)),
+        ("pair-confirm-proof", "a proof of 31 bytes", _packed(FrameType.PAIR_CONFIRM, digest[:31], 0)),
+        ("pair-done-proof", "no proof", _packed(FrameType.PAIR_DONE, b"")),
+        ("pair-offer", "an offer in stage pairing", "wrong-state", "pairing", _packed(FrameType.OFFER, JOB)),
         ("data-piece", "a piece of more than 128 KiB", _raw(0x16, piece, 14 + limits.PIECE + 1)),
     ]
     for case in cases:
         if len(case) == 3:
-            early = case[0].startswith(("hello", "error"))
-            case = (case[0], case[1], "bad-message", "before" if early else "after", case[2])
+            early = "before" if case[0].startswith(("hello", "error")) else "after"
+            stage = "pairing" if case[0].startswith("pair-") else early
+            case = (case[0], case[1], "bad-message", stage, case[2])
         name, about, error, stage, wire = case
         yield f"bad-{name}", about, f"error {error}", stage, wire
 
@@ -214,6 +233,19 @@ def session() -> list[tuple[str, str, bytes]]:
     frames = [(who, FrameType(messages.encode(m)[4]).name.lower(), messages.encode(m)) for who, m in said]
     frames.insert(7, ("C", "data", b"".join(data_frames(0, 0, b"hello", BLOCK_DIGEST))))
     return frames
+
+
+def pairing() -> list[tuple[str, messages.Message]]:
+    """The exchange of section 15, with the random numbers that `pairing.vector` states."""
+    client = PairingClient(PAIRING_CODE, PAIRING_BINDING, lambda size: b"c" * size)
+    server = PairingServer(PAIRING_CODE, PAIRING_BINDING, lambda size: b"s" * size)
+    start = client.start()
+    reply = server.reply(start)
+    confirm = client.confirm(reply, 7389)
+    server.verify(confirm)
+    done = server.done()
+    client.finish(done)
+    return [("C", start), ("S", reply), ("C", confirm), ("S", done)]
 
 
 def content(kind: str, size: int) -> bytes:
@@ -257,6 +289,14 @@ def files() -> dict[str, str]:
     body = "".join(f"{who} {kind}\n{_hex(wire)}" for who, kind, wire in session())
     found["session.vector"] = f"about: the session of docs/protocol.md section 14\nexpect: ok\n\n{body}"
     found["digests.vector"] = _digests()
+    head = (
+        f"about: the exchange of docs/protocol.md section 15\nexpect: ok\ncode: {PAIRING_CODE}\n"
+        f"client: {SENDER.hex()}\nserver: {RECEIVER.hex()}\nexporter: {PAIRING_BINDING.exporter.hex()}\n\n"
+    )
+    exchange = [(who, messages.encode(message)) for who, message in pairing()]
+    found["pairing.vector"] = head + "".join(
+        f"{who} {FrameType(wire[4]).name.lower()}\n{_hex(wire)}" for who, wire in exchange
+    )
     return found
 
 

@@ -21,6 +21,7 @@ from ftx.wire.frames import (
     BEFORE_SIGN_IN,
     DATA_HEADER,
     HEADER,
+    WHILE_PAIRING,
     Encoding,
     Frame,
     FrameDecoder,
@@ -52,12 +53,14 @@ def test_the_bounds_are_those_of_the_specification() -> None:
     """Section 13."""
     assert BEFORE_SIGN_IN == {FrameType.HELLO: 4096, FrameType.ERROR: 4096}
     batches = {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS}
-    for kind in FrameType:
-        expected = 14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384
-        assert AFTER_SIGN_IN[kind] == expected
+    pairing = {FrameType.PAIR_START, FrameType.PAIR_REPLY, FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE}
+    assert dict.fromkeys({FrameType.ERROR, FrameType.GOODBYE, *pairing}, 256) == WHILE_PAIRING
+    assert set(AFTER_SIGN_IN) == set(FrameType) - pairing
+    for kind, bound in AFTER_SIGN_IN.items():
+        assert bound == (14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384)
 
 
-@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, AFTER_SIGN_IN], ids=["before", "after"])
+@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 @pytest.mark.parametrize("kind", FrameType)
 def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
     """A length at the bound is waited for; one more is refused when the five bytes are there, and not before."""
@@ -75,10 +78,10 @@ def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
         assert decoder.next_item() == Frame(kind, body)
 
 
-@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, AFTER_SIGN_IN], ids=["before", "after"])
+@pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 def test_every_unknown_type(bounds: dict[int, int]) -> None:
     """Reserved types too: their feature is not agreed."""
-    assert {0x00, 0x06, 0x20, 0x21, 0x22, 0x23, 0x28, 0x30, 0x40, 0x43, 0x50, 0x52, 0xFF} <= set(UNKNOWN)
+    assert {0x00, 0x06, 0x20, 0x21, 0x22, 0x23, 0x28, 0x30, 0x44, 0x50, 0x52, 0xFF} <= set(UNKNOWN)
     for kind in UNKNOWN:
         assert outcome([head(kind, 0)], bounds) == ([], "unknown-frame")
         assert outcome([head(kind, 2**31)], bounds) == ([], "unknown-frame")
@@ -196,7 +199,7 @@ def _walk(chunks: Iterable[bytes], decoder: FrameDecoder) -> None:
 
 
 @given(
-    start=st.sampled_from([*FrameType, 0x20, 0xFF]),
+    start=st.sampled_from([*AFTER_SIGN_IN, 0x20, 0x40, 0xFF]),
     chunks=st.lists(st.binary(max_size=200), max_size=10),
     length=st.integers(0, 300) | st.integers(0, 2**32 - 1),
 )
@@ -208,7 +211,7 @@ def test_nothing_but_protocol_errors(start: int, chunks: list[bytes], length: in
         _walk([head(start, length), *chunks], decoder)
     except ProtocolError as error:
         failure = error.name
-    assert failure in ("", "unknown-frame", "frame-too-large", "bad-message")
+    assert failure in ("", "unknown-frame", "frame-too-large", "bad-message", "wrong-state")
 
 
 def test_memory_of_a_frame_in_single_bytes() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tracemalloc
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from support.decoding import check, outcome
 from ftx import limits
 from ftx.errors import ProtocolError
 from ftx.wire import messages
-from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameType, frame
+from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, WHILE_PAIRING, Frame, FrameType, frame
 from ftx.wire.messages import decode, decode_receipt_body, encode, encode_receipt_body
 
 JOB = bytes(range(16))
@@ -76,6 +77,10 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
     FrameType.PROGRESS: ([5, 4, 1], messages.ProgressMessage(5, 4, 1)),
     FrameType.END: ([1, 2, 3, DIGEST], messages.End(1, 2, 3, DIGEST)),
     FrameType.RECEIPT: ([b"body", bytes(64)], messages.Receipt(b"body", bytes(64))),
+    FrameType.PAIR_START: ([bytes(33)], messages.PairStart(bytes(33))),
+    FrameType.PAIR_REPLY: ([bytes(33)], messages.PairReply(bytes(33))),
+    FrameType.PAIR_CONFIRM: ([DIGEST, 7389], messages.PairConfirm(DIGEST, 7389)),
+    FrameType.PAIR_DONE: ([DIGEST], messages.PairDone(DIGEST)),
 }
 CONTROL = [kind for kind in FrameType if kind is not FrameType.DATA]
 
@@ -84,6 +89,7 @@ NUMBER = ([0, U31], [-1, U31 + 1, None, 1.0, False, "1"])
 ERROR = ([100, 20_000, 999], [99, 20_001, 0, -501, None])
 JOBS = ([bytes(16)], [b"", bytes(15), bytes(17), None, "x" * 16, 7])
 DIGESTS = ([bytes(32)], [b"", bytes(31), bytes(33), None, "x" * 32])
+ELEMENTS = ([bytes(range(33))], [b"", b"x", bytes(32), bytes(34), bytes(200), None, "x" * 33])
 PATHS = (
     [[b"x"], [b"x" * 255], [b"x"] * 64, [b"x" * 63] * 63 + [b"x" * 64], [b"..."], [b" "], [b"\xff\x01"]],
     [[], [b""], [b"x" * 256], [b"x"] * 65, [b"x", b""], None, b"x", ["x"], [["x"]], {}],
@@ -166,7 +172,15 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.END, (3,), *DIGESTS),
     (FrameType.RECEIPT, (0,), [b"", bytes(1024)], [bytes(1025), None, "x"]),
     (FrameType.RECEIPT, (1,), [bytes(range(64))], [b"", bytes(63), bytes(65), None]),
+    *((kind, (0,), *ELEMENTS) for kind in (FrameType.PAIR_START, FrameType.PAIR_REPLY)),
+    *((kind, (0,), *DIGESTS) for kind in (FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE)),
+    (FrameType.PAIR_CONFIRM, (1,), [0, 65_535], [-1, 65_536, None, 1.0, "1"]),
 ]
+
+
+def bounds_of(kind: FrameType) -> Mapping[int, int]:
+    """Bounds under which frames of this type may come."""
+    return AFTER_SIGN_IN if kind in AFTER_SIGN_IN else WHILE_PAIRING
 
 
 def wire(kind: FrameType, body: Any) -> bytes:
@@ -193,7 +207,7 @@ def test_every_type_has_a_case() -> None:
 def test_each_message_both_ways(kind: FrameType) -> None:
     """A body written by hand is the message, however it is cut; and the message is written as that body."""
     body, message = BODIES[kind]
-    check(wire(kind, body), [message])
+    check(wire(kind, body), [message], bounds=bounds_of(kind))
     assert encode(message) == wire(kind, body)
 
 
@@ -208,16 +222,16 @@ def test_fields_too_few_too_many_and_bytes_behind(kind: FrameType) -> None:
     """A body has exactly the fields agreed on, and nothing behind them."""
     body = BODIES[kind][0]
     if body:
-        check(wire(kind, body[:-1]), [], "bad-message")
+        check(wire(kind, body[:-1]), [], "bad-message", bounds_of(kind))
     for more in (None, 0, "x", []):
-        check(wire(kind, [*body, more]), [], "bad-message")
+        check(wire(kind, [*body, more]), [], "bad-message", bounds_of(kind))
     encoded = msgspec.msgpack.encode(body)
-    check(frame(kind, encoded + b"\0"), [], "bad-message")
-    check(frame(kind, encoded + encoded), [], "bad-message")
-    check(frame(kind, b""), [], "bad-message")
-    check(frame(kind, encoded[:-1]), [], "bad-message")
+    check(frame(kind, encoded + b"\0"), [], "bad-message", bounds_of(kind))
+    check(frame(kind, encoded + encoded), [], "bad-message", bounds_of(kind))
+    check(frame(kind, b""), [], "bad-message", bounds_of(kind))
+    check(frame(kind, encoded[:-1]), [], "bad-message", bounds_of(kind))
     for other in (None, 5, "x", b"x", {}, {"a": 1}, True, 1.5):
-        check(wire(kind, other), [], "bad-message")
+        check(wire(kind, other), [], "bad-message", bounds_of(kind))
 
 
 def _inner() -> list[tuple[FrameType, int]]:
@@ -233,7 +247,7 @@ def test_entries_too_short_and_too_long(kind: FrameType, place: int) -> None:
     """The same for every element of a union."""
     entry = BODIES[kind][0][0][place]
     for other in (entry[:-1], [*entry, 0], [], [entry[0]], None, {}):
-        check(wire(kind, changed(kind, (0, place), other)), [], "bad-message")
+        check(wire(kind, changed(kind, (0, place), other)), [], "bad-message", bounds_of(kind))
 
 
 @pytest.mark.parametrize(("kind", "place", "good", "bad"), RANGES, ids=[f"{k.name} {p}" for k, p, _, _ in RANGES])
@@ -241,8 +255,8 @@ def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], b
     """The first and the last value of every field are taken; the next one, and other types, are not."""
     for value in good:
         sent = wire(kind, changed(kind, place, value))
-        assert outcome([sent])[1] is None, value
-        message = outcome([sent])[0][0]
+        assert outcome([sent], bounds_of(kind))[1] is None, value
+        message = outcome([sent], bounds_of(kind))[0][0]
         assert isinstance(message, messages.Message)
         assert encode(message) == sent, "nothing is lost or made up"
     for value in bad:
@@ -250,7 +264,7 @@ def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], b
             sent = wire(kind, changed(kind, place, value))
         except OverflowError:
             continue  # cannot even be written
-        assert outcome([sent]) == ([], "bad-message"), value
+        assert outcome([sent], bounds_of(kind)) == ([], "bad-message"), value
 
 
 @pytest.mark.parametrize("path", BAD_NAMES, ids=lambda path: repr(path[:2])[:30])
