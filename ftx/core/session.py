@@ -219,7 +219,8 @@ class Session:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
         self.step(self._event(message, ours), now)
-        if isinstance(message, Hello) and self.role is Role.SERVER and (message.signed_in or self.stage is Stage.PAIRING):
+        let_in = isinstance(message, Hello) and (message.signed_in or self.stage is Stage.PAIRING)
+        if isinstance(message, Hello) and let_in and self.role is Role.SERVER:
             # Without it nothing is let in: an error from us is all that follows.
             self._agreed(message, self.peer)
         return encode(message)
