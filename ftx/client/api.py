@@ -80,13 +80,15 @@ async def send(
     *,
     into: str = "",
     conflict: str | None = None,
+    checksum: bool = False,
     on_event: OnEvent,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Done | Failed:
     """Send `sources` (files and folders) to `target` and return the last event of the job.
 
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
-    that the receiver may refuse. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing.
+    that the receiver may refuse. With `checksum` files are read before they are offered, and recognised there by their
+    content whatever their time. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing.
     A connection that is lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody
     there, not trusted, a source that is missing). Cancelling keeps what has arrived.
     """
@@ -115,6 +117,7 @@ async def send(
             tops,
             folder,
             wish,
+            checksum=checksum,
             state=settings.places.state,
             peers_file=settings.places.peers,
             name=settings.own_name,

@@ -152,6 +152,8 @@ class Sending:
     sources: Sequence[str]
     targets: Sequence[Target]
     conflict: str | None = attrs.field(kw_only=True)
+    #: Whether the receiver is to recognise files by their content.
+    checksum: bool = attrs.field(default=False, kw_only=True)
     #: Where to copy the receipt of the only target, or None.
     receipt: str | None = attrs.field(kw_only=True)
 
@@ -221,6 +223,7 @@ class Sending:
             target.machine(),
             into=target.into,
             conflict=self.conflict,
+            checksum=self.checksum,
             on_event=report.on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

@@ -61,6 +61,7 @@ class Upload(Watcher):
         into: tuple[bytes, ...],
         conflict: int | None,
         *,
+        checksum: bool = False,
         state: str,
         peers_file: str,
         name: str,
@@ -80,6 +81,7 @@ class Upload(Watcher):
         self._memory = DigestMemory(os.path.join(state, "digests"))
         self._peers_file = peers_file
         self._name = name
+        self._checksum = checksum
         self._own_key_anywhere = own_key_anywhere
         self._retries = retries
         self._on_event = on_event
@@ -225,6 +227,7 @@ class Upload(Watcher):
             own_id=self._identity.id,
             watcher=self,
             concluded=concluded,
+            checksums=self._checksum,
         )
         self._away = False
         self._emit(events.Offered(job=self._job, peer=self._peer))

@@ -43,6 +43,7 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, ProtocolError, kind_from_peer
 from ftx.wire.frames import Encoding, Piece
 from ftx.wire.messages import (
+    DigestedEntry,
     End,
     EntryEnd,
     EntryFailed,
@@ -203,6 +204,8 @@ class Receiver:
         asked: list[FileEntry | FolderEntry] = []
         effects: list[Effect] = []
         for entry in message.entries:
+            if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
+                raise ProtocolError("bad-message", "a file came with a digest, and nobody had agreed to that")
             if isinstance(entry, FolderEnd):
                 self._order.folder_end(entry.number)
                 folder = self._folders.get(entry.number)

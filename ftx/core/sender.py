@@ -38,6 +38,7 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
     Accept,
+    DigestedEntry,
     End,
     EntryEnd,
     EntryFailed,
@@ -124,6 +125,8 @@ class _Entry:
     again: list[int] = attrs.field(factory=list)
     repeats: int = 0
     digest: bytes | None = None
+    #: The digest that it was announced with.
+    claimed: bytes | None = None
 
 
 #: The account and the terms of a job whose `end` was sent.
@@ -228,12 +231,25 @@ class Sender:
         return self._concluded
 
     def add_file(
-        self, path: tuple[bytes, ...], size: int, mtime: int, mode: int, source: Any
+        self,
+        path: tuple[bytes, ...],
+        size: int,
+        mtime: int,
+        mode: int,
+        source: Any,
+        digest: bytes | None = None,
     ) -> list[Effect]:
-        """Announce a file; `mtime` in ns since 1970, `source` is given back by `source()`."""
+        """Announce a file; `mtime` in ns since 1970, `source` is given back by `source()`.
+
+        `digest` is the file's, when it was read before: the receiver, if it knows the feature, may find it by that.
+        """
         number = self._add(path, size, False, source)
         self._unanswered += 1
-        return self._announce(FileEntry(number, list(path), size, mtime, mode), path)
+        entry = FileEntry(number, list(path), size, mtime, mode)
+        if digest is not None and "checksum" in self._features:
+            entry = DigestedEntry(number, entry.path, size, mtime, mode, digest)
+            self._entries[number].claimed = digest
+        return self._announce(entry, path)
 
     def add_folder(self, path: tuple[bytes, ...]) -> tuple[int, list[Effect]]:
         """Announce a folder; its number is needed for `end_folder`."""
@@ -327,7 +343,7 @@ class Sender:
         return number
 
     def _announce(self, entry: FileEntry | FolderEntry | FolderEnd, path: Sequence[bytes]) -> list[Effect]:
-        size = 40 + sum(map(len, path)) + 3 * len(path)
+        size = 40 + sum(map(len, path)) + 3 * len(path) + 34 * isinstance(entry, DigestedEntry)
         effects: list[Effect] = []
         if self._manifest_size + size > limits.FRAME_BATCH - 64 or len(self._manifest) >= limits.BATCH:
             effects = self._flush_manifest()
@@ -422,6 +438,8 @@ class Sender:
                 raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
             if (not identical and entry.digest != result.digest) or len(result.digest) != limits.DIGEST:
                 raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
+            if identical and entry.claimed not in (None, result.digest):
+                raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
             line = self.transcript.stored(entry.size, result.digest, entry.path, stored_as, identical=identical)
         del self._entries[entry.number]
         self.present += entry.size if identical else 0

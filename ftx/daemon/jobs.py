@@ -130,8 +130,9 @@ class Jobs(Observer):
             if not connection.over:
                 connection.send(decode_receipt(receipt))
             return
+        into, reads = tuple(offer.into), trusted.own  # our own key may read the inbox anyway
         store = await self._worker.run(
-            self._store.begin, trusted.id, offer.job, tuple(offer.into), decision.conflict
+            lambda: self._store.begin(trusted.id, offer.job, into, decision.conflict, reads=reads)
         )
         if connection.over or self._draining:
             await self._worker.run(store.close)

@@ -104,7 +104,7 @@ class Inbox:
                 raise _unusable(path, error.message, error.hint) from error
             raise
 
-    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str) -> InboxJob:
+    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False) -> InboxJob:
         """See `Store`. The folder `into` is made when the first entry arrives."""
         if conflict not in _POLICIES:
             raise FtxError("not-supported", f"the conflict rule {show(conflict)} is not supported")
@@ -116,7 +116,7 @@ class Inbox:
                 pass
             except OSError as error:
                 raise storage_error(error) from error
-        return InboxJob(self._device, peer, job, into, conflict)
+        return InboxJob(self._device, peer, job, into, conflict, reads=reads)
 
     def receipt(self, peer: bytes, job: bytes) -> bytes | None:
         """See `Store`."""

@@ -74,8 +74,10 @@ class Wanted:
 class Job:
     """The shared part. Thread-safe; `running()` encloses every operation."""
 
-    def __init__(self, device: Device, peer: bytes, into: Path, conflict: str) -> None:
+    def __init__(self, device: Device, peer: bytes, into: Path, conflict: str, *, reads: bool = False) -> None:
         self.device = device
+        #: Whether the peer may read what is in the inbox, whoever stored it.
+        self.reads = reads
         self.peer = peer
         self.into = into
         self.conflict = conflict

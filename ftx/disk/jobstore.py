@@ -20,10 +20,12 @@ __all__ = ["InboxJob"]
 class InboxJob:
     """A job; see `JobStore` for what each method promises. Made by `Inbox.begin()`."""
 
-    def __init__(self, device: Device, peer: bytes, job: bytes, into: Path, conflict: str) -> None:
+    def __init__(
+        self, device: Device, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False
+    ) -> None:
         self._device = device
         self._job_id = job
-        self._job = Job(device, peer, into, conflict)
+        self._job = Job(device, peer, into, conflict, reads=reads)
         self._prepared = False
 
     def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:

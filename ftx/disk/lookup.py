@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from ftx.core.blocks import block_count
 from ftx.disk.digest import digest_of
 from ftx.disk.job import Job, Wanted, joined
@@ -37,6 +39,8 @@ class _LookUp:
         self._checked: Path | None = None
         #: Found again by their content: (entry, path, record complete with ctime).
         self._found: list[tuple[FileEntry, Path, NameRecord]] = []
+        #: Those of them whose version had no record.
+        self._new: list[tuple[bytes, NameRecord]] = []
 
     def run(self, entries: Sequence[FileEntry | FolderEntry]) -> None:
         """Answer `entries`."""
@@ -168,7 +172,9 @@ class _LookUp:
         root, name = self.device.root, path[-1]
         folder_fd = self._cursor.at(path[:-1])
         there = root.status(folder_fd, name)
-        if record is not None:
+        # the same size and time, but not the same content: the sender has looked closer than its times do
+        differs = record is not None and entry.digest not in (None, record.digest)
+        if record is not None and not differs:
             final = there if record.final == name else root.status(folder_fd, record.final)
             if final is not None and record.digest is not None and _plausible(record, final):
                 if _unchanged(record, final):
@@ -177,6 +183,12 @@ class _LookUp:
                 if renewed is not None:
                     self._found.append((entry, path, renewed))
                     return None
+        if entry.digest is not None:
+            same = self._same_content(entry, path, folder_fd, there, entry.digest)
+            if same is not None:
+                self._found.append((entry, path, same))
+                self._new.append((joined(path), same))
+                return None
         if there is not None:
             if stat.S_ISDIR(there.st_mode) or self.job.conflict == "fail":
                 raise FtxError("exists")
@@ -248,6 +260,23 @@ class _LookUp:
             record.digest,
         )
 
+    def _same_content(
+        self, entry: FileEntry, path: Path, folder_fd: int, there: os.stat_result | None, digest: bytes
+    ) -> NameRecord | None:
+        """The record of the offered version, if a file that this peer may know of has this content."""
+        job = self.job
+        for record in self.device.records.same_content(job.peer, joined(path), entry.size, digest):
+            final = self.device.root.status(folder_fd, record.final)
+            if final is None or not _plausible(record, final):
+                continue
+            renewed = record if _unchanged(record, final) else self._found_again(folder_fd, record)
+            if renewed is not None:
+                return evolve(renewed, mtime_ns=entry.mtime_ns)
+        if not job.reads or there is None or there.st_size != entry.size or not stat.S_ISREG(there.st_mode):
+            return None
+        seen = NameRecord(path[-1], there.st_ino, entry.size, entry.mtime_ns, there.st_mtime_ns, None, digest)
+        return self._found_again(folder_fd, seen)
+
     def _confirm(self) -> None:
         """Make the names of what was found again durable, then vouch for it."""
         if not self._found:
@@ -261,6 +290,8 @@ class _LookUp:
             finally:
                 group.close()
             self._remove_leftovers()
+            if self._new:
+                self.device.records.write(job.peer, self._new)
         except (OSError, FtxError) as error:
             for entry, path, _ in self._found:
                 self._refuse(entry, path, error)

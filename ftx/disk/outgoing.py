@@ -6,12 +6,12 @@ transport: a batch of small files, or one block of a larger one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
 
-from ftx.core.blocks import BlockSet, block_digest
+from ftx.core.blocks import BlockSet, block_count, block_digest, file_digest
 from ftx.disk.journal import Journal
 from ftx.disk.memory import DigestMemory
 from ftx.disk.source import OpenSource, SourceFile, read_whole
@@ -19,7 +19,7 @@ from ftx.errors import FtxError
 from ftx.limits import BLOCK
 from ftx.wire.frames import data_frames
 
-__all__ = ["LargeSource", "WholeBatch", "read_batch"]
+__all__ = ["LargeSource", "WholeBatch", "checksum", "read_batch"]
 
 _ZEROS: Final = bytes(BLOCK)
 
@@ -146,6 +146,24 @@ class LargeSource:
         if forget:
             self._memory.forget(self._source.file)
         self._source.close()
+
+
+def checksum(file: SourceFile, memory: DigestMemory, now: float, check: Callable[[], None]) -> bytes:
+    """The file digest of `file`, read as far as `memory` does not know its blocks; `now` in seconds since 1970.
+
+    `check` is called before each block, and what it raises ends the reading. FtxError as for `LargeSource`.
+    """
+    check()
+    if block_count(file.size) == 1:
+        return file_digest(file.size, [block_digest([read_whole(file)])])
+    large = LargeSource.open(0, file, memory, now)
+    try:
+        for index in large.known.inverted():
+            check()
+            large.block(index, False)
+        return large.digest()
+    finally:
+        large.close()
 
 
 def _no_room() -> FtxError:

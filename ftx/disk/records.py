@@ -37,6 +37,10 @@ CREATE TABLE receipts (
 """
 _KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
 _FIND: Final = f"SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names WHERE {_KEY}"
+_SAME: Final = (
+    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names"
+    " WHERE peer = ? AND path = ? AND size = ? AND digest = ? ORDER BY stored DESC, mtime_ns DESC"
+)
 _WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
 #: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
@@ -219,6 +223,17 @@ class Records:
                         record = NameRecord(row[0], row[1] % 2**64, *row[2:])
                 found.append(record)
             return found
+
+        with self._lock:
+            return self._use(action)
+
+    def same_content(self, peer: bytes, path: bytes, size: int, digest: bytes) -> list[NameRecord]:
+        """The versions of this file of `peer` that had this content, whatever their time, latest first."""
+
+        def action(connection: sqlite3.Connection) -> list[NameRecord]:
+            rows = connection.execute(_SAME, (peer, path, size, digest)).fetchall()
+            found = [NameRecord(row[0], row[1] % 2**64, *row[2:]) for row in rows]
+            return [self._waiting.get((peer, _key(path, record)), record) for record in found]
 
         with self._lock:
             return self._use(action)

@@ -43,13 +43,17 @@ Path = tuple[bytes, ...]
 
 @frozen
 class FileEntry:
-    """A file that is offered: `size` in bytes, `mtime_ns` since 1970 (signed 64 bit), permission bits `mode`."""
+    """A file that is offered: `size` in bytes, `mtime_ns` since 1970 (signed 64 bit), permission bits `mode`.
+
+    `digest` is what the sender says of its content, where it has read it already.
+    """
 
     number: int
     path: Path
     size: int
     mtime_ns: int
     mode: int
+    digest: bytes | None = None
 
 
 @frozen
@@ -218,9 +222,10 @@ class JobStore(Protocol):
 class Store(Protocol):
     """An inbox."""
 
-    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str) -> JobStore:
+    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False) -> JobStore:
         """Begin job `job` (16 bytes) of identity `peer` (32 bytes), its paths below the folder `into`.
 
+        `reads`: the peer may read what is there (it is ourselves), so what others stored may be recognised for it.
         `conflict` is `fail`, `skip`, `rename`, `backup` or `overwrite` (`docs/storage.md`). FtxError `bad-name`,
         `exists`, `no-space` or `storage-failed` when `into` cannot be made, `not-supported` for another policy.
         """

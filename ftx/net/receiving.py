@@ -51,6 +51,7 @@ from ftx.net.worker import Lane, Worker
 from ftx.wire.frames import Piece
 from ftx.wire.messages import (
     Accept,
+    DigestedEntry,
     FolderEntry,
     Message,
     Offer,
@@ -247,7 +248,14 @@ class Receiving:
         entries: list[store.FileEntry | store.FolderEntry] = [
             store.FolderEntry(entry.number, tuple(entry.path))
             if isinstance(entry, FolderEntry)
-            else store.FileEntry(entry.number, tuple(entry.path), entry.size, entry.mtime, entry.mode)
+            else store.FileEntry(
+                entry.number,
+                tuple(entry.path),
+                entry.size,
+                entry.mtime,
+                entry.mode,
+                entry.digest if isinstance(entry, DigestedEntry) else None,
+            )
             for entry in effect.entries
         ]
         for start in range(0, len(entries), limits.DISK_BATCH):

@@ -22,7 +22,7 @@ from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
-from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
+from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
 from ftx.disk.source import Root, SourceFile, SourceFolder, SourceItem, SourceProblem, Totals, Walk, count
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.backlog import Backlog
@@ -74,7 +74,9 @@ class Sending:
         own_id: bytes,
         watcher: Watcher,
         concluded: Concluded | None = None,
+        checksums: bool = False,
     ) -> None:
+        """`checksums`: read every file before it is announced, so that the receiver may find it by its content."""
         self.machine = Sender(offer, concluded, features=connection.session.features)
         #: Content bytes given to the transport in this attempt.
         self.sent = 0
@@ -86,6 +88,7 @@ class Sending:
         self._memory = memory
         self._own_id = own_id
         self._watcher = watcher
+        self._checksums = checksums and "checksum" in connection.session.features
         self._walk = Walk(self._roots)
         self._walk_lane = worker.lane()
         self._read_lane = worker.lane()
@@ -244,13 +247,31 @@ class Sending:
         # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
         if room >= limits.BATCH // 2 or (room > 0 and self.machine.idle):
             self._walking = True
-            self._backlog.run(self._walk_lane, self._walked_some, self._walk.batch, room)
+            self._backlog.run(self._walk_lane, self._walked_some, self._walk_some, room)
 
-    def _walked_some(self, items: Sequence[SourceItem]) -> None:
+    def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
+        """The next items of the walk, files with their digests where those are wanted."""
+        return [(item, self._checksum(item)) for item in self._walk.batch(room)]
+
+    def _checksum(self, item: SourceItem) -> bytes | None:
+        if not self._checksums or not isinstance(item, SourceFile):
+            return None
+
+        def check() -> None:
+            if self._over:
+                raise FtxError("interrupted")
+
+        try:
+            return checksum(item, self._memory, self._wall(), check)
+        except FtxError:
+            return None  # what is wrong with it is said when it is to be sent
+
+    def _walked_some(self, items: Sequence[tuple[SourceItem, bytes | None]]) -> None:
         self._walking = False
-        for item in items:
+        for item, digest in items:
             if isinstance(item, SourceFile):
-                self._perform(self.machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item))
+                effects = self.machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
+                self._perform(effects)
             elif isinstance(item, SourceFolder):
                 number, effects = self.machine.add_folder(item.path)
                 self._folders.append(number)

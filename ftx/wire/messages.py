@@ -20,6 +20,7 @@ __all__ = [
     "CONFLICTS",
     "FEATURES",
     "Accept",
+    "DigestedEntry",
     "End",
     "EntryEnd",
     "EntryFailed",
@@ -62,7 +63,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("repair",)
+FEATURES: Final = ("checksum", "repair")
 
 Version = Annotated[int, Meta(ge=1, le=255)]
 Feature = Annotated[str, Meta(min_length=1, max_length=32)]
@@ -175,6 +176,12 @@ class FileEntry(Entry, tag=0, frozen=True):
     mode: Mode
 
 
+class DigestedEntry(FileEntry, tag=4, frozen=True):
+    """A file in the manifest, with the digest of its content (feature `checksum`)."""
+
+    digest: Digest
+
+
 class FolderEntry(Entry, tag=1, frozen=True):
     """A folder in the manifest; its entries follow."""
 
@@ -193,7 +200,7 @@ class FolderEnd(Entry, tag=2, frozen=True):
 class Manifest(Message, frozen=True):
     """The next entries."""
 
-    entries: Annotated[list[FileEntry | FolderEntry | FolderEnd], Meta(max_length=limits.BATCH)]
+    entries: Annotated[list[FileEntry | DigestedEntry | FolderEntry | FolderEnd], Meta(max_length=limits.BATCH)]
     last: bool
 
 

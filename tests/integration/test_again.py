@@ -34,6 +34,22 @@ def test_twice_is_identical_and_costs_nothing(lab: Lab) -> None:
     assert (third["files_identical"], third["bytes_wire"]) == (4, 0)
 
 
+def test_by_content_whatever_the_time(lab: Lab) -> None:
+    """--checksum finds touched files, and files that this user put there some other way; nothing travels."""
+    make_tree(lab.root / "source", {"a": 10, "b/c": 3 * MiB + 5})
+    daemon = lab.daemon()
+    lab.send(daemon, "source")
+    for name in ("a", "b/c"):
+        os.utime(lab.root / "source" / name, ns=(1, 1_700_000_000_000_000_001))
+    (lab.root / "source" / "d").write_bytes(b"copied by hand")
+    (daemon.inbox / "source" / "d").write_bytes(b"copied by hand")
+    before = snapshot(daemon.inbox / "source")
+    done = lab.send(daemon, "--checksum", "source").one("done")
+    assert (done["files_identical"], done["bytes_wire"]) == (3, 0)
+    assert snapshot(daemon.inbox / "source") == before
+    assert lab.send(daemon, "source").one("done")["files_identical"] == 3
+
+
 def test_a_changed_file_gets_one_other_name(lab: Lab) -> None:
     """`a (1).txt` beside `a.txt`; sent again it is found as its own; a third content is `a (2).txt`."""
     make_tree(lab.root / "source", {"a.txt": 10, "large": 2 * MiB + 1})

@@ -79,8 +79,11 @@ class Sending:
         conflict: str = "rename",
         mode: int = 0o644,
         mtime_ns: int = MTIME,
+        checksum: bool = False,
+        reads: bool = False,
     ) -> None:
-        self.store: JobStore = inbox.begin(peer, job, into, conflict)
+        self.store: JobStore = inbox.begin(peer, job, into, conflict, reads=reads)
+        self.checksum = checksum
         self.tree = {tuple(os.fsencode(path).split(b"/")): data for path, data in tree.items()}
         self.numbers = {path: number for number, path in enumerate(sorted(self.tree))}
         self.mode = mode
@@ -97,7 +100,8 @@ class Sending:
             if data is None:
                 out.append(FolderEntry(number, path))
             else:
-                out.append(FileEntry(number, path, len(data), self.mtime_ns, self.mode))
+                digest = digest_of_content(data) if self.checksum else None
+                out.append(FileEntry(number, path, len(data), self.mtime_ns, self.mode, digest))
         return out
 
     def offer(self) -> dict[str, Answer]:

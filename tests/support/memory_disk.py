@@ -14,7 +14,7 @@ import attrs
 from ftx import limits
 from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest
 from ftx.errors import FtxError
-from ftx.wire.messages import FileEntry, FolderEntry
+from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry
 
 __all__ = ["MTIME", "File", "Folder", "FolderEnd", "Have", "Made", "MemoryDisk", "Refuse", "Skip", "Want", "items"]
 
@@ -165,6 +165,9 @@ class MemoryDisk:
             self.folders.setdefault(path, None)
             return Made()
         name = self._records.get(self._key(entry))
+        if isinstance(entry, DigestedEntry):
+            same = [stored for (at, size, _), stored in self._records.items() if (at, size) == (path, entry.size)]
+            name = next((stored for stored in same if File(stored, self.files[stored]).digest() == entry.digest), None)
         if name is not None:
             return Have(name, File(name, self.files[name]).digest())
         if path in self.files and self.conflict in ("fail", "skip"):

@@ -202,7 +202,9 @@ class SenderEnd(_End):
         for _ in range(min(count, len(self._entries))):
             item = self._entries.popleft()
             if isinstance(item, File):
-                self._perform(self.machine.add_file(item.path, len(item.content), item.mtime, item.mode, item))
+                digest = item.digest() if self.pair.checksum else None
+                added = self.machine.add_file(item.path, len(item.content), item.mtime, item.mode, item, digest)
+                self._perform(added)
             elif isinstance(item, Folder):
                 number, effects = self.machine.add_folder(item.path)
                 self._stack.append(number)
@@ -415,7 +417,7 @@ class Pair:
 
     `cut`: `whole`, `bytes` or `random`. `orderly`: the first of what is under way comes back first, always.
     `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
-    arrives. `features`: what both hellos list.
+    arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
     """
 
     def __init__(
@@ -434,8 +436,10 @@ class Pair:
         lose: tuple[str, int] | None = None,
         concluded: Concluded | None = None,
         features: Sequence[str] = messages.FEATURES,
+        checksum: bool = False,
     ) -> None:
         self.now = 0.0
+        self.checksum = checksum
         self.features = features
         self.seed = seed
         self.random = random.Random(seed)

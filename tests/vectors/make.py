@@ -62,6 +62,11 @@ VALID: list[tuple[str, str, messages.Message]] = [
             True,
         ),
     ),
+    (
+        "manifest-digest",
+        "a file with its digest",
+        messages.Manifest([messages.DigestedEntry(0, [b"a.txt"], 5, MTIME, 0o644, FILE_DIGEST)], True),
+    ),
     ("manifest-empty", "the last manifest frame may be empty", messages.Manifest([], True)),
     ("needs-all", "all of a file", messages.Needs([messages.WantAll(0)])),
     (
@@ -159,6 +164,7 @@ def _invalid() -> Iterator[Vector]:
         ("manifest-tag", "an entry of a kind that is reserved", _packed(FrameType.MANIFEST, [[3, 0, [b"a"]]], True)),
         ("manifest-pipe", "a size that is reserved", _packed(FrameType.MANIFEST, [[*file[:3], None, 0, 0]], True)),
         ("manifest-mode", "set-user-id", _packed(FrameType.MANIFEST, [[*file[:5], 0o4755]], True)),
+        ("manifest-digest", "a digest of 31 bytes", _packed(FrameType.MANIFEST, [[4, *file, digest[:31]]], True)),
         ("manifest-text", "a name that is text, not bytes", _packed(FrameType.MANIFEST, [[1, 0, ["a"]]], True)),
         ("manifest-name", "a name of 256 bytes", _packed(FrameType.MANIFEST, [[1, 0, [b"x" * 256]]], True)),
         ("manifest-deep", "65 components", _packed(FrameType.MANIFEST, [[1, 0, [b"x"] * 65]], True)),

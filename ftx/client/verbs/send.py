@@ -90,6 +90,11 @@ def _files(incomplete: str) -> list[str]:
     help="When a name exists there with other content (default: what the receiver has set).",
 )
 @click.option(
+    "--checksum",
+    is_flag=True,
+    help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
+)
+@click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -110,7 +115,8 @@ def send(**given: Any) -> int:
     receipt: str | None = given["receipt"]
     if receipt is not None:
         _check_receipt(receipt, targets)
-    sending = Sending(options, sources, targets, conflict=given["conflict"], receipt=receipt)
+    wishes = {name: given[name] for name in ("conflict", "checksum")}
+    sending = Sending(options, sources, targets, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
 
 
