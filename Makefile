@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills fuzz docs
+.PHONY: check lint test kills fuzz races docs
 
 check: lint test
 
@@ -26,3 +26,8 @@ kills:
 SECONDS ?= 60
 fuzz:
 	$(BIN)python tests/fuzz/run.py --seconds $(SECONDS)
+
+# A hostile process exchanges folders and links under each kind of operation, RACE_SECONDS each; short in `test`.
+RACE_SECONDS ?= 60
+races:
+	RACE_SECONDS=$(RACE_SECONDS) $(BIN)pytest -q --timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py

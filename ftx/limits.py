@@ -159,6 +159,10 @@ SPACE_FLOOR_BYTES: Final = 1024 * MiB
 SPACE_FRESH: Final = 0.1
 #: Abandoned partials are removed after this many days.
 PARTIAL_DAYS: Final = 30
+#: Abandoned partials kept, and the share of the file system they may take; the oldest go first, the youngest stays.
+#: A file that does not fit is refused for want of space, and nobody is to wait 30 days for what others gave up.
+PARTIAL_FILES: Final = 10_000
+PARTIAL_SHARE: Final = 0.25
 #: Names of one folder sorted in memory; those of a larger one are sorted on disk.
 WALK_NAMES: Final = 16384
 #: Sender digest memories and receipts kept, newest first, and for how many days.

@@ -164,6 +164,7 @@ class _Publication:
         if staged.staged is None:
             device.root.link(staged.fd, folder_fd, staged.name)
         else:
+            device.root.expect(staged.fd, device.staging.fd, staged.staged)
             device.root.move(device.staging.fd, staged.staged, folder_fd, staged.name)
 
     def _make_room(self, staged: Staged, folder_fd: int) -> None:
@@ -171,6 +172,7 @@ class _Publication:
         root, staging = self.job.device.root, self.job.device.staging
         if self.job.conflict == "overwrite":
             if staged.staged is not None:
+                root.expect(staged.fd, staging.fd, staged.staged)
                 root.replace(staging.fd, staged.staged, folder_fd, staged.name)
                 return
             temporary = staging.fresh_name()

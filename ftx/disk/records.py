@@ -2,8 +2,9 @@
 
 One SQLite database, `records.db` in the inbox's private folder; the schema is specified in `docs/storage.md`,
 "Records". It is the one file of an inbox that is opened by a path, because SQLite knows no other way: the path is
-`/proc/self/fd/N/records.db`, N being the held descriptor of that folder, which is 0700 and ours. The connection is
-made at the first use, not at `open()`, because SQLite's locks do not survive the fork of a daemon.
+`/proc/self/fd/N/records.db`, N being the held descriptor of that folder, which is 0700 and ours, and SQLite is kept
+from resolving it (`ftx.disk.sqlitevfs`). The connection is made at the first use, not at `open()`, because SQLite's
+locks do not survive the fork of a daemon.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final, TypeVar
 from attrs import frozen
 
 from ftx import limits
+from ftx.disk import sqlitevfs
 from ftx.errors import FtxError
 
 __all__ = ["NameKey", "NameRecord", "Records"]
@@ -155,7 +157,9 @@ class Records:
         # the held folder, whatever became of its name; SQLite itself would create a database anywhere
         folder = f"/proc/self/fd/{self._folder_fd}"
         os.stat(folder)
-        connection = sqlite3.connect(f"{folder}/{_FILE}", isolation_level=None, check_same_thread=False, timeout=5)
+        held = f"?vfs={sqlitevfs.NAME}" if sqlitevfs.available() else ""
+        name = f"file:{folder}/{_FILE}{held}"
+        connection = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")

@@ -243,6 +243,27 @@ class Root:
             return None
         return fd
 
+    def open_own(self, staging_fd: int, name: bytes) -> int | None:
+        """Open `name`, in one of ftx's own folders, for reading and writing.
+
+        None unless it is a regular file of ours with one link: through another link it could be changed, or it could be
+        somebody's file. One that was about to be published as read-only can be opened, too.
+        """
+        try:
+            # O_PATH opens nothing yet, whatever it is: what is looked at is what is opened
+            held = os.open(_single(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging_fd)
+        except FileNotFoundError:
+            return None
+        try:
+            status = os.fstat(held)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_nlink != 1:
+                return None
+            if status.st_mode & 0o600 != 0o600:
+                os.chmod(f"/proc/self/fd/{held}", 0o600)
+            return os.open(f"/proc/self/fd/{held}", os.O_RDWR | os.O_CLOEXEC)
+        finally:
+            os.close(held)
+
     def create_unnamed(self, folder_fd: int, mode: int) -> int | None:
         """An unnamed file that can be linked into `folder_fd`, or None where there is no such thing."""
         if not self.tmpfile:
@@ -262,6 +283,12 @@ class Root:
     def link(self, fd: int, folder_fd: int, name: bytes) -> None:
         """Give the unnamed file `fd` its name; `EEXIST` when there is anything of that name."""
         os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=folder_fd, follow_symlinks=True)
+
+    def expect(self, fd: int, staging_fd: int, staged: bytes) -> None:
+        """`ESTALE` unless the staged name leads to the very file that `fd` is open on: that is what was verified."""
+        found = self.status(staging_fd, staged)
+        if found is None or found.st_ino != os.fstat(fd).st_ino:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     def move(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
         """Give the staged file its final name; `EEXIST` when there is anything of that name.

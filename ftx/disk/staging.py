@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import secrets
@@ -10,13 +9,14 @@ import stat
 import threading
 from typing import Final
 
+from attrs import define
 from blake3 import blake3
 
 from ftx.core.blocks import BlockSet
 from ftx.disk import linux
 from ftx.disk.journal import Journal
 from ftx.disk.root import Root
-from ftx.limits import PARTIAL_DAYS
+from ftx.limits import PARTIAL_DAYS, PARTIAL_FILES, PARTIAL_SHARE
 
 __all__ = ["Staging", "partial_key"]
 
@@ -35,6 +35,14 @@ def partial_key(peer: bytes, path: bytes, size: int, mtime_ns: int) -> bytes:
 
 #: `f_type` of tmpfs and ramfs (statfs(2)).
 _IN_MEMORY = frozenset({0x01021994, 0x858458F6})
+
+
+@define
+class _Kept:
+    """A partial that nobody uses: bytes on disk, its journal's too, and its ctime unless only the journal is there."""
+
+    size: int = 0
+    changed: float | None = None
 
 
 class Staging:
@@ -86,35 +94,23 @@ class Staging:
     def open_partial(self, key: bytes, size: int) -> tuple[int, Journal] | None:
         """The descriptor and the journal of the partial `key` for a file of `size` bytes, if both can be believed.
 
-        The partial must be a regular file of ours, of the right size, with one link; the journal must fit. OSError
-        as it comes. The caller closes both.
+        Both must be regular files of ours with one link, the partial of the right size, and the journal must fit.
+        OSError as it comes. The caller closes both.
         """
         name, journal_name = self.names(key)
-        fd = self._open_own(name)
+        fd = self._root.open_own(self.fd, name)
         if fd is None:
             return None
         journal = None
         try:
-            status = os.fstat(fd)
-            if status.st_nlink == 1 and status.st_uid == os.geteuid() and status.st_size == size:
-                journal_fd = self._open_own(journal_name)
+            if os.fstat(fd).st_size == size:
+                journal_fd = self._root.open_own(self.fd, journal_name)
                 if journal_fd is not None:
                     journal = Journal.load(journal_fd, key, size)
         finally:
             if journal is None:
                 os.close(fd)
         return None if journal is None else (fd, journal)
-
-    def _open_own(self, name: bytes) -> int | None:
-        """Open a file of ours for reading and writing, also when it was about to be published as read-only."""
-        try:
-            return self._root.open_file(self.fd, name, os.O_RDWR)
-        except OSError as error:
-            if error.errno != errno.EACCES:
-                raise
-        # not a link: open_file() would have said None
-        os.chmod(name, 0o600, dir_fd=self.fd)
-        return self._root.open_file(self.fd, name, os.O_RDWR)
 
     def held(self, key: bytes, size: int) -> BlockSet | None:
         """The blocks that the partial `key` holds durably, or None when it holds none that can be believed."""
@@ -155,8 +151,13 @@ class Staging:
     # -- upkeep -------------------------------------------------------------------------------------------
 
     def clean(self, now: float) -> int:
-        """Remove what was abandoned, as `docs/storage.md` says; returns how many partials. OSError as it comes."""
+        """Remove what was abandoned, as `docs/storage.md` says; returns how many partials. OSError as it comes.
+
+        First what is too old at the time `now` (seconds since the epoch), then, oldest first, what is too much: more
+        than `limits.PARTIAL_FILES` partials, or more bytes than `limits.PARTIAL_SHARE` of the file system.
+        """
         removed = 0
+        kept: dict[bytes, _Kept] = {}
         # a descriptor of its own: the place in the listing is shared by duplicates
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         try:
@@ -164,11 +165,48 @@ class Staging:
                 names = (os.fsencode(entry.name) for entry in entries)
                 for name in names:
                     status = self._root.status(self.fd, name)
-                    if status is not None and not stat.S_ISDIR(status.st_mode):
-                        removed += self._clean_one(name, now - status.st_ctime > PARTIAL_DAYS * _DAY)
+                    if status is None or stat.S_ISDIR(status.st_mode):
+                        continue
+                    old = now - status.st_ctime > PARTIAL_DAYS * _DAY
+                    key = self._key_of(name)
+                    if self._clean_one(name, old):
+                        removed += 1
+                    elif key is not None and not self._is_used(key):
+                        one = kept.setdefault(key, _Kept())
+                        one.size += status.st_blocks * 512
+                        if name == self.names(key)[0]:
+                            one.changed = status.st_ctime
         finally:
             os.close(fd)
+        return removed + self._crop({key: one for key, one in kept.items() if one.changed is not None})
+
+    def _is_used(self, key: bytes) -> bool:
+        with self._lock:
+            return key in self._used
+
+    def _crop(self, kept: dict[bytes, _Kept]) -> int:
+        """Remove the oldest partials of `kept` until the rest is not too much; how many."""
+        files = os.fstatvfs(self.fd)
+        room = int(files.f_blocks * files.f_frsize * PARTIAL_SHARE)
+        taken = sum(one.size for one in kept.values())
+        oldest_first = sorted(kept, key=lambda key: kept[key].changed or 0.0)
+        removed = 0
+        # the youngest is what somebody is most likely to come back for, however large it is
+        for index, key in enumerate(oldest_first[:-1]):
+            if taken <= room and len(kept) - index <= PARTIAL_FILES:
+                break
+            removed += self._clean_one(self.names(key)[0], True)
+            taken -= kept[key].size
         return removed
+
+    @staticmethod
+    def _key_of(name: bytes) -> bytes | None:
+        """The key of the partial that the partial or journal `name` belongs to, None for other names."""
+        try:
+            key = bytes.fromhex(name.removesuffix(_JOURNAL).decode("ascii"))
+        except ValueError:
+            return None
+        return key if name in Staging.names(key) else None
 
     def _clean_one(self, name: bytes, old: bool) -> int:
         """Remove `name` if nothing needs it any more; 1 for a partial."""
@@ -176,18 +214,16 @@ class Staging:
             if not name.startswith(_WHOLE + self._token):
                 self._root.unlink_staged(self.fd, name)
             return 0
-        stem = name.removesuffix(_JOURNAL)
-        try:
-            key = bytes.fromhex(stem.decode("ascii"))
-        except ValueError:
+        key = self._key_of(name)
+        if key is None:
             return 0
+        content, journal = self.names(key)
         with self._lock:  # a job that wants it now waits, and finds it gone
             if not old or key in self._used:
                 return 0
-            journal = stem != name
-            if journal and self._root.status(self.fd, stem) is not None:
+            if name == journal and self._root.status(self.fd, content) is not None:
                 return 0  # goes with its partial, which may be younger
-            self._root.unlink_staged(self.fd, self.names(key)[1])
-            if not journal:
-                self._root.unlink_staged(self.fd, stem)
-        return 0 if journal else 1
+            self._root.unlink_staged(self.fd, journal)
+            if name == content:
+                self._root.unlink_staged(self.fd, content)
+        return int(name == content)

@@ -27,6 +27,7 @@ RECEIVING = [
     "publish.py",
     "records.py",
     "space.py",
+    "sqlitevfs.py",
     "staging.py",
     "store.py",
     "syncing.py",
