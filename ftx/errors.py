@@ -145,6 +145,12 @@ _TABLE: Final = (
     ErrorKind("superseded", 612, "a newer connection took over this job"),
     ErrorKind("too-large", 613, "larger than the receiver accepts"),
     ErrorKind("cancelled", 614, "cancelled by the peer"),
+    ErrorKind(
+        "not-shared",
+        615,
+        "there is no such share or path there, or not for this machine",
+        "ftx-client ls NAME: lists what there is",
+    ),
     # -- 7 digest-mismatch ------------------------------------------------------------------------------
     ErrorKind("digest-mismatch", 701, "the content did not verify", "send it again"),
     # -- 8 protocol -------------------------------------------------------------------------------------

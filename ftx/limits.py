@@ -53,6 +53,12 @@ DISPLAY_NAME: Final = 64
 #: Tries to find a free name of the form `stem (N).ext`.
 RENAME_TRIES: Final = 999
 
+# -- shares ------------------------------------------------------------------------------------------------
+#: Paths in one request, and patterns to leave out with their length in characters: together within one control frame.
+REQUEST_PATHS: Final = 64
+REQUEST_PATTERNS: Final = 64
+PATTERN: Final = 255
+
 # -- windows (entries) -------------------------------------------------------------------------------------
 #: Manifest entries sent and not yet answered by needs.
 WINDOW_UNANSWERED: Final = 2048

@@ -18,6 +18,7 @@ __all__ = [
     "Discard",
     "Effect",
     "FinishFolder",
+    "LeftOut",
     "LookUp",
     "OpenEntry",
     "Publish",
@@ -58,6 +59,14 @@ class Resolved(Effect):
     folder: bool
     #: The transcript line.
     line: bytes
+
+
+@attrs.frozen
+class LeftOut(Effect):
+    """The sender of a pull cannot send this; it is no entry of the job. Tell whoever watches. `error` is a number."""
+
+    path: tuple[bytes, ...]
+    error: int
 
 
 # -- of the receiver ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ Wants and results are gathered in `ftx.core.answers` and go out with `flush()`.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Set
 from enum import Enum
 
 from ftx import limits
@@ -29,6 +29,7 @@ from ftx.core.events import (
     Discard,
     Effect,
     FinishFolder,
+    LeftOut,
     LookUp,
     Publish,
     Send,
@@ -53,6 +54,7 @@ from ftx.wire.messages import (
     Manifest,
     Message,
     Offer,
+    Omitted,
     ProgressMessage,
     Totals,
     WantAgain,
@@ -79,7 +81,9 @@ class LastManifest:
 
 
 RECEIVER_TABLE: Table[ReceiverState] = {
-    ReceiverState.RECEIVING: dict.fromkeys((Totals, Manifest, Piece, EntryFailed, EntryEnd), ReceiverState.RECEIVING)
+    ReceiverState.RECEIVING: dict.fromkeys(
+        (Totals, Manifest, Omitted, Piece, EntryFailed, EntryEnd), ReceiverState.RECEIVING
+    )
     | {LastManifest: ReceiverState.FILLING},
     ReceiverState.FILLING: dict.fromkeys((Totals, Piece, EntryFailed, EntryEnd), ReceiverState.FILLING)
     | {End: ReceiverState.CONCLUDING},
@@ -93,13 +97,20 @@ _ZEROS = memoryview(bytes(limits.BLOCK))
 class Receiver:
     """The receiving half of one job.
 
-    `into` is where the offer wants its entries, below the inbox. Methods that take an outcome and `receive()` return
+    `into` is where the offer wants its entries, below the inbox. `tops` are the names at the top that were asked for,
+    in a pull: a sender that announces others breaks the protocol. Methods that take an outcome and `receive()` return
     effects in order; `flush()` gives what was gathered for sending. Every violation by the sender raises ProtocolError.
     `features` are those that both hellos listed.
     """
 
     def __init__(
-        self, offer: Offer, now: float, trace: Trace | None = None, *, features: Set[str] = frozenset()
+        self,
+        offer: Offer,
+        now: float,
+        trace: Trace | None = None,
+        *,
+        features: Set[str] = frozenset(),
+        tops: Collection[bytes] | None = None,
     ) -> None:
         self.state = ReceiverState.RECEIVING
         self.totals: Totals | None = None
@@ -112,6 +123,7 @@ class Receiver:
         self.received = 0
         self._offer = offer
         self._features = features
+        self._tops = tops
         self._trace = trace
         self._order = ManifestOrder()
         self._files: dict[int, File] = {}
@@ -149,6 +161,8 @@ class Receiver:
                 return self._end(message)
             case Totals():
                 self.totals = message
+            case Omitted():
+                return [self._left_out(tuple(item.path), item.error) for item in message.items]
         return []
 
     def piece(self, piece: Piece) -> list[Effect]:
@@ -218,6 +232,7 @@ class Receiver:
             parent = self._folders.get(self._order.open_folder)
             is_folder = isinstance(entry, FolderEntry)
             path = self._order.entry(entry.number, entry.path, folder=is_folder)
+            self._check_asked(path)
             if parent is not None:
                 parent.open_entries += 1
             if isinstance(entry, FolderEntry):
@@ -233,6 +248,15 @@ class Receiver:
         if message.last and not self._order.complete:
             raise ProtocolError("bad-message", "the manifest ended inside a folder")
         return [LookUp(asked), *effects] if asked else effects
+
+    def _left_out(self, path: tuple[bytes, ...], error: int) -> Effect:
+        self._check_asked(path)
+        return LeftOut(path, kind_from_peer(error, (3, 6), "source-unreadable").number)
+
+    def _check_asked(self, path: tuple[bytes, ...]) -> None:
+        """What was not asked for does not come in: a sender does not choose which files of ours it writes."""
+        if self._tops is not None and path[0] not in self._tops:
+            raise ProtocolError("protocol-error", "the sender announced something that nobody had asked for")
 
     def _check_windows(self) -> None:
         if (

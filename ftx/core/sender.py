@@ -37,6 +37,7 @@ from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
+    PULL,
     Accept,
     DigestedEntry,
     End,
@@ -51,6 +52,8 @@ from ftx.wire.messages import (
     Message,
     Needs,
     Offer,
+    Omission,
+    Omitted,
     ProgressMessage,
     Receipt,
     Refuse,
@@ -172,6 +175,8 @@ class Sender:
         self._manifest: list[FileEntry | FolderEntry | FolderEnd] = []
         self._manifest_size = 0
         self._manifest_done = False
+        self._omissions: list[Omission] = []
+        self._omission_size = 0
         self._last_sent = False
         self._ready: deque[_Entry] = deque()
         self._current: _Entry | None = None
@@ -260,14 +265,23 @@ class Sender:
         """The folder `number` is complete."""
         return self._announce(FolderEnd(number, mode, mtime), ())
 
+    def omit(self, path: tuple[bytes, ...], error: str) -> list[Effect]:
+        """Something cannot be sent, for the reason of kind `error`: who has asked for it is told. Not in a push."""
+        if self.offer.kind != PULL:
+            return []
+        self._omissions.append(Omission(list(path), KINDS[error].number))
+        self._omission_size += 16 + sum(map(len, path)) + 3 * len(path)
+        full = len(self._omissions) >= limits.BATCH or self._omission_size > limits.FRAME_BATCH - 2 * limits.PATH
+        return self._flush_omissions() if full else []
+
     def end_manifest(self) -> list[Effect]:
         """There are no more entries."""
         self._manifest_done = True
-        return self._flush_manifest() + self._end_if_complete()
+        return self._flush_omissions() + self._flush_manifest() + self._end_if_complete()
 
     def flush_manifest(self) -> list[Effect]:
         """Send what was announced so far. `end_manifest` does so by itself."""
-        return self._flush_manifest() if self._manifest else []
+        return self._flush_omissions() + (self._flush_manifest() if self._manifest else [])
 
     def counted(self, files: int, folders: int, size: int) -> list[Effect]:
         """The counting walk has ended."""
@@ -358,6 +372,10 @@ class Sender:
         entries, self._manifest, self._manifest_size = self._manifest, [], 0
         self._last_sent = last
         return [Send(Manifest(entries, last))]
+
+    def _flush_omissions(self) -> list[Effect]:
+        omissions, self._omissions, self._omission_size = self._omissions, [], 0
+        return [Send(Omitted(omissions))] if omissions else []
 
     def _want(self, want: WantAll | WantGroup | WantAgain) -> None:
         entry = self._entries.get(want.number)

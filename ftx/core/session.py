@@ -22,6 +22,8 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
 from ftx.wire.frames import WHILE_PAIRING, FrameDecoder, Piece, after_sign_in
 from ftx.wire.messages import (
+    PULL,
+    PUSH,
     Accept,
     End,
     EntryEnd,
@@ -29,10 +31,13 @@ from ftx.wire.messages import (
     ErrorMessage,
     Goodbye,
     Hello,
+    List,
+    Listing,
     Manifest,
     Message,
     Needs,
     Offer,
+    Omitted,
     PairConfirm,
     PairDone,
     PairReply,
@@ -42,6 +47,7 @@ from ftx.wire.messages import (
     ProgressMessage,
     Receipt,
     Refuse,
+    Request,
     Results,
     Totals,
     decode,
@@ -54,6 +60,7 @@ __all__ = [
     "FROM_SERVER",
     "PAIRING",
     "HelloToPair",
+    "LastListing",
     "Role",
     "Session",
     "Stage",
@@ -89,7 +96,7 @@ class Stage(Enum):
     GREETED = 2
     #: Signed in; no job.
     READY = 3
-    #: A job is offered or runs.
+    #: A job of the client's is offered or runs: the client sends.
     JOB = 4
     #: Ended by a goodbye.
     CLOSED = 5
@@ -97,25 +104,50 @@ class Stage(Enum):
     FAILED = 6
     #: Not signed in, but let in to pair.
     PAIRING = 7
+    #: The client has asked for a list.
+    LISTING = 8
+    #: The client has asked for content.
+    ASKED = 9
+    #: The server has offered what was asked for: it sends.
+    PULL = 10
+
+
+class LastListing:
+    """The event that a listing with `last` set is, in the tables."""
 
 
 _ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
+#: What the two sides of a job say, whoever is the client. Its end is said by the receiver, with a refusal or a receipt.
+_SENDER = (Totals, Manifest, Piece, EntryFailed, EntryEnd, End)
+_RECEIVER = (Accept, Needs, Results, ProgressMessage)
+
+
+def _stay(stage: Stage, *events: type) -> dict[type, Stage]:
+    """These events, and what is said at any time, change nothing."""
+    return dict.fromkeys((*events, Ping, Pong), stage) | _ALWAYS
+
 
 FROM_CLIENT: Table[Stage] = {
     Stage.GREETING: {Hello: Stage.GREETED} | _ALWAYS,
     Stage.GREETED: _ALWAYS,
-    Stage.READY: {Offer: Stage.JOB, Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.READY: _stay(Stage.READY)
+    | {Offer: Stage.JOB, List: Stage.LISTING, Request: Stage.ASKED, Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
-    Stage.JOB: dict.fromkeys((Totals, Manifest, Piece, EntryFailed, EntryEnd, End, Ping, Pong), Stage.JOB) | _ALWAYS,
+    Stage.JOB: _stay(Stage.JOB, *_SENDER),
+    Stage.LISTING: _stay(Stage.LISTING),
+    Stage.ASKED: _stay(Stage.ASKED),
+    Stage.PULL: _stay(Stage.PULL, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY},
 }
 FROM_SERVER: Table[Stage] = {
     Stage.GREETING: _ALWAYS,
     Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING} | _ALWAYS,
-    Stage.READY: {Goodbye: Stage.CLOSED, Ping: Stage.READY, Pong: Stage.READY} | _ALWAYS,
+    Stage.READY: _stay(Stage.READY) | {Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairReply: Stage.PAIRING, PairDone: Stage.PAIRING} | _ALWAYS,
-    Stage.JOB: dict.fromkeys((Accept, Needs, Results, ProgressMessage, Ping, Pong), Stage.JOB)
-    | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED}
-    | _ALWAYS,
+    Stage.JOB: _stay(Stage.JOB, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED},
+    Stage.LISTING: _stay(Stage.LISTING, Listing)
+    | {LastListing: Stage.READY, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
+    Stage.ASKED: _stay(Stage.ASKED) | {Offer: Stage.PULL, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
+    Stage.PULL: _stay(Stage.PULL, *_SENDER, Omitted),
 }
 
 
@@ -201,6 +233,8 @@ class Session:
                 self.stage = advance(theirs, self.stage, self._event(message, theirs), self.trace)
                 if isinstance(message, Hello):
                     self._greeted(message)
+                elif isinstance(message, Offer) and message.kind != (PULL if self.role is Role.CLIENT else PUSH):
+                    raise ProtocolError("bad-message", "an offer was of a kind that its side does not make")
                 elif isinstance(message, Ping | Pong):
                     if isinstance(message, Pong) and self._asked:
                         self._asked -= 1  # an answer, not a flood
@@ -217,6 +251,9 @@ class Session:
 
     def send(self, message: Message, now: float) -> bytes:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
+        feature = needed_feature(type(message))
+        if feature and feature not in self.features:
+            raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
         self.step(self._event(message, ours), now)
         let_in = isinstance(message, Hello) and (message.signed_in or self.stage is Stage.PAIRING)
@@ -228,9 +265,6 @@ class Session:
     def step(self, event: type, now: float) -> None:
         """Note that we send something of class `event`: for data frames, which the owner encodes itself."""
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
-        feature = "" if event in (Piece, HelloToPair) else needed_feature(event)
-        if feature and feature not in self.features:
-            raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         try:
             self.stage = advance(ours, self.stage, event, self.trace)
         except ProtocolError as error:
@@ -301,12 +335,12 @@ class Session:
         self._decoder.bounds = WHILE_PAIRING if self.stage is Stage.PAIRING else after_sign_in(self.features)
 
     def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
-        """What `message` is in the tables: its class, but for the hello of a server that lets a client in to pair."""
+        """What `message` is in the tables: its class, but for the last listing and for a hello that lets in to pair."""
         if origin is FROM_SERVER and isinstance(message, Hello) and not message.signed_in:
             client = self.hello if self.role is Role.CLIENT else self.peer
             if client is not None and PAIRING in client.features and PAIRING in message.features:
                 return HelloToPair
-        return type(message)
+        return LastListing if isinstance(message, Listing) and message.last else type(message)
 
     def _count_ping(self, now: float) -> None:
         if now - self._pings_since > 10:

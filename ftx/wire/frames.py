@@ -64,6 +64,10 @@ class FrameType(IntEnum):
     PAIR_REPLY = 0x41
     PAIR_CONFIRM = 0x42
     PAIR_DONE = 0x43
+    LIST = 0x50
+    LISTING = 0x51
+    REQUEST = 0x52
+    OMITTED = 0x53
 
 
 class Encoding(IntEnum):
@@ -80,7 +84,9 @@ HEADER: Final = _HEADER.size
 DATA_HEADER: Final = _DATA.size
 _LAST: Final = 0x01
 _PIECE_BOUND: Final = DATA_HEADER + limits.PIECE + limits.DIGEST
-_BATCHES: Final = frozenset({FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS})
+_BATCHES: Final = frozenset(
+    {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS, FrameType.LISTING, FrameType.OMITTED}
+)
 
 #: Bytes allowed in the body of each frame type that may come before the peer is signed in ...
 BEFORE_SIGN_IN: Final[Mapping[int, int]] = {
@@ -95,7 +101,12 @@ WHILE_PAIRING: Final[Mapping[int, int]] = dict.fromkeys(
     {FrameType.ERROR, FrameType.GOODBYE} | _PAIRING, limits.FRAME_PAIRING
 )
 #: Frame types that may only be sent where both hellos listed this feature (section 12).
-_FEATURES: Final[Mapping[FrameType, str]] = dict.fromkeys(_PAIRING, "pairing")
+_FEATURES: Final[Mapping[FrameType, str]] = dict.fromkeys(_PAIRING, "pairing") | {
+    FrameType.LIST: "pull",
+    FrameType.LISTING: "pull",
+    FrameType.REQUEST: "pull",
+    FrameType.OMITTED: "pull",
+}
 
 
 def feature_of(kind: FrameType) -> str:

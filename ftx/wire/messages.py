@@ -7,6 +7,7 @@ cannot accept, for whatever reason, becomes one kind of ProtocolError.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ from ftx.wire.frames import Frame, FrameType, feature_of, frame
 __all__ = [
     "CONFLICTS",
     "FEATURES",
+    "PULL",
+    "PUSH",
     "Accept",
     "DigestedEntry",
     "End",
@@ -32,10 +35,16 @@ __all__ = [
     "Goodbye",
     "Hello",
     "Identical",
+    "Item",
+    "ItemKind",
+    "List",
+    "Listing",
     "Manifest",
     "Message",
     "Needs",
     "Offer",
+    "Omission",
+    "Omitted",
     "PairConfirm",
     "PairDone",
     "PairReply",
@@ -46,6 +55,7 @@ __all__ = [
     "Receipt",
     "ReceiptBody",
     "Refuse",
+    "Request",
     "Results",
     "Skipped",
     "Stored",
@@ -64,6 +74,9 @@ __all__ = [
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
 FEATURES: Final = ("checksum", "repair")
+#: Kinds of an offer: the client's own, and a server's answer to a request.
+PUSH: Final = 0
+PULL: Final = 1
 
 Version = Annotated[int, Meta(ge=1, le=255)]
 Feature = Annotated[str, Meta(min_length=1, max_length=32)]
@@ -129,7 +142,7 @@ class Offer(Message, frozen=True):
     """A job: what the sender would like to send."""
 
     job: Job
-    kind: Annotated[int, Meta(ge=0, le=0)]
+    kind: Annotated[int, Meta(ge=PUSH, le=PULL)]
     into: Folder
     conflict: Conflict | None
     files: Count | None
@@ -349,6 +362,67 @@ class PairDone(Message, frozen=True):
     proof: Proof
 
 
+class List(Message, frozen=True):
+    """What is there? An empty path asks for the shares."""
+
+    job: Job
+    path: Folder
+    deep: bool
+
+
+class ItemKind(IntEnum):
+    """What an item of a listing is."""
+
+    FILE = 0
+    FOLDER = 1
+    LINK = 2
+    OTHER = 3
+    SHARE = 4
+
+
+class Item(Entry, frozen=True):
+    """One thing in a listing; its path is counted from what was asked for. `error` is 0, or why more is not known."""
+
+    kind: ItemKind
+    path: WirePath
+    size: Count
+    mtime: Time
+    mode: Mode
+    error: Annotated[int, Meta(ge=0, le=20_000)]
+
+
+class Listing(Message, frozen=True):
+    """The next items of a listing."""
+
+    job: Job
+    items: Annotated[list[Item], Meta(max_length=limits.BATCH)]
+    last: bool
+
+
+class Request(Message, frozen=True):
+    """A job with the roles swapped: what the client would like to have, and what below it it would not."""
+
+    job: Job
+    paths: Annotated[list[WirePath], Meta(min_length=1, max_length=limits.REQUEST_PATHS)]
+    exclude: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=limits.PATTERN)]], Meta(max_length=limits.REQUEST_PATTERNS)
+    ]
+    links: Annotated[int, Meta(ge=0, le=0)]
+
+
+class Omission(Entry, frozen=True):
+    """Something that cannot be sent, and why."""
+
+    path: WirePath
+    error: ErrorNumber
+
+
+class Omitted(Message, frozen=True):
+    """What there is besides the entries of the manifest, and cannot be sent."""
+
+    items: Annotated[list[Omission], Meta(min_length=1, max_length=limits.BATCH)]
+
+
 _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.HELLO: Hello,
     FrameType.ERROR: ErrorMessage,
@@ -371,6 +445,10 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.PAIR_REPLY: PairReply,
     FrameType.PAIR_CONFIRM: PairConfirm,
     FrameType.PAIR_DONE: PairDone,
+    FrameType.LIST: List,
+    FrameType.LISTING: Listing,
+    FrameType.REQUEST: Request,
+    FrameType.OMITTED: Omitted,
 }
 _NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {
@@ -408,6 +486,14 @@ def decode(item: Frame) -> Message:
         for result in message.results:
             if isinstance(result, Stored | Identical) and result.stored_as is not None:
                 check_path(result.stored_as)
+    elif isinstance(message, List):
+        check_path(message.path)
+    elif isinstance(message, Request):
+        for path in message.paths:
+            check_path(path)
+    elif isinstance(message, Listing | Omitted):
+        for below in message.items:
+            check_path(below.path)
     return message
 
 

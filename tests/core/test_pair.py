@@ -12,7 +12,7 @@ from support.memory_disk import File, MemoryDisk, items
 from support.pair import Pair, offer
 
 from ftx import limits
-from ftx.core.session import Stage
+from ftx.core.session import Role, Stage
 from ftx.errors import KINDS
 from ftx.wire import messages
 
@@ -88,6 +88,58 @@ def test_a_tree_arrives(seed: int, cut: str) -> None:
     assert disk.folders == {path: (0o755, 1_700_000_000_000_000_000) for path, c in expected.items() if c is None}
     assert not disk.partials
     assert set(results(pair).values()) == {"stored"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tree_is_pulled(seed: int) -> None:
+    """The same machines with the roles swapped: the server sends what the client asked for."""
+    disk = MemoryDisk()
+    pair = Pair(items(TREE), disk, seed=seed, cut="random", pull=list(TREE)).run()
+    check_agreement(pair)
+    check_order(pair)
+    assert disk.files == {path: content for path, content in flat(TREE).items() if content is not None}
+    assert pair.client.session.role is Role.SERVER
+    again = Pair(items(TREE), disk, seed=seed, pull=list(TREE)).run()
+    check_agreement(again)
+    assert {status for path, status in results(again).items() if path in disk.files} == {"identical"}
+    assert not [read for read in again.client.reads if read[2]], "nothing travels twice"
+
+
+def test_a_pull_that_is_lost_goes_on() -> None:
+    """What was durable when the connection went is not asked for again."""
+    disk = MemoryDisk()
+    lose = ("client", 3 * MIB + 5000)
+    first = Pair(items({b"large": NOISE}), disk, seed=1, cut="random", pull=[b"large"], lose=lose).run()
+    assert not first.server.concluded
+    assert disk.partials
+    again = Pair(items({b"large": NOISE}), disk, seed=2, pull=[b"large"]).run()
+    check_agreement(again)
+    assert len(again.client.sent) < 5 * MIB, "less than the whole travelled"
+    assert disk.files == {(b"large",): NOISE}
+
+
+def test_nothing_comes_in_that_was_not_asked_for() -> None:
+    """A server cannot choose which files of the client it writes: not at the top, and not by what it leaves out."""
+    disk = MemoryDisk()
+    pair = Pair(items({b".bashrc": b"evil", b"asked": b"good"}), disk, seed=1, pull=[b"asked"]).run()
+    assert pair.server.error is not None
+    assert pair.server.error.name == "protocol-error"
+    assert (b".bashrc",) not in disk.files
+    pair = Pair([((b"other",), "special-file")], MemoryDisk(), seed=1, pull=[b"asked"]).run()
+    assert pair.server.error is not None
+    assert pair.server.left_out == []
+
+
+def test_what_is_left_out_is_told_and_is_no_entry() -> None:
+    """Thousands of them, in frames that stay within their bound; the job is complete, and the account is the same."""
+    gone = [((b"asked", b"%05d" % number + b"n" * 200), "source-unreadable") for number in range(2000)]
+    start, *rest = items({b"asked": {b"a": b"content"}})
+    pair = Pair([start, *gone, *rest], MemoryDisk(), seed=1, pull=[b"asked"]).run()
+    check_agreement(pair)
+    assert [(left.path, left.error) for left in pair.server.left_out] == [(path, 302) for path, _ in gone]
+    pushed = Pair([start, *gone, *rest], MemoryDisk(), seed=1).run()
+    check_agreement(pushed)
+    assert pushed.server.left_out == [], "in a push the sender shows them itself"
 
 
 def test_byte_by_byte() -> None:

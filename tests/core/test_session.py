@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,11 +10,22 @@ import pytest
 from support.pair import JOB, hello, offer
 
 from ftx import limits
-from ftx.core.session import FROM_CLIENT, FROM_SERVER, PAIRING, Role, Session, Stage, agree, error_frame, error_of
+from ftx.core.session import (
+    FROM_CLIENT,
+    FROM_SERVER,
+    PAIRING,
+    LastListing,
+    Role,
+    Session,
+    Stage,
+    agree,
+    error_frame,
+    error_of,
+)
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
 from ftx.wire.frames import FrameType, Piece, data_frames, frame
-from ftx.wire.messages import ErrorMessage, Goodbye, Hello, Message, Ping, Pong, encode
+from ftx.wire.messages import ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong, encode
 
 DIGEST = bytes(32)
 
@@ -37,21 +49,33 @@ def events(session: Session, data: bytes = b"", now: float = 0.0) -> list[Any]:
     return found
 
 
-def greeted() -> tuple[Session, Session]:
+def greeted(features: Sequence[str] = ()) -> tuple[Session, Session]:
     """A client and a server that are signed in."""
-    here, there = client(), server()
+    here = Session(Role.CLIENT, hello("desk", features=features), 0.0)
+    there = Session(Role.SERVER, hello("attic", features=features), 0.0)
     assert events(there, here.send(here.hello, 0.0)) == [here.hello]
-    answer = hello("attic", signed_in=True)
+    answer = hello("attic", signed_in=True, features=features)
     assert events(here, there.send(answer, 0.0)) == [answer]
     assert here.stage is there.stage is Stage.READY
     return here, there
 
 
-def in_job() -> tuple[Session, Session]:
+def in_job(features: Sequence[str] = ()) -> tuple[Session, Session]:
     """The same, with a job offered."""
-    here, there = greeted()
+    here, there = greeted(features)
     assert events(there, here.send(offer(), 0.0)) == [offer()]
     assert here.stage is there.stage is Stage.JOB
+    return here, there
+
+
+def with_shares(stage: Stage) -> tuple[Session, Session]:
+    """The same, where shares are known, in one of the stages that they have."""
+    here, there = greeted(["pull"])
+    first = messages.List(JOB, [], False) if stage is Stage.LISTING else messages.Request(JOB, [[b"a"]], [], 0)
+    assert events(there, here.send(first, 0.0)) == [first]
+    if stage is Stage.PULL:
+        assert events(here, there.send(offer(kind=1), 0.0)) == [offer(kind=1)]
+    assert here.stage is there.stage is stage
     return here, there
 
 
@@ -170,6 +194,11 @@ EXAMPLES: list[Message] = [
     messages.PairReply(bytes(33)),
     messages.PairConfirm(bytes(32), 7389),
     messages.PairDone(bytes(32)),
+    messages.List(JOB, [], True),
+    messages.Listing(JOB, [], False),
+    messages.Listing(JOB, [], True),
+    messages.Request(JOB, [[b"a"]], [], 0),
+    messages.Omitted([messages.Omission([b"a"], 302)]),
 ]
 DATA = b"".join(data_frames(0, 0, b"", DIGEST))
 
@@ -196,15 +225,24 @@ def at(role: Role, stage: Stage) -> Session:
         here, there = client(), server()
         events(there, here.send(here.hello, 0.0))
         return (here, there)[index]
-    return (greeted() if stage is Stage.READY else in_job())[index]
+    if stage in (Stage.LISTING, Stage.ASKED, Stage.PULL):
+        return with_shares(stage)[index]
+    return (greeted(["pull"]) if stage is Stage.READY else in_job(["pull"]))[index]
 
 
-@pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED, Stage.READY, Stage.JOB, Stage.PAIRING])
+def _known(event: Any) -> Any:
+    """A message as the tables have it."""
+    return LastListing if isinstance(event, messages.Listing) and event.last else type(event)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage not in (Stage.CLOSED, Stage.FAILED)])
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("message", [*EXAMPLES, None], ids=lambda m: type(m).__name__ if m else "Piece")
 def test_every_message_in_every_stage(role: Role, stage: Stage, message: Message | None) -> None:
     """Sent and received: the tables decide, at both ends alike."""
-    event = Piece if message is None else type(message)
+    event = Piece if message is None else _known(message)
+    if isinstance(message, Offer):  # its kind is that of the side which makes it
+        message = offer(kind=int(stage is Stage.ASKED))
     wire = DATA if message is None else encode(message)
     receiving = at(role, stage)
     theirs = (FROM_SERVER if role is Role.CLIENT else FROM_CLIENT)[stage]
@@ -305,6 +343,44 @@ def test_job_after_job() -> None:
     assert here.stage is there.stage is Stage.READY
     events(there, here.send(offer(), 0.0))
     events(here, there.send(messages.Receipt(b"", bytes(64)), 0.0))
+    assert here.stage is there.stage is Stage.READY
+
+
+def test_without_the_feature_there_are_no_shares() -> None:
+    """One hello that does not list it is enough: nothing of it is sent or let in."""
+    for ours, theirs in (((), ("pull",)), (("pull",), ()), ((), ())):
+        here = Session(Role.CLIENT, hello("desk", features=ours), 0.0)
+        there = Session(Role.SERVER, hello("attic", features=theirs), 0.0)
+        events(there, here.send(here.hello, 0.0))
+        events(here, there.send(hello("attic", signed_in=True, features=theirs), 0.0))
+        with pytest.raises(LocalProtocolError):
+            here.send(messages.List(JOB, [], False), 0.0)
+        assert here.stage is Stage.READY
+        refused(there, encode(messages.Request(JOB, [[b"a"]], [], 0)), "wrong-state")
+
+
+@pytest.mark.parametrize("stage", [Stage.READY, Stage.ASKED])
+def test_an_offer_of_the_wrong_kind(stage: Stage) -> None:
+    """A client pushes, a server answers a request; neither does what is the other's."""
+    if stage is Stage.READY:
+        refused(greeted(["pull"])[1], encode(offer(kind=1)), "bad-message")
+    else:
+        refused(with_shares(stage)[0], encode(offer()), "bad-message")
+
+
+def test_after_a_list_and_a_pull_the_connection_is_ready_again() -> None:
+    """The last listing, a refusal or a receipt ends each of them."""
+    here, there = with_shares(Stage.LISTING)
+    events(here, there.send(messages.Listing(JOB, [], False), 0.0))
+    assert here.stage is there.stage is Stage.LISTING
+    events(here, there.send(messages.Listing(JOB, [], True), 0.0))
+    assert here.stage is there.stage is Stage.READY
+    for stage, end in ((Stage.LISTING, 1), (Stage.ASKED, 1), (Stage.PULL, 0)):
+        both = with_shares(stage)
+        events(both[1 - end], both[end].send(messages.Refuse(JOB, 615), 0.0))
+        assert both[0].stage is both[1].stage is Stage.READY
+    here, there = with_shares(Stage.PULL)
+    events(there, here.send(messages.Receipt(b"", bytes(64)), 0.0))
     assert here.stage is there.stage is Stage.READY
 
 

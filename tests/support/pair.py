@@ -1,4 +1,6 @@
-"""A client that sends and a server that receives, joined in memory: real sessions and machines, no socket, no clock.
+"""A sender and a receiver, joined in memory: real sessions and machines, no socket, no clock.
+
+The sender is the client, unless it is a pull: then the roles are swapped, and `client` is still the end that sends.
 
 What a network and worker threads do is drawn from a seed: how the bytes are cut, and in which order what is under way
 comes back. Work in one lane stays in order, as it does in the daemon; lanes know nothing of each other. Bits can be
@@ -44,9 +46,9 @@ def hello(name: str, *, signed_in: bool = False, features: Sequence[str] = ()) -
     return Hello("ftx", 1, 1, list(features), name, "ftx 0.1.0", signed_in)
 
 
-def offer(into: Sequence[bytes] = (), conflict: int | None = None) -> Offer:
+def offer(into: Sequence[bytes] = (), conflict: int | None = None, kind: int = 0) -> Offer:
     """An offer of the fixed job."""
-    return Offer(JOB, 0, list(into), conflict, None, None, None)
+    return Offer(JOB, kind, list(into), conflict, None, None, None)
 
 
 class _End:
@@ -115,6 +117,13 @@ class _End:
                 case _:
                     self.handle(event)
 
+    def greeted(self, event: Hello) -> None:
+        """The peer's hello came: a server answers it."""
+        if self.session.role is Role.SERVER:
+            name = self.session.hello.name
+            self.send(hello(name, signed_in=True, features=self.pair.features))
+            self.session.version = agree(self.session.hello, event)
+
     def handle(self, event: Message | Piece) -> None:
         raise NotImplementedError
 
@@ -134,7 +143,7 @@ class _End:
 
 
 class SenderEnd(_End):
-    """The client: a source tree, the sender machine, and reading ahead as the real owner does."""
+    """A source tree, the sender machine, and reading ahead as the real owner does."""
 
     def __init__(
         self,
@@ -144,7 +153,7 @@ class SenderEnd(_End):
         memory: dict[Any, dict[int, bytes]],
         concluded: Concluded | None,
     ) -> None:
-        super().__init__(pair, Role.CLIENT, "desk")
+        super().__init__(pair, Role.SERVER if pair.pull else Role.CLIENT, "attic" if pair.pull else "desk")
         self.machine = Sender(job_offer, concluded, features=frozenset(pair.features))
         self._lied: dict[tuple[bytes, ...], int] = {}
         #: What was read: path, block, and whether it was to be sent.
@@ -161,12 +170,17 @@ class SenderEnd(_End):
         self._reading = 0
         self._large: File | None = None
         self._digests: dict[int, bytes] = {}
-        self.write(self.session.send(self.session.hello, pair.now))
+        if not pair.pull:
+            self.write(self.session.send(self.session.hello, pair.now))
 
     def handle(self, event: Message | Piece) -> None:
         if isinstance(event, Hello):
+            self.greeted(event)
+        if isinstance(event, messages.Request if self.pair.pull else Hello):
             self.send(self.machine.offer)
             self.later("count", lambda: self._perform(self.machine.counted(*self._totals)))
+        elif isinstance(event, Hello):
+            pass
         elif isinstance(event, Piece):
             raise ProtocolError("wrong-state")
         else:
@@ -195,7 +209,8 @@ class SenderEnd(_End):
                         raise ProtocolError("protocol-error", "not signed by the receiver") from error
                     self.machine.receipt_verified()
                     self.receipt = messages.decode_receipt_body(effect.body)
-                    self.send(Goodbye())
+                    if not self.pair.pull:
+                        self.send(Goodbye())
 
     def _walk(self, count: int) -> None:
         self._walking = False
@@ -209,6 +224,8 @@ class SenderEnd(_End):
                 number, effects = self.machine.add_folder(item.path)
                 self._stack.append(number)
                 self._perform(effects)
+            elif isinstance(item, tuple):
+                self._perform(self.machine.omit(*item))
             else:
                 self._perform(self.machine.end_folder(self._stack.pop(), item.mode, item.mtime))
         if self._entries:
@@ -273,10 +290,12 @@ class SenderEnd(_End):
 
 
 class ReceiverEnd(_End):
-    """The server: a disk, the receiver machine, and a lane per file."""
+    """A disk, the receiver machine, and a lane per file."""
 
     def __init__(self, pair: Pair, disk: MemoryDisk, refusal: str, receipts: dict[bytes, Receipt]) -> None:
-        super().__init__(pair, Role.SERVER, "attic")
+        super().__init__(pair, Role.CLIENT if pair.pull else Role.SERVER, "desk" if pair.pull else "attic")
+        #: What the sender of a pull could not send: path and number of the error.
+        self.left_out: list[events.LeftOut] = []
         self.disk = disk
         self.machine: Receiver | None = None
         #: Whether the receipt was made.
@@ -284,12 +303,15 @@ class ReceiverEnd(_End):
         self._job = b""
         self._refusal = refusal
         self._receipts = receipts
+        if pair.pull:
+            self.write(self.session.send(self.session.hello, pair.now))
 
     def handle(self, event: Message | Piece) -> None:
         now = self.pair.now
         if isinstance(event, Hello):
-            self.send(hello("attic", signed_in=True, features=self.pair.features))
-            self.session.version = agree(self.session.hello, event)
+            self.greeted(event)
+            if self.pair.pull:
+                self.send(messages.Request(JOB, [[b"share", name] for name in self.pair.pull], [], 0))
         elif isinstance(event, Offer):
             self._offered(event)
         elif self.machine is None:
@@ -307,7 +329,9 @@ class ReceiverEnd(_End):
             self.send(messages.Refuse(event.job, KINDS[self._refusal].number))
         else:
             self.disk.begin(event.into)
-            self.machine = Receiver(event, self.pair.now, features=self.session.features)
+            self.machine = Receiver(
+                event, self.pair.now, features=self.session.features, tops=self.pair.pull or None
+            )
             conflict = CONFLICTS.index(self.disk.conflict)
             self.send(Accept(event.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, conflict, 0))
 
@@ -331,6 +355,8 @@ class ReceiverEnd(_End):
                 case events.LookUp():
                     for entry in effect.entries:
                         self.later("look", lambda entry=entry: self._look_up(entry))  # type: ignore[misc]
+                case events.LeftOut():
+                    self.left_out.append(effect)
                 case events.Sync():
                     self.later(("sync", effect.number), lambda number=effect.number: self._sync(number))  # type: ignore[misc]
                 case events.Discard():
@@ -410,6 +436,8 @@ class ReceiverEnd(_End):
         receipt = Receipt(body, _KEY.sign(_CONTEXT + body))
         self._receipts[self._job] = receipt
         self.send(receipt)
+        if self.pair.pull:
+            self.send(Goodbye())
 
 
 class Pair:
@@ -418,6 +446,7 @@ class Pair:
     `cut`: `whole`, `bytes` or `random`. `orderly`: the first of what is under way comes back first, always.
     `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
     arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
+    `pull`: the names at the top that the receiver, as the client, asks for.
     """
 
     def __init__(
@@ -437,15 +466,18 @@ class Pair:
         concluded: Concluded | None = None,
         features: Sequence[str] = messages.FEATURES,
         checksum: bool = False,
+        pull: Sequence[bytes] = (),
     ) -> None:
         self.now = 0.0
         self.checksum = checksum
-        self.features = features
+        self.pull = tuple(pull)
+        self.features = (*features, "pull") if pull else features
         self.seed = seed
         self.random = random.Random(seed)
         self.cut = cut
         self.orderly = orderly
-        self.client = SenderEnd(self, entries, job_offer or offer(), {} if memory is None else memory, concluded)
+        made = job_offer or offer(kind=int(bool(pull)))
+        self.client = SenderEnd(self, entries, made, {} if memory is None else memory, concluded)
         self.server = ReceiverEnd(self, disk, refusal, {} if receipts is None else receipts)
         #: Nothing was under way any more, but the session was not over: the connection would be lost.
         self.stuck = False

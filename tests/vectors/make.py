@@ -18,7 +18,7 @@ from ftx.core.blocks import block_count, block_digest, block_length, file_digest
 from ftx.core.pairing import Binding, PairingClient, PairingServer
 from ftx.core.receipt import line
 from ftx.wire import messages
-from ftx.wire.frames import FrameType, data_frames, frame
+from ftx.wire.frames import FrameType, data_frames, feature_of, frame
 
 __all__ = ["FOLDER", "content", "files", "pairing", "session"]
 
@@ -96,6 +96,36 @@ VALID: list[tuple[str, str, messages.Message]] = [
     ("pair-reply", "side B of SPAKE2; not an element", messages.PairReply(b"B" + bytes(32))),
     ("pair-confirm", "the client's proof, and the port of its daemon", messages.PairConfirm(bytes(32), 7389)),
     ("pair-done", "the server's proof", messages.PairDone(bytes(32))),
+    ("offer-pull", "a server's answer to a request", messages.Offer(JOB, 1, [], None, None, None, None)),
+    ("list", "which shares are there?", messages.List(JOB, [], False)),
+    ("list-deep", "what is in this folder, and below it?", messages.List(JOB, [b"photos", b"2026"], True)),
+    (
+        "listing",
+        "one of each kind, and a folder that cannot be read",
+        messages.Listing(
+            JOB,
+            [
+                messages.Item(messages.ItemKind.FILE, [b"a.txt"], 5, MTIME, 0o644, 0),
+                messages.Item(messages.ItemKind.FOLDER, [b"b"], 0, MTIME, 0o755, 0),
+                messages.Item(messages.ItemKind.FOLDER, [b"b", b"\xff"], 0, MTIME, 0, 302),
+                messages.Item(messages.ItemKind.LINK, [b"c"], 0, MTIME, 0o777, 0),
+                messages.Item(messages.ItemKind.OTHER, [b"d"], 0, -1, 0o600, 0),
+            ],
+            False,
+        ),
+    ),
+    (
+        "listing-shares",
+        "the shares, and no more",
+        messages.Listing(JOB, [messages.Item(messages.ItemKind.SHARE, [b"photos"], 0, MTIME, 0o755, 0)], True),
+    ),
+    ("request", "two things of a share", messages.Request(JOB, [[b"photos", b"a"], [b"photos", b"b"]], [], 0)),
+    ("request-exclude", "all of a share but these", messages.Request(JOB, [[b"photos"]], ["*.tmp", "/b/"], 0)),
+    (
+        "omitted",
+        "a file that cannot be read, and a socket",
+        messages.Omitted([messages.Omission([b"a", b"b"], 302), messages.Omission([b"a", b"c"], 305)]),
+    ),
 ]
 #: What the exchange of `pairing.vector` starts from.
 PAIRING_CODE = "7-acorn-willow"
@@ -152,7 +182,7 @@ def _invalid() -> Iterator[Vector]:
         ("pong-float", "a number that is not an integer", _packed(FrameType.PONG, 1.0)),
         ("ping-map", "a map where an array belongs", _raw(4, b"\x81\x00\x00")),
         ("offer-job", "a job id of 15 bytes", _packed(FrameType.OFFER, JOB[:15], 0, [], None, None, None, None)),
-        ("offer-kind", "a kind that is reserved", _packed(FrameType.OFFER, JOB, 1, [], None, None, None, None)),
+        ("offer-kind", "no such kind", _packed(FrameType.OFFER, JOB, 2, [], None, None, None, None)),
         ("offer-conflict", "no such policy", _packed(FrameType.OFFER, JOB, 0, [], 5, None, None, None)),
         ("offer-into", "up and away", "bad-name", "after", _packed(FrameType.OFFER, JOB, 0, [b".."], *[None] * 4)),
         ("accept-window", "a window smaller than a frame", _packed(FrameType.ACCEPT, JOB, 511, 4096, 2, 0)),
@@ -183,6 +213,16 @@ def _invalid() -> Iterator[Vector]:
         ("progress-stage", "no such stage", _packed(FrameType.PROGRESS, 0, 0, 2)),
         ("end-transcript", "no transcript", _packed(FrameType.END, 0, 0, 0, b"")),
         ("receipt-signature", "a signature of 63 bytes", _packed(FrameType.RECEIPT, b"", bytes(63))),
+        ("list-path", "up and away", "bad-name", "after", _packed(FrameType.LIST, JOB, [b"a", b".."], False)),
+        ("listing-kind", "no such kind", _packed(FrameType.LISTING, JOB, [[5, [b"a"], 0, 0, 0, 0]], True)),
+        ("listing-path", "no path", _packed(FrameType.LISTING, JOB, [[0, [], 0, 0, 0, 0]], True)),
+        ("listing-slash", "a/b", "bad-name", "after", _packed(FrameType.LISTING, JOB, [[0, [b"/"], 0, 0, 0, 0]], True)),
+        ("request-none", "nothing", _packed(FrameType.REQUEST, JOB, [], [], 0)),
+        ("request-root", "an empty path", _packed(FrameType.REQUEST, JOB, [[]], [], 0)),
+        ("request-path", ".", "bad-name", "after", _packed(FrameType.REQUEST, JOB, [[b"a", b"."]], [], 0)),
+        ("request-many", "65 patterns", _packed(FrameType.REQUEST, JOB, [[b"a"]], ["*"] * 65, 0)),
+        ("omitted-none", "nothing", _packed(FrameType.OMITTED, [])),
+        ("omitted-error", "no reason", _packed(FrameType.OMITTED, [[[b"a"], 0]])),
         ("data-short", "shorter than its header", _raw(0x16, bytes(13))),
         ("data-nothing", "neither content nor a last piece", _data(b"", flags=0)),
         ("data-digest", "a last piece without a whole digest", _data(digest[:31])),
@@ -289,6 +329,9 @@ def files() -> dict[str, str]:
     said = {name: message for name, _, message in VALID}
     for name, about, expect, stage, wire in [*_valid(), *_invalid()]:
         header = f"about: {about}\nexpect: {expect}\nstage: {stage}\n"
+        feature = feature_of(wire[4]) if wire[4] in list(FrameType) else ""
+        if feature:
+            header += f"feature: {feature}\n"
         if name in said:
             header += f"message: {said[name]!r}\n"
         found[f"{name}.vector"] = f"{header}\n{_hex(wire)}"
