@@ -44,6 +44,8 @@ NAME: Final = 255
 DEPTH: Final = 64
 #: Bytes in a path, separators counted (PATH_MAX of Linux).
 PATH: Final = 4096
+#: Bytes in the target of a symbolic link that is sent (PATH_MAX of Linux, less its NUL).
+LINK: Final = 4095
 #: Largest file size and offset: a signed 64-bit off_t.
 FILE_SIZE: Final = 2**63 - 1
 #: Entries in one job: numbers are 32 bits, and nobody means more.

@@ -26,6 +26,7 @@ from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.peers import load
 from ftx.disk.places import Places, places, prepare_home
+from ftx.disk.selection import LINKS, Selection
 from ftx.disk.source import Root, roots
 from ftx.errors import FtxError
 from ftx.net.discovery import Reply, find
@@ -81,6 +82,8 @@ async def send(
     into: str = "",
     conflict: str | None = None,
     checksum: bool = False,
+    exclude: Sequence[str] = (),
+    links: str = "skip",
     on_event: OnEvent,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Done | Failed:
@@ -88,13 +91,17 @@ async def send(
 
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
     that the receiver may refuse. With `checksum` files are read before they are offered, and recognised there by their
-    content whatever their time. `on_event` gets every event, `warn` a sentence about anything odd that stops nothing.
-    A connection that is lost is tried again as `settings` say; what fails before a job exists raises FtxError (nobody
-    there, not trusted, a source that is missing). Cancelling keeps what has arrived.
+    content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
+    what becomes of symbolic links there: `skip` or `follow`. `on_event` gets every event, `warn` a sentence about
+    anything odd that stops nothing. A connection that is lost is tried again as `settings` say; what fails before a
+    job exists raises FtxError (nobody there, not trusted, a source that is missing). Cancelling keeps what has arrived.
     """
     where = parse_target(target, option=True).with_folder(into)
     wish = None if conflict is None else CONFLICTS.index(conflict)
     folder = tuple(os.fsencode(part) for part in parse_folder(where.into).split("/") if part)
+    if links not in LINKS:
+        raise FtxError("usage", f"links cannot be '{show(links)}'")
+    selection = Selection.of(exclude, links)
     worker = Worker(reactor, limits.WORKER_THREADS)
     worker.start()
     try:
@@ -123,6 +130,7 @@ async def send(
             name=settings.own_name,
             own_key_anywhere=settings.own_key_anywhere,
             retries=settings.retries,
+            selection=selection,
             on_event=on_event,
         )
         try:

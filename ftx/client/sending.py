@@ -154,6 +154,8 @@ class Sending:
     conflict: str | None = attrs.field(kw_only=True)
     #: Whether the receiver is to recognise files by their content.
     checksum: bool = attrs.field(default=False, kw_only=True)
+    exclude: Sequence[str] = attrs.field(kw_only=True, default=())
+    links: str = attrs.field(kw_only=True, default="skip")
     #: Where to copy the receipt of the only target, or None.
     receipt: str | None = attrs.field(kw_only=True)
 
@@ -224,6 +226,8 @@ class Sending:
             into=target.into,
             conflict=self.conflict,
             checksum=self.checksum,
+            exclude=self.exclude,
+            links=self.links,
             on_event=report.on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

@@ -25,6 +25,7 @@ from ftx.core.trust import Trusted, judge
 from ftx.disk.keys import Identity
 from ftx.disk.memory import DigestMemory
 from ftx.disk.peers import update
+from ftx.disk.selection import Selection
 from ftx.disk.source import Root, SourceProblem, Totals
 from ftx.errors import Error, FtxError, kind_by_number
 from ftx.net.dial import Dialled, dial
@@ -67,6 +68,7 @@ class Upload(Watcher):
         name: str,
         own_key_anywhere: bool,
         retries: int | None,
+        selection: Selection,
         on_event: Callable[[events.Event], object],
     ) -> None:
         self._reactor: IReactorTime = reactor
@@ -84,6 +86,7 @@ class Upload(Watcher):
         self._checksum = checksum
         self._own_key_anywhere = own_key_anywhere
         self._retries = retries
+        self._selection = selection
         self._on_event = on_event
         self._peer = events.PeerInfo(name=found.name)
         self._began = reactor.seconds()
@@ -228,6 +231,7 @@ class Upload(Watcher):
             watcher=self,
             concluded=concluded,
             checksums=self._checksum,
+            selection=self._selection,
         )
         self._away = False
         self._emit(events.Offered(job=self._job, peer=self._peer))

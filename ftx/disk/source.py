@@ -15,17 +15,17 @@ import stat
 from typing import Final
 
 from ftx.core.blocks import block_length
+from ftx.disk.counting import Totals, count
+from ftx.disk.roots import Root, roots
 from ftx.disk.walk import (
-    Root,
     SourceFile,
     SourceFolder,
     SourceFolderEnd,
     SourceItem,
+    SourceLink,
     SourceProblem,
-    Totals,
     Walk,
-    count,
-    roots,
+    problem,
     wire_time,
 )
 from ftx.errors import FtxError
@@ -38,10 +38,12 @@ __all__ = [
     "SourceFolder",
     "SourceFolderEnd",
     "SourceItem",
+    "SourceLink",
     "SourceProblem",
     "Totals",
     "Walk",
     "count",
+    "problem",
     "read_whole",
     "roots",
 ]

@@ -23,7 +23,19 @@ from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
-from ftx.disk.source import Root, SourceFile, SourceFolder, SourceItem, SourceProblem, Totals, Walk, count
+from ftx.disk.selection import Selection
+from ftx.disk.source import (
+    Root,
+    SourceFile,
+    SourceFolder,
+    SourceItem,
+    SourceLink,
+    SourceProblem,
+    Totals,
+    Walk,
+    count,
+    problem,
+)
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.backlog import Backlog
 from ftx.net.tls import PeerKey
@@ -75,6 +87,7 @@ class Sending:
         watcher: Watcher,
         concluded: Concluded | None = None,
         checksums: bool = False,
+        selection: Selection | None = None,
     ) -> None:
         """`checksums`: read every file before it is announced, so that the receiver may find it by its content."""
         self.machine = Sender(offer, concluded, features=connection.session.features)
@@ -89,7 +102,8 @@ class Sending:
         self._own_id = own_id
         self._watcher = watcher
         self._checksums = checksums and "checksum" in connection.session.features
-        self._walk = Walk(self._roots)
+        self._selection = selection or Selection()
+        self._walk = Walk(self._roots, self._selection)
         self._walk_lane = worker.lane()
         self._read_lane = worker.lane()
         self._folders: list[int] = []
@@ -116,7 +130,8 @@ class Sending:
         self._counted = counted
         self._connection.send(self.machine.offer)
         if counted is None:
-            self._backlog.run(self._worker.lane(), self._count_done, count, self._roots, lambda: self._over)
+            over = self._stopped
+            self._backlog.run(self._worker.lane(), self._count_done, count, self._roots, over, self._selection)
         else:
             self._count_done(counted)
         return self._done
@@ -199,6 +214,9 @@ class Sending:
         self.machine.receipt_verified()
         self._end(Receipt(effect.body, effect.signature))
 
+    def _stopped(self) -> bool:
+        return self._over
+
     def settled(self) -> None:
         """A piece of disk work has ended; when the job is over, see whether it was the last."""
         if self._over:
@@ -276,6 +294,8 @@ class Sending:
                 number, effects = self.machine.add_folder(item.path)
                 self._folders.append(number)
                 self._perform(effects)
+            elif isinstance(item, SourceLink):
+                self._watcher.problem(self, problem(item.path, "not-supported"))
             elif isinstance(item, SourceProblem):
                 self._watcher.problem(self, item)
             else:

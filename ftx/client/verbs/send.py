@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,6 +96,19 @@ def _files(incomplete: str) -> list[str]:
     help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
 )
 @click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
+)
+@click.option(
+    "--links",
+    type=click.Choice(["skip", "follow"]),
+    default="skip",
+    show_default=True,
+    help="Symbolic links below a source: leave them out and say so, or send what they lead to.",
+)
+@click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -115,9 +129,17 @@ def send(**given: Any) -> int:
     receipt: str | None = given["receipt"]
     if receipt is not None:
         _check_receipt(receipt, targets)
-    wishes = {name: given[name] for name in ("conflict", "checksum")}
+    _check_patterns(given["exclude"])
+    wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links")}
     sending = Sending(options, sources, targets, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
+
+
+def _check_patterns(exclude: Sequence[str]) -> None:
+    """FtxError `usage` unless each of them is a pattern, before anything else is done."""
+    from ftx.disk.selection import Selection
+
+    Selection.of(exclude)
 
 
 def _what(sending: Sending) -> str:

@@ -1,0 +1,79 @@
+"""What a sender chooses: what is left out, what becomes of links, who gives way when a name is taken."""
+
+from __future__ import annotations
+
+import os
+
+from support.lab import Lab
+from support.trees import MiB, make_tree, snapshot, visible
+
+
+def test_patterns_leave_out(lab: Lab) -> None:
+    """What is left out is no file, no byte, and not worth a word; the exit code is that of success."""
+    make_tree(lab.root / "source", {"a.c": 3, "a.o": 5, "build/x": 7, "sub/build": 11, "sub/keep.o": 13})
+    daemon = lab.daemon()
+    patterns = ["--exclude", "*.o", "--exclude", "/build", "--exclude", "!keep.o"]
+    client = lab.send(daemon, *patterns, "source")
+    done = client.one("done")
+    assert (done["files"], done["directories"], done["bytes"], done["files_skipped"]) == (3, 2, 27, 0)
+    assert client.of("progress")[-1]["files_total"] == 3
+    assert sorted(visible(daemon.inbox)) == [b"source/a.c", b"source/sub/build", b"source/sub/keep.o"]
+    wrong = lab.client("send", "source", "x:", "--exclude", "!", json=False)
+    assert wrong.wait() == 2
+    assert "'!' is not a pattern" in wrong.text()
+    assert "Traceback" not in wrong.text()
+
+
+def test_links_are_followed_on_request(lab: Lab) -> None:
+    """What they lead to is sent in their place; one that leads nowhere fails, alone: exit 9."""
+    make_tree(lab.root / "outside", {"large": 2 * MiB + 1, "small": 5})
+    source = lab.root / "source"
+    make_tree(source, {"a": 3})
+    (source / "large").symlink_to("../outside/large")
+    (source / "folder").symlink_to("../outside")
+    (source / "round").symlink_to(".")
+    daemon = lab.daemon()
+    skipped = lab.send(daemon, "source").one("done")
+    assert (skipped["files"], skipped["files_skipped"]) == (1, 3)
+    followed = lab.send(daemon, "--links", "follow", "source").one("done")
+    assert (followed["files"], followed["files_identical"], followed["files_skipped"]) == (4, 1, 1)
+    there = snapshot(daemon.inbox / "source")
+    assert there[b"folder/small"] == snapshot(lab.root / "outside")[b"small"]
+    assert there[b"large"] == there[b"folder/large"] == snapshot(lab.root / "outside")[b"large"]
+    (source / "gone").symlink_to("nowhere")
+    partial = lab.send(daemon, "--links", "follow", "source", code=9)
+    failed = [event for event in partial.of("file") if event["status"] == "failed"]
+    assert [(event["path"], event["error"]["name"]) for event in failed] == [("source/gone", "source-missing")]
+    daemon.clean_log()
+
+
+def test_the_operator_allows_and_the_sender_wishes(lab: Lab) -> None:
+    """backup and overwrite: where the ceiling is lower they are refused at the offer; else each does what it says."""
+    make_tree(lab.root / "one", {"x/large": 2 * MiB, "x/small": 10, "x/same": 20}, seed=1)
+    make_tree(lab.root / "two", {"x/large": 2 * MiB, "x/small": 11, "x/new": 5}, seed=2)
+    os.utime(lab.root / "two" / "x" / "large", ns=(1, 1_700_000_000_000_000_001))
+    daemon = lab.daemon()
+    assert lab.send(daemon, "--conflict", "backup", "one/x", code=6).failure()["name"] == "refused"
+    daemon.kill()
+    daemon = lab.daemon("home", "--conflict", "backup")
+    lab.send(daemon, "one/x")
+    assert lab.send(daemon, "--conflict", "overwrite", "two/x", code=6).failure()["name"] == "refused"
+    before = snapshot(daemon.inbox / "x")
+    stored = lab.send(daemon, "two/x").of("file")
+    assert {event["path"]: event["stored_as"] for event in stored} == {
+        name: name for name in ("x/large", "x/new", "x/small")
+    }
+    after = snapshot(daemon.inbox / "x")
+    sent = snapshot(lab.root / "two" / "x")
+    assert {name: after[name] for name in (b"large", b"small", b"new")} == {
+        name: sent[name] for name in (b"large", b"small", b"new")
+    }
+    assert (after[b"large.~1~"], after[b"small.~1~"]) == (before[b"large"], before[b"small"])
+    daemon.kill()
+    daemon = lab.daemon("home", "--conflict", "overwrite")
+    third = lab.send(daemon, "one/x").one("done")
+    assert (third["files"], third["files_identical"]) == (3, 1)
+    assert snapshot(daemon.inbox / "x")[b"large"] == before[b"large"]
+    assert snapshot(daemon.inbox / "x")[b"large.~1~"] == before[b"large"]
+    assert b"large.~2~" not in snapshot(daemon.inbox / "x")
+    daemon.clean_log()
