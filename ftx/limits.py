@@ -106,6 +106,8 @@ CERTIFICATE: Final = 1 * KiB
 #: Seconds between two log lines of one kind about one source, and how many sources are remembered.
 COMPLAINT_INTERVAL: Final = 60.0
 COMPLAINT_SOURCES: Final = 1024
+#: Rules that are named in the log at the end of a job of which they refused files.
+REFUSALS_SAID: Final = 10
 #: Storage failures logged one by one in that time; more are counted.
 STORAGE_LINES: Final = 10
 
@@ -209,6 +211,8 @@ CLAIM_WAIT: Final = 10.0
 CONFIG_FILE: Final = 64 * KiB
 #: Values of one repeatable setting.
 CONFIG_ITEMS: Final = 64
+#: Rules of the policy: each offer and each file is compared with all of them.
+RULES: Final = 256
 #: Connections that the kernel keeps for a listener until they are accepted (listen(2)).
 LISTEN_BACKLOG: Final = 128
 
@@ -221,6 +225,8 @@ KEY_FILE: Final = 4 * KiB
 PEERS: Final = 4096
 #: Bytes of the file of known peers: the above with long names and all their addresses.
 PEERS_FILE: Final = 8 * MiB
+#: Bytes of the account of quotas: a line for each of the above.
+LEDGER_FILE: Final = 1 * MiB
 #: Addresses remembered of one peer, latest first, and characters in one.
 PEER_ADDRESSES: Final = 8
 ADDRESS: Final = 255

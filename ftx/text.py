@@ -6,10 +6,11 @@ all kinds, and characters that reorder or hide what is displayed, are made visib
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["duration", "path_text", "plural", "show", "show_path", "size"]
+__all__ = ["duration", "parse_size", "path_text", "plural", "show", "show_path", "size"]
 
 # Cc: C0, DEL and C1 controls. Cf: bidi overrides and isolates, zero-width characters, BOM, soft hyphen, tags.
 # Cs: lone surrogates (undecodable file names). Zl/Zp: line and paragraph separators. Co/Cn: no agreed glyph.
@@ -67,6 +68,32 @@ def size(count: float) -> str:
             return f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}"
         value /= 1024
     return f"{value:.1f} PiB"
+
+
+#: Units of sizes as people write them: decimal, and binary with an `i`.
+_UNITS: dict[str, int] = {"": 1} | {
+    letter + infix: base**power
+    for power, letter in enumerate("KMGTP", 1)
+    for infix, base in (("", 1000), ("i", 1024))
+}
+_SIZE = re.compile(r"([0-9]{1,18}(?:[.][0-9]{1,6})?) ?([A-Za-z]{0,3})")
+
+
+def parse_size(written: str) -> int:
+    """Bytes in a size as people write it: `4096`, `1.5G` (decimal), `20Mi` or `20 MiB` (binary); case does not matter.
+
+    ValueError for anything else, and for more than a signed 64-bit number holds.
+    """
+    match = _SIZE.fullmatch(written.strip())
+    unit = "" if match is None else match[2].upper().removesuffix("B").replace("I", "i")
+    if match is None or unit not in _UNITS:
+        raise ValueError(f'"{written}" is not a size such as 500M or 4G')
+    whole, _, part = match[1].partition(".")
+    scale: int = 10 ** len(part)
+    value = (int(whole) * scale + int(part or 0)) * _UNITS[unit] // scale
+    if value >= 2**63:
+        raise ValueError(f'"{written}" is too large')
+    return value
 
 
 def duration(seconds: float) -> str:

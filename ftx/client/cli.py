@@ -20,6 +20,7 @@ from ftx.client.verbs.daemon import ctl, demo
 from ftx.client.verbs.discover import discover
 from ftx.client.verbs.local import completion, hash_files, identity
 from ftx.client.verbs.peers import peers
+from ftx.client.verbs.policy import policy
 from ftx.client.verbs.send import send
 from ftx.errors import KINDS, FtxError
 
@@ -45,7 +46,7 @@ _ELSEWHERE: Final = {
     **dict.fromkeys(("pair", "trust"), "ftx-client peers add NAME ID, with the id that `ftx-client id` prints there"),
 }
 
-for verb in (send, discover, peers, identity, hash_files, ctl, demo, completion):
+for verb in (send, discover, peers, policy, identity, hash_files, ctl, demo, completion):
     cli.add_command(verb)
 
 

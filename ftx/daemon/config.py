@@ -14,9 +14,11 @@ from typing import Any, Final, cast
 
 import attrs
 
+from ftx.core.policy import Rule, Rules
+from ftx.core.rights import Rights
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_endpoint
 from ftx.disk.configfile import invalid
-from ftx.disk.places import Places, places
+from ftx.disk.places import Places, absolute, places
 from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
 from ftx.errors import FtxError
 
@@ -64,7 +66,8 @@ class Config:
 
     `accept` is `own` or `paired`; `conflict` is one of `ftx.wire.messages.CONFLICTS`; `own_key` is `own-address` or
     `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached; `drain_timeout`
-    is in seconds. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
+    is in seconds; `rights` are those of the tables `[peer.NAME]` by identity, `rule` those of
+    `[[rule]]`. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
     """
 
     places: Places
@@ -80,8 +83,22 @@ class Config:
     no_control: bool
     drain_timeout: float
     own_key: str
+    rights: Mapping[bytes, Rights] = attrs.field(repr=False)
+    rule: tuple[Rule, ...] = attrs.field(repr=False)
     origins: Mapping[str, Origin] = attrs.field(repr=False)
     request: Request = attrs.field(repr=False)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The configuration files that were looked for."""
+        request = self.request
+        named = request.config or request.environ.get("FTX_CONFIG") or None
+        return (*([] if named is None else [absolute(named, request.cwd)]), *self.places.config_files)
+
+    @property
+    def rules(self) -> Rules:
+        """What the operator allows, as `ftx.core.policy` takes it."""
+        return Rules(self.conflict, self.accept, self.rights, self.rule)
 
     def is_default(self, key: str) -> bool:
         """True if nobody set `key`."""
@@ -125,4 +142,12 @@ def load(request: Request) -> Config:
     }
     values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in defaults.items()}
     origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
-    return Config(places=where, listen=endpoints, origins=origins, request=request, **values)
+    return Config(
+        places=where,
+        listen=endpoints,
+        rights=cast("Mapping[bytes, Rights]", found["peer"].value) if "peer" in found else {},
+        rule=cast("tuple[Rule, ...]", found["rule"].value) if "rule" in found else (),
+        origins=origins,
+        request=request,
+        **values,
+    )

@@ -20,21 +20,24 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.core.events import Resolved
 from ftx.core.identity import format_id
-from ftx.core.policy import Rules, decide, may_push
+from ftx.core.policy import Rules
 from ftx.core.progress import Meter
 from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
+from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.daemon.words import job_result
+from ftx.disk.guarded import Guarded
 from ftx.disk.keys import Identity
-from ftx.disk.store import Store
+from ftx.disk.ledger import Ledger
+from ftx.disk.store import Path, Store
 from ftx.errors import Error, FtxError, kind, kind_by_number
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
-from ftx.text import path_text, show
+from ftx.text import path_text, plural, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, Offer, Refuse
 
@@ -53,6 +56,9 @@ class _Running:
     began: float
     #: The same as ISO 8601 in UTC.
     started: str
+    #: The folder below the inbox where it goes, and what lets its files pass or not.
+    into: Path
+    guarded: Guarded
     meter: Meter = attrs.field(factory=Meter)
     #: Files that are here under another name than the sender's.
     renamed: int = 0
@@ -63,7 +69,7 @@ class _Running:
 
 
 class Jobs(Observer):
-    """All jobs of one daemon. `rules` may be replaced while jobs run; they count for the next offer."""
+    """All jobs of one daemon. `rules` may be replaced while jobs run; they count for the next offer and file."""
 
     def __init__(
         self,
@@ -73,8 +79,11 @@ class Jobs(Observer):
         identity: Identity,
         rules: Rules,
         wall: Callable[[], float],
+        *,
+        ledger: Ledger | None = None,
     ) -> None:
-        self.rules = rules
+        """`ledger` counts for quotas; without one, nobody has any."""
+        self._deciding_by = Deciding(rules, ledger, wall)
         self.events = EventStream(reactor, lambda: snapshot_of(self.list(None)))
         self.bytes_in = 0
         self._reactor = reactor
@@ -94,6 +103,19 @@ class Jobs(Observer):
         self._idle: Deferred[None] | None = None
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = reactor
+
+    @property
+    def rules(self) -> Rules:
+        """What the operator allows."""
+        return self._deciding_by.rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self._deciding_by.rules = rules
+        for running in list(self._running.values()):
+            refusal = self._deciding_by.still_welcome(running.trusted)
+            if refusal is not None:
+                running.receiving.connection.fail(FtxError(refusal.error, refusal.why))
 
     # -- offers --------------------------------------------------------------------------------------------
 
@@ -119,21 +141,21 @@ class Jobs(Observer):
     async def _decide(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
         if self._draining:
             raise FtxError("peer-stopping")
-        if not may_push(own=trusted.own, paired=trusted.peer is not None, rules=self.rules):
-            raise FtxError("not-authorised")
-        decision = decide(offer, self.rules)
-        if decision.refusal:
-            raise FtxError(decision.refusal)
+        verdict = self._deciding_by.offer(offer, trusted, connection.where)
+        if verdict.action != "accept":
+            error = verdict.error or "not-authorised"
+            raise FtxError(error, f"{kind(error).sentence} ({verdict.why})")
         await self._settle(connection, offer, trusted)
         receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
         if receipt is not None:
             if not connection.over:
                 connection.send(decode_receipt(receipt))
             return
-        into, reads = tuple(offer.into), trusted.own  # our own key may read the inbox anyway
-        store = await self._worker.run(
-            lambda: self._store.begin(trusted.id, offer.job, into, decision.conflict, reads=reads)
+        into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
+        opened = await self._worker.run(
+            lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads)
         )
+        store = self._deciding_by.guard(opened, trusted, connection.where, approved=False)
         if connection.over or self._draining:
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")
@@ -141,23 +163,27 @@ class Jobs(Observer):
             connection,
             offer,
             store,
-            CONFLICTS.index(decision.conflict),
+            CONFLICTS.index(verdict.conflict),
             worker=self._worker,
             clock=self._reactor,
             wall=self._wall,
             identity=self._identity,
             observer=self,
         )
-        self._begin(receiving, trusted)
+        self._begin(receiving, trusted, into, store)
+        _log.info(
+            "audit: job {job} of {peer} accepted: {why}", job=offer.job.hex(), peer=show(trusted.name), why=verdict.why
+        )
 
-    def _begin(self, receiving: Receiving, trusted: Trusted) -> None:
+    def _begin(self, receiving: Receiving, trusted: Trusted, into: Path, guarded: Guarded) -> None:
         connection = receiving.connection
         address = connection.transport.getPeer()  # type: ignore[union-attr]
         peer = events.PeerInfo(
             trusted.name, format_id(trusted.id), str(getattr(address, "host", "")), int(getattr(address, "port", 0))
         )
         started = events.iso_time(self._wall())
-        job = self._running[receiving] = _Running(receiving, trusted, peer, self._reactor.seconds(), started)
+        began = self._reactor.seconds()
+        job = self._running[receiving] = _Running(receiving, trusted, peer, began, started, into, guarded)
         offer = receiving.offer
         self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         receiving.begin()
@@ -191,7 +217,7 @@ class Jobs(Observer):
         running = self._running.get(job)
         if running is None or entry.folder:
             return
-        if entry.stored_as is not None and entry.stored_as != (*job.offer.into, *entry.path):
+        if entry.stored_as is not None and entry.stored_as != (*running.into, *entry.path):
             running.renamed += 1
         if not self.events.subscribers:
             return
@@ -255,6 +281,8 @@ class Jobs(Observer):
                 peer=running.peer.name,
                 reason=show(error.message),
             )
+        for who, count in running.guarded.refused.most_common(limits.REFUSALS_SAID):
+            _log.info("audit: job {job}: {files} refused: {who}", job=running.hex, files=plural(count, "file"), who=who)
         state: JobState = "done" if error is None else "failed"
         ended = events.iso_time(self._wall())
         self._finished.append(self._info(running, state, error, ended))
@@ -303,7 +331,7 @@ class Jobs(Observer):
             bytes_confirmed=machine.verified,
             bytes_durable=machine.durable,
             rate=job.meter.rate if state == "active" else None,
-            path=path_text(job.receiving.offer.into),
+            path=path_text(job.into),
             error=None if error is None else events.error_info(error.as_value()),
             files_done=counts.files + counts.skipped + counts.failed,
             files_failed=counts.failed,

@@ -26,7 +26,6 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.identity import format_id
-from ftx.core.policy import Rules
 from ftx.daemon.commands import Commands
 from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
@@ -36,9 +35,11 @@ from ftx.daemon.reception import Reception
 from ftx.daemon.running import Running
 from ftx.daemon.signals import Signals
 from ftx.daemon.startup import claim
+from ftx.daemon.watching import Watching
 from ftx.disk.homelock import HomeLock
 from ftx.disk.inbox import Inbox
 from ftx.disk.keys import Identity, load_or_create
+from ftx.disk.ledger import Ledger
 from ftx.disk.peers import Watched
 from ftx.errors import FtxError
 from ftx.net.control import ControlServer
@@ -128,7 +129,7 @@ class Daemon(MultiService):
         self.control: ControlServer | None = None
         if not config.no_control:
             self.control = ControlServer(reactor, config.control, Commands(self.view), owner_uid=os.geteuid())
-        self._watching = LoopingCall(self._look_again)
+        self._watching = LoopingCall(Watching(self).look)
         self._cleaning = LoopingCall(self._clean)
         self._signals = Signals(reactor)
         #: The first signal that asked for the end, and how many did.
@@ -137,7 +138,6 @@ class Daemon(MultiService):
         #: What the stop waits for at the moment.
         self._waiting: Deferred[Any] | None = None
         self._ended = False
-        self._peers_problem = ""
         self._storage = StorageComplaints(reactor)
         self._stopping = False
 
@@ -156,7 +156,13 @@ class Daemon(MultiService):
         self.worker.start()
         self.state_worker.start()
         self.jobs = Jobs(
-            self.reactor, self.worker, self.inbox, self.identity, Rules(config.conflict, config.accept), time.time
+            self.reactor,
+            self.worker,
+            self.inbox,
+            self.identity,
+            config.rules,
+            time.time,
+            ledger=Ledger(os.path.join(config.places.state, "quota.json")),
         )
         self.reception = Reception(
             self.reactor,
@@ -294,7 +300,7 @@ class Daemon(MultiService):
             _log.warn("these settings count after a restart: {settings}", settings=", ".join(changed))
         self.config = attrs.evolve(config, **fixed)
         if self.jobs is not None and self.reception is not None:
-            self.jobs.rules = Rules(config.conflict, config.accept)
+            self.jobs.rules = config.rules
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
             await self.reception.recheck()
@@ -315,24 +321,6 @@ class Daemon(MultiService):
     def _report_storage(self, sentence: str) -> None:
         """A storage failure, from a worker thread, already clean for display."""
         self.reactor.callFromThread(self._storage.say, sentence)
-
-    def _look_again(self) -> Deferred[None] | None:
-        if self.reception is None:
-            return None
-
-        def unreadable(failure: Failure) -> None:
-            # The look comes back twice a second, the words only when they are others.
-            reason = failure.getErrorMessage()
-            if reason != self._peers_problem:
-                _log.warn("peers: {reason}", reason=reason)
-            self._peers_problem = reason
-
-        def readable(_: None) -> None:
-            if self._peers_problem:
-                _log.info("peers: the file can be read again")
-            self._peers_problem = ""
-
-        return self.reception.recheck().addCallbacks(readable, unreadable)
 
     def _clean(self) -> Deferred[None] | None:
         if self.inbox is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 
 from ftx import limits
 from ftx.errors import FtxError
 from ftx.text import show
 
-__all__ = ["invalid", "read_text"]
+__all__ = ["invalid", "read_text", "signature"]
 
 
 def invalid(subject: str, problem: str, hint: str = "") -> FtxError:
@@ -52,3 +53,16 @@ def read_text(path: str, required: bool) -> str | None:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise invalid(show(path), "not UTF-8") from error
+
+
+def signature(paths: Sequence[str]) -> tuple[tuple[int, ...] | None, ...]:
+    """What stat(2) says of the files at `paths`, None where there is none: equal while nothing changed."""
+    found: list[tuple[int, ...] | None] = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode))
+    return tuple(found)

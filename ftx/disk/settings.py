@@ -2,6 +2,7 @@
 
 One table, `ROWS`, says what each setting is called and what it may be. From it come the keys of
 `config.toml`, the `FTX_…` variables, the options of the daemon with their help, and every complaint.
+A file has tables besides, read by `ftx.disk.rules`.
 `gather()` reads the layers, strongest first: options, environment, the file named by `--config`, the
 user's file, the system's file. What nobody set is not in the answer: defaults belong to whoever uses a
 setting.
@@ -23,12 +24,14 @@ from ftx import limits
 from ftx.core.peers import peer_name
 from ftx.disk.configfile import invalid, read_text
 from ftx.disk.places import Places, absolute
+from ftx.disk.rules import TABLES
 from ftx.errors import FtxError
 from ftx.text import show
 
 __all__ = ["ROWS", "Origin", "Row", "Setting", "Value", "default_name", "gather"]
 
-Value = str | int | float | bool | tuple[str, ...]
+#: Of a setting; what a table of `ftx.disk.rules.TABLES` became is of a type of its own.
+Value = str | int | float | bool | tuple[str, ...] | Any
 
 
 @attrs.frozen
@@ -278,9 +281,11 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, no more
         raise invalid(show(path), f"not TOML: {show(str(error))}") from error
     origin = Origin("file", path)
+    found = {key: Setting(key, read(table.pop(key), path), origin) for key, read in TABLES.items() if key in table}
     for key in table:
         if key not in ROWS:
-            close = _like(key.replace("-", "_"), list(ROWS), f"the keys are {', '.join(ROWS)}")
+            known = [*ROWS, *TABLES]
+            close = _like(key.replace("-", "_"), known, f"the keys are {', '.join(known)}")
             raise FtxError("config-invalid", f"unknown key {show(key)} in {show(path)}", close)
     try:
         decoded = msgspec.convert(table, _File)
@@ -290,7 +295,9 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
         problem = _AT_KEY.sub("", str(error)).replace("`", "")
         raise invalid(subject, show(problem[:1].lower() + problem[1:])) from error
     values = msgspec.structs.asdict(decoded)
-    return {key: _checked(ROWS[key], value, origin, cwd) for key, value in values.items() if value is not msgspec.UNSET}
+    return found | {
+        key: _checked(ROWS[key], value, origin, cwd) for key, value in values.items() if value is not msgspec.UNSET
+    }
 
 
 def gather(

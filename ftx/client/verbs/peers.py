@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ftx.core.peers import Peer, TrustStore
 
-__all__ = ["peers"]
+__all__ = ["named_peer", "peers"]
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -135,6 +135,11 @@ def _list() -> int:
     else:
         options.output.note("nobody is paired yet; pair with: ftx-client peers add NAME ID [ADDRESS]")
     return 0
+
+
+def named_peer(options: Options, name: str) -> Peer:
+    """The peer that is paired as `name`; FtxError `no-such-peer`, with a guess where there is one."""
+    return _named(_load(options), name)
 
 
 def _load(options: Options) -> TrustStore:

@@ -1,0 +1,172 @@
+"""A `JobStore` that lets pass only what the rules allow: each file is judged before anything is looked up for it.
+
+It stands between the job and the inbox, so neither has to know of rules. Files that are refused are answered like those
+that the inbox refuses; folders pass. A quota is charged for what is wanted, and what did not come is given back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from ftx.core.blocks import block_length
+from ftx.core.rights import Rights
+from ftx.disk.ledger import Ledger
+from ftx.disk.store import (
+    Answer,
+    Failed,
+    FileEntry,
+    FolderEnd,
+    FolderEntry,
+    JobStore,
+    Refuse,
+    Stored,
+    Want,
+    Whole,
+)
+from ftx.errors import FtxError
+
+__all__ = ["Account", "Guarded"]
+
+#: Why a file is not taken: the name of an error and who says so; empty names when it is.
+Judge = Callable[[FileEntry], tuple[str, str]]
+
+
+@attrs.frozen
+class Account:
+    """Whose quota is charged, on which day, and by which rights: asked anew for each batch, since both may change."""
+
+    ledger: Ledger
+    peer: bytes
+    today: Callable[[], str]
+    rights: Callable[[], Rights]
+
+
+@attrs.define(eq=False)
+class _Charge:
+    """What was charged for one file, and how much of it has come."""
+
+    day: str
+    size: int
+    file_size: int
+    came: int = 0
+
+
+class Guarded:
+    """See `ftx.disk.store.JobStore`; `judge` is asked about each file, `account` (or None) about those wanted."""
+
+    def __init__(self, store: JobStore, judge: Judge, account: Account | None) -> None:
+        self._store = store
+        self._judge = judge
+        self._account = account
+        self._charges: dict[int, _Charge] = {}
+        #: How many files were refused, by who refused them.
+        self.refused: Counter[str] = Counter()
+
+    def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+        """See `JobStore`."""
+        answers: dict[int, Answer] = {}
+        passed: list[FileEntry | FolderEntry] = []
+        for entry in entries:
+            error, who = self._judge(entry) if isinstance(entry, FileEntry) else ("", "")
+            if error:
+                self.refused[who] += 1
+                answers[entry.number] = Refuse(entry.number, error)
+            else:
+                passed.append(entry)
+        sizes = {entry.number: entry.size for entry in passed if isinstance(entry, FileEntry)}
+        for answer in self._store.look_up(passed) if passed else ():
+            answers[answer.number] = self._charged(answer, sizes)
+        return [answers[entry.number] for entry in entries]
+
+    def _charged(self, answer: Answer, sizes: dict[int, int]) -> Answer:
+        """`answer`, or a refusal where the quota has no room for what it wants."""
+        account = self._account
+        if account is None or not isinstance(answer, Want):
+            return answer
+        rights = account.rights()
+        if rights.bytes_per_day is None and rights.files_per_day is None:
+            return answer
+        size = sizes[answer.number]
+        missing = size - (0 if answer.held is None else answer.held.bytes_in(size))
+        day = account.today()
+        why = "the quota of today"
+        try:
+            if account.ledger.charge(account.peer, day, rights, missing):
+                self._charges[answer.number] = _Charge(day, missing, size)
+                return answer
+        except FtxError as error:
+            why = error.message  # what was used is not known, so nothing is left
+        self._store.discard(answer.number, True)
+        self.refused[why] += 1
+        return Refuse(answer.number, "quota")
+
+    def _settle(self, number: int, *, stored: bool) -> None:
+        """The entry is over: what was charged and did not come is given back."""
+        charge = self._charges.pop(number, None)
+        if charge is not None and self._account is not None and not stored:
+            left = max(charge.size - charge.came, 0)
+            self._account.ledger.give_back(self._account.peer, charge.day, left, file=True)
+
+    def _settled(self, outcomes: list[Stored | Failed]) -> list[Stored | Failed]:
+        for outcome in outcomes:
+            if isinstance(outcome, Stored):
+                self._settle(outcome.number, stored=True)
+        return outcomes
+
+    def store_whole(self, files: Sequence[Whole]) -> list[Stored | Failed]:
+        """See `JobStore`."""
+        return self._settled(self._store.store_whole(files))
+
+    def write_block(self, number: int, index: int, chunks: Sequence[bytes | memoryview] | None, digest: bytes) -> bool:
+        """See `JobStore`."""
+        written = self._store.write_block(number, index, chunks, digest)
+        charge = self._charges.get(number)
+        if charge is not None and written:
+            charge.came += block_length(charge.file_size, index)
+        return written
+
+    def sync(self, number: int) -> int:
+        """See `JobStore`."""
+        return self._store.sync(number)
+
+    def publish(self, number: int, digest: bytes) -> Stored | Failed:
+        """See `JobStore`."""
+        return self._settled([self._store.publish(number, digest)])[0]
+
+    def finish_folder(self, number: int, mode: int, mtime_ns: int) -> Stored | Failed:
+        """See `JobStore`."""
+        return self._store.finish_folder(number, mode, mtime_ns)
+
+    def finish_folders(self, folders: Sequence[FolderEnd]) -> list[Stored | Failed]:
+        """See `JobStore`."""
+        return self._store.finish_folders(folders)
+
+    def discard(self, number: int, keep: bool) -> None:
+        """See `JobStore`."""
+        self._settle(number, stored=False)
+        self._store.discard(number, keep)
+
+    def stop_looking(self) -> None:
+        """See `JobStore`."""
+        self._store.stop_looking()
+
+    def revoke(self) -> None:
+        """See `JobStore`."""
+        self._store.revoke()
+
+    def close(self) -> None:
+        """See `JobStore`; the account is settled and written down."""
+        try:
+            if self._account is not None:
+                for number in list(self._charges):
+                    self._settle(number, stored=False)
+                self._account.ledger.save()
+        finally:
+            self._store.close()
+
+    def save_receipt(self, receipt: bytes) -> None:
+        """See `JobStore`."""
+        self._store.save_receipt(receipt)
