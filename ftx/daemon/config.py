@@ -83,10 +83,10 @@ class Config:
     no_control: bool
     drain_timeout: float
     own_key: str
-    rights: Mapping[bytes, Rights] = attrs.field(repr=False)
-    rule: tuple[Rule, ...] = attrs.field(repr=False)
     origins: Mapping[str, Origin] = attrs.field(repr=False)
     request: Request = attrs.field(repr=False)
+    rights: Mapping[bytes, Rights] = attrs.field(factory=dict, repr=False)
+    rule: tuple[Rule, ...] = attrs.field(default=(), repr=False)
 
     @property
     def files(self) -> tuple[str, ...]:

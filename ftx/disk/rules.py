@@ -22,16 +22,15 @@ from ftx.core.rights import Hours, Rights, parse_hours
 from ftx.disk.configfile import invalid
 from ftx.errors import FtxError
 from ftx.text import parse_size, show
+from ftx.wire.messages import CONFLICTS
 
-__all__ = ["CONFLICTS_ALLOWED", "TABLES", "rights_table", "rules_table"]
+__all__ = ["TABLES", "rights_table", "rules_table"]
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=msgspec.Struct)
 _Texts = str | list[str]
 _Size = int | str
 
-#: What may be said about a name that is taken, from the strictest on: what the daemon can do.
-CONFLICTS_ALLOWED: Final = ("fail", "skip", "rename")
 _WHO: Final = ("@own", "@paired", "@unknown")
 _AT: Final = re.compile(r" - at `\$\.?(\w*).*`$")
 _PLACEHOLDER: Final = re.compile(r"[{}]")
@@ -193,7 +192,7 @@ def _rights(peer: _Peer, reading: _Reading) -> Rights:
         push=peer.push,
         folder=reading.field("folder", lambda: _folder(peer.folder)),
         shares=frozenset(reading.field("shares", lambda: _listed(peer.shares))),
-        conflict=reading.field("conflict", lambda: _choice(peer.conflict, CONFLICTS_ALLOWED)),
+        conflict=reading.field("conflict", lambda: _choice(peer.conflict, CONFLICTS)),
         bytes_per_day=reading.field("bytes_per_day", lambda: _size(peer.bytes_per_day)),
         files_per_day=reading.field("files_per_day", lambda: _count(peer.files_per_day)),
         file_size=reading.field("file_size", lambda: _size(peer.file_size)),
@@ -231,7 +230,7 @@ def _rule(written: Any, number: int, where: str) -> Rule:
         smaller=reading.field("smaller", lambda: _size(rule.smaller)),
         reason=show(rule.reason),
         folder=reading.field("folder", lambda: _folder(rule.folder)),
-        conflict=reading.field("conflict", lambda: _choice(rule.conflict, CONFLICTS_ALLOWED)),
+        conflict=reading.field("conflict", lambda: _choice(rule.conflict, CONFLICTS)),
     )
     if made.of_files and (made.folder or made.conflict):
         problem = "folder and conflict count for whole offers, of which no name or size is known yet"

@@ -22,7 +22,7 @@ from ftx.core.blocks import block_digest, file_digest
 from ftx.core.identity import format_id, parse_id
 from ftx.text import show
 
-VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "peers", "send"}
+VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "peers", "policy", "send"}
 PEER_ID = format_id(bytes(range(32)))
 #: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
 LAUNCH = (

@@ -159,7 +159,7 @@ def test_an_empty_list_is_no_list(request_: Request, home: Path) -> None:
     [
         ('inbxo = "x"', "unknown key inbxo in", "did you mean inbox?"),
         ('drain-timeout = "x"', "unknown key drain-timeout in", "did you mean drain_timeout?"),
-        ("[peer.pi]\nquota = 1", "unknown key peer in", "the keys are name,"),
+        ("[peerz.pi]\nquota = 1", "unknown key peerz in", "did you mean peer?"),
         ('drain_timeout = "soon"', "drain_timeout in", "mend the named key"),
         ("drain_timeout = inf", "is not between 0 and 86400", "mend"),
         ("drain_timeout = nan", "is not between 0 and 86400", "mend"),

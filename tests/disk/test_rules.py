@@ -101,7 +101,7 @@ def _wrong(text: str) -> FtxError:
         ("folder = '/etc'", "not a folder inside the inbox"),
         ("folder = 'a/../b'", "not a folder inside the inbox"),
         ("folder = '{home}'", "a placeholder that does not exist"),
-        ("conflict = 'overwrite'", "not one of fail, skip, rename"),
+        ("conflict = 'replace'", "not one of fail, skip, rename, backup, overwrite"),
         ("bytes_per_day = 'much'", "is not a size"),
         ("bytes_per_day = -1", "not a number of bytes"),
         ("files_per_day = -1", "not a number of files"),

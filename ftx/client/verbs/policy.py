@@ -39,7 +39,7 @@ def policy() -> None:
 @click.option("--at", metavar="HH:MM", help="The time of day (default: now).")
 @click.option(
     "--conflict",
-    type=click.Choice(["fail", "skip", "rename"]),
+    type=click.Choice(["fail", "skip", "rename", "backup", "overwrite"]),
     help="What the sender wishes when a name is taken (default: nothing).",
 )
 @click.argument("names", metavar="[NAME]...", nargs=-1)
