@@ -69,9 +69,11 @@ class HeldStore:
         """Call this, in the worker's thread, before the next call of a job's `method`."""
         self._before[method] = call
 
-    def begin(self, peer: bytes, job: bytes, into: tuple[bytes, ...], conflict: str) -> _HeldJob:
+    def begin(
+        self, peer: bytes, job: bytes, into: tuple[bytes, ...], conflict: str, *, reads: bool = False
+    ) -> _HeldJob:
         """See `Store`."""
-        return _HeldJob(self, self._inbox.begin(peer, job, into, conflict))
+        return _HeldJob(self, self._inbox.begin(peer, job, into, conflict, reads=reads))
 
     def reached(self, name: str, arguments: tuple[Any, ...]) -> None:
         """A job's method is called; in a worker's thread."""
