@@ -143,8 +143,19 @@ STOP_AT_ONCE: Final = 2.0
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
 READ_SIZE_SIGNED_IN: Final = 256 * KiB
-#: Bytes given to the socket at once after sign-in (Twisted's default is 128 KiB).
-WRITE_SIZE_SIGNED_IN: Final = 1 * MiB
+#: Bytes encrypted and given to the socket at once, and in one turn of the reactor.
+WRITE_SLICE: Final = 128 * KiB
+WRITE_TURN: Final = 4 * MiB
+#: Plaintext bytes waiting to be encrypted above which a producer is paused, and below which it is resumed.
+WRITE_QUEUE_HIGH: Final = 1 * MiB
+WRITE_QUEUE_LOW: Final = 256 * KiB
+#: TLS records of one connection looked at in one turn of the reactor: a peer may put a single byte into each.
+RECORDS_PER_TURN: Final = 1024
+#: Freed bytes that the allocator keeps for the next block, per arena: the reactor's thread has one, and each worker.
+HEAP_KEPT: Final = 32 * MiB
+#: Objects made between two runs of the garbage collector, in a client and in a daemon.
+GARBAGE_CLIENT: Final = 50_000
+GARBAGE_DAEMON: Final = 10_000
 #: Small files stored, read or looked up by one disk job.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.

@@ -7,7 +7,6 @@ import neither Twisted nor OpenSSL, so they answer at once: whatever a verb need
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Final
 
 import click
 
+from ftx import limits
 from ftx.client.options import Options, Verbs
 from ftx.client.verbs.daemon import ctl, demo
 from ftx.client.verbs.discover import discover
@@ -22,6 +22,7 @@ from ftx.client.verbs.local import completion, hash_files, identity
 from ftx.client.verbs.peers import peers
 from ftx.client.verbs.policy import policy
 from ftx.client.verbs.send import send
+from ftx.disk.heap import settle
 from ftx.errors import KINDS, FtxError
 
 __all__ = ["cli", "main"]
@@ -52,9 +53,7 @@ for verb in (send, discover, peers, policy, identity, hash_files, ctl, demo, com
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code; nothing is raised."""
-    # Importing Twisted and OpenSSL makes a hundred thousand objects that live to the end; the collector would look
-    # through them again and again, for a sixth of the time of a short command.
-    gc.set_threshold(50_000)
+    settle(limits.GARBAGE_CLIENT)
     args = list(sys.argv[1:] if argv is None else argv)
     options = Options(argv=tuple(args))
     _prepare_streams()

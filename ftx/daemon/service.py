@@ -72,7 +72,7 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
 
     A daemon that does not own its process leaves the signals alone, and where it would end the process it ends itself.
     """
-    lock = claim(config)
+    lock = claim(config, owns_process=owns_process)
     try:
         identity = load_or_create(config.places.key)
         watched = Watched(config.places.peers)
@@ -173,7 +173,7 @@ class Daemon(MultiService):
             self.jobs,
             own_key_anywhere=config.own_key == "anywhere",
         )
-        self._incoming.target = self._credentials.server(self.reception, self.reactor)
+        self._incoming.target = self._credentials.server(self.reception)
         if self.control is not None:
             self.control.start()
         self.listening.startService()

@@ -6,6 +6,7 @@ import resource
 
 from ftx import limits
 from ftx.daemon.config import Config
+from ftx.disk.heap import settle
 from ftx.disk.homelock import HomeLock
 from ftx.disk.places import prepare_home, prepare_inbox
 
@@ -20,14 +21,18 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def claim(config: Config) -> HomeLock:
+def claim(config: Config, *, owns_process: bool = True) -> HomeLock:
     """Make the home and the inbox where they are missing, and take the lock of the home; the caller releases it.
+
+    A daemon that has the process to itself also takes all descriptors the system allows, and settles the heap.
 
     Blocking, quick, and meant for `makeService`, before a fork. Raises FtxError `home-unusable`, `inbox-unusable`
     or `already-running`. The lock comes before the ports: a second daemon is told that it is the second one, not
     that a port is in use.
     """
-    _allow_descriptors()
+    if owns_process:
+        _allow_descriptors()
+        settle(limits.GARBAGE_DAEMON)
     prepare_home(config.places)
     lock = HomeLock(config.places)
     try:

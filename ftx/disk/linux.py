@@ -17,6 +17,7 @@ __all__ = [
     "RESOLVE_NO_SYMLINKS",
     "RESOLVE_NO_XDEV",
     "filesystem_type",
+    "keep_freed_memory",
     "openat2",
     "punch_hole",
     "rename_noreplace",
@@ -34,6 +35,10 @@ RESOLVE_BENEATH: Final = 0x08
 _SYS_OPENAT2: Final = 437
 _RENAME_NOREPLACE: Final = 1
 _FALLOC_KEEP_SIZE: Final = 1
+#: mallopt(3); the largest threshold that glibc takes for blocks of their own is 32 MiB.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_MMAP_THRESHOLD_MAX: Final = 32 << 20
 _FALLOC_PUNCH_HOLE: Final = 2
 #: Attempts at openat2 when renames elsewhere in the tree make it answer EAGAIN.
 _RACED_TRIES: Final = 16
@@ -60,6 +65,7 @@ _renameat2: Final = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
 _syncfs: Final = _function("syncfs", ctypes.c_int)
+_mallopt: Final = _function("mallopt", ctypes.c_int, ctypes.c_int)
 _fstatfs: Final = _function("fstatfs", ctypes.c_int, ctypes.c_void_p)
 # glibc's fallocate64 takes 64-bit offsets on every architecture; musl's fallocate always does
 _fallocate: Final = _function(
@@ -142,3 +148,13 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     if _fallocate is None:
         raise _missing()
     _check(_fallocate(fd, _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE, offset, length))
+
+
+def keep_freed_memory(size: int) -> None:
+    """Let the allocator keep up to `size` freed bytes per arena instead of giving each block back to the kernel.
+
+    A C library that has no mallopt(3) (musl's) stays as it is.
+    """
+    if _mallopt is not None:
+        _mallopt(_M_TRIM_THRESHOLD, size)
+        _mallopt(_M_MMAP_THRESHOLD, min(size, _MMAP_THRESHOLD_MAX))

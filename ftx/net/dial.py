@@ -67,7 +67,7 @@ class _Attempt:
         self._address = place.host
         self.connection = Connection(reactor, Role.CLIENT, name, self, str(place))
         self._connecting: Deferred[Any] = _endpoint(reactor, place).connect(
-            credentials.client(_Single(self.connection), reactor)
+            credentials.client(_Single(self.connection))
         )
         self._connecting.addCallbacks(self._connected, self._failed)
 

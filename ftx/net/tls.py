@@ -35,23 +35,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
-from twisted.internet.interfaces import (
-    IOpenSSLClientConnectionCreator,
-    IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
-    IReactorTime,
-)
-from twisted.internet.protocol import connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IProtocolFactory
 
 from ftx import limits
 from ftx.core.identity import identity_of
 from ftx.disk.keys import Identity
 from ftx.errors import FtxError
+from ftx.net.secure import SecureFactory, SecureTransport
 
-__all__ = ["ALPN", "Credentials", "PeerKey", "SecureTransport", "peer_of"]
+__all__ = ["ALPN", "Credentials", "PeerKey", "peer_of"]
 
 #: The one application protocol. It stays the same for as long as the hello can be parsed.
 ALPN: Final = b"ftx/1"
@@ -89,85 +81,6 @@ class PeerKey:
     public_raw: bytes
 
 
-class SecureTransport(TLSMemoryBIOProtocol):
-    """Twisted's TLS transport, which keeps its connection object and bounds what a handshake may take.
-
-    Twisted hands the connection out by `getHandle()` only, with the remark that it may become something else.
-
-    It is the transport without the buffer for small writes, so `write()` takes a memoryview as well, and no byte of it
-    is copied on the way to OpenSSL. Small writes should be gathered by whoever makes many of them; what they become is
-    sent together in the next turn of the reactor in any case.
-    """
-
-    #: The OpenSSL connection, from the start of the handshake until the connection is lost.
-    connection: SSL.Connection | None = None
-    #: While this is true, more records of one read may follow in calls of `dataReceived`, and then, if the protocol has
-    #: it, one call of its method `gathered`: what costs time is better done once per read than per record of 16 KiB.
-    gathering = False
-    _handshake_bytes = 0
-    _handshake_over = False
-
-    def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the network; a handshake of more than `limits.HANDSHAKE` of them is refused."""
-        if self._handshake_over:
-            self._decrypt(data)
-            return
-        self._handshake_bytes += len(data)
-        if self._handshake_bytes > limits.HANDSHAKE:
-            self.failVerification(Failure(FtxError("tls-failed", "the peer's handshake is too large")))
-            return
-        self._decrypt(data)
-        # OpenSSL has the peer's Finished message when, and only when, the handshake is complete on this side.
-        self._handshake_over = self.connection is None or self.connection.get_peer_finished() is not None
-
-    def _decrypt(self, data: bytes) -> None:
-        """Let OpenSSL have what was read, and tell a protocol that gathers when all of it was delivered."""
-        self.gathering = True
-        try:
-            super().dataReceived(data)
-        finally:
-            self.gathering = False
-        gathered = getattr(self.wrappedProtocol, "gathered", None)
-        if gathered is not None:
-            gathered()
-
-    @property
-    def spoke(self) -> bool:
-        """Whether the peer has sent anything at all."""
-        return self._handshake_over or self._handshake_bytes > 0
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell the protocol, and let go of the OpenSSL connection."""
-        super().connectionLost(reason)
-        self.connection = None
-
-
-class _SecureFactory(TLSMemoryBIOFactory):
-    protocol = SecureTransport
-
-
-@implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
-class _Creator:
-    """Makes the connections of one role from its one context."""
-
-    def __init__(self, context: SSL.Context) -> None:
-        self._context = context
-
-    def _create(self, transport: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = SSL.Connection(self._context, None)
-        if isinstance(transport, SecureTransport):
-            transport.connection = connection
-        return connection
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """The connection for a client's transport."""
-        return self._create(tlsProtocol)
-
-    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """The connection for a server's transport."""
-        return self._create(tlsProtocol)
-
-
 class Credentials:
     """What this machine proves itself with: its certificate and one unchanging TLS context per role.
 
@@ -182,23 +95,23 @@ class Credentials:
         # names at the moment a context is made (SSL_CTX_new(3)).
         withheld = os.environ.pop("SSLKEYLOGFILE", None)
         try:
-            self._server = _Creator(_context(identity, certificate, server=True))
-            self._client = _Creator(_context(identity, certificate, server=False))
+            self._server = _context(identity, certificate, server=True)
+            self._client = _context(identity, certificate, server=False)
         finally:
             if withheld is not None:
                 os.environ["SSLKEYLOGFILE"] = withheld
 
-    def server(self, factory: IProtocolFactory, clock: IReactorTime | None = None) -> IProtocolFactory:
+    def server(self, factory: IProtocolFactory) -> IProtocolFactory:
         """A factory to listen with: the protocols of `factory`, with a `SecureTransport` as the server's end.
 
         A protocol that provides `IHandshakeListener` learns when to call `peer_of(self.transport)`; before
-        that it must not believe anything. `clock` joins small writes (default: the process's reactor).
+        that it must not believe anything.
         """
-        return _SecureFactory(self._server, False, factory, clock)
+        return SecureFactory(self._server, factory, client=False)
 
-    def client(self, factory: IProtocolFactory, clock: IReactorTime | None = None) -> IProtocolFactory:
+    def client(self, factory: IProtocolFactory) -> IProtocolFactory:
         """A factory to connect with; as `server()`, for the client's end."""
-        return _SecureFactory(self._client, True, factory, clock)
+        return SecureFactory(self._client, factory, client=True)
 
 
 def peer_of(transport: object) -> PeerKey:

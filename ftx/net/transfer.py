@@ -29,7 +29,8 @@ from ftx import __version__, limits
 from ftx.core.session import Role, Session, Stage, error_frame, error_of
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
-from ftx.net.tls import PeerKey, SecureTransport, peer_of
+from ftx.net.secure import IRecordListener, SecureTransport
+from ftx.net.tls import PeerKey, peer_of
 from ftx.wire.frames import Piece
 from ftx.wire.messages import FEATURES, ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong
 
@@ -82,7 +83,7 @@ class Owner(TypingProtocol):
         """The connection is over; None after a goodbye. Called once, last."""
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IRecordListener)
 class Connection(Protocol):
     """One end of a transfer connection. `where` names the other end's address in sentences for people."""
 
@@ -102,7 +103,6 @@ class Connection(Protocol):
         self._reason: FtxError | None = None
         self._over = False
         self._lost = False
-        self._arrived: list[bytes] = []
 
     # -- what Twisted calls --------------------------------------------------------------------------------
 
@@ -124,18 +124,15 @@ class Connection(Protocol):
             self.fail(error)
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the peer: a record of several that were read together, or all there is."""
-        self._arrived.append(data)
-        if not getattr(self.transport, "gathering", False):
-            self.gathered()
+        """Bytes from the peer."""
+        self.recordsReceived([data])
 
-    def gathered(self) -> None:
-        """Everything that was read is here. Nothing is looked at any more once the connection is over."""
-        arrived, self._arrived = self._arrived, []
-        if self._over or not arrived:
+    def recordsReceived(self, records: list[bytes]) -> None:
+        """What was read from the peer at once. Nothing is looked at any more once the connection is over."""
+        if self._over:
             return
         now = self.clock.seconds()
-        for data in arrived:
+        for data in records:
             self.session.receive(data, now)
         turned = False
         try:
@@ -204,10 +201,7 @@ class Connection(Protocol):
         """The peer is who we want: larger reads from now on."""
         transport: Any = self.transport
         if isinstance(transport, SecureTransport):
-            # The TCP transport under TLS: what it asks the kernel for, and gives to the kernel, at once.
-            socket = cast(Any, transport.transport)
-            socket.bufferSize = limits.READ_SIZE_SIGNED_IN
-            socket.SEND_LIMIT = limits.WRITE_SIZE_SIGNED_IN
+            transport.read_size = limits.READ_SIZE_SIGNED_IN
 
     def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading from the peer: back-pressure for a slow disk."""
@@ -250,7 +244,7 @@ class Connection(Protocol):
         if self._over or not isinstance(transport, SecureTransport):
             return self._over
         poll = select.poll()
-        poll.register(cast(Any, transport.transport).getHandle(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
+        poll.register(transport.getHandle(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
         return bool(poll.poll(0))
 
     def goodbye(self) -> None:

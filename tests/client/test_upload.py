@@ -74,7 +74,7 @@ async def test_a_receipt_that_is_lost(reactor: Any, end: ReceivingEnd) -> None:
     heard: list[Event] = []
     end.store.before("save_receipt", lambda: reactor.callFromThread(end.cut))
     lost = await ends("b", heard)
-    assert [event.error.name for event in of(heard, Retry)] == ["connection-lost"]
+    assert [event.error.name for event in of(heard, Retry)] == ["connection-reset"]
     fields = ("exit", "result", "files", "directories", "files_failed", "files_skipped")
     assert [getattr(lost, field) for field in fields] == [getattr(undisturbed, field) for field in fields]
     assert lost.receipt is not None

@@ -277,8 +277,8 @@ def handshake_failures(*, server: bool, **odd: Any) -> tuple[Failure | None, Fai
     """How ftx and an odd server (or client) each lose a connection that was never made."""
     context = odd_context(server=server, **odd)
 
-    def make(factory: Any, clock: Any) -> Any:
-        return odd_factory(context, factory.buildProtocol(None), server=server, clock=clock)
+    def make(factory: Any) -> Any:
+        return odd_factory(context, factory.buildProtocol(None), server=server, clock=factory.clock)
 
     if server:
         pair = Pair(ME.client, make, server_protocol=Plain())

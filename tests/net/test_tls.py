@@ -21,7 +21,7 @@ from OpenSSL import SSL
 from support.bounded import bounded, until
 from support.tls_peers import Pair, Plain, Recorder, certificate, factory_of, odd_context, odd_factory
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectionClosed, ConnectionLost
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.testing import StringTransport
 
 from ftx import limits
@@ -54,9 +54,9 @@ def meet_context(
     """As `meet`, with a context made before; `prepare` is called with the odd end's connection."""
     server = odd_end == "server"
 
-    def make(factory: Any, clock: Any) -> Any:
+    def make(factory: Any) -> Any:
         protocol = factory.buildProtocol(None)
-        return odd_factory(context, protocol, server=server, clock=clock, prepare=prepare)
+        return odd_factory(context, protocol, server=server, clock=factory.clock, prepare=prepare)
 
     if server:
         pair = Pair(MINE.client, make, server_protocol=Plain())
@@ -181,48 +181,27 @@ def test_b32_a_certificate_of_64_kib_is_refused(odd_end: str) -> None:
     theirs = SSL.Connection(odd_context(server=server, key=YOU.private_key, leaf=leaf))
     (theirs.set_accept_state if server else theirs.set_connect_state)()
     recorder = Recorder()
-    factory = (MINE.client if server else MINE.server)(factory_of(recorder), _NoClock())
-    ours: Any = factory.buildProtocol(None)
-    wire = _AbortableTransport()
-    ours.makeConnection(wire)
+    make = MINE.client if server else MINE.server
+    wire = Plain()
+    pair = Pair(lambda _factory: factory_of(wire), lambda _factory: make(factory_of(recorder)))
     fed = 0
-    while not wire.aborted:
-        if wire.value():
-            theirs.bio_write(wire.value())
-            wire.clear()
+    while recorder.lost is None:
+        pair.flush()
+        if wire.received:
+            theirs.bio_write(wire.received)
+            wire.received = b""
         with contextlib.suppress(SSL.WantReadError):
             theirs.do_handshake()
         data = theirs.bio_read(1024)
         fed += len(data)
-        ours.dataReceived(data)
+        wire.transport.write(data)  # type: ignore[union-attr]
+        pair.flush()
     assert limits.HANDSHAKE < fed <= limits.HANDSHAKE + 1024
     assert recorder.peer is None
     assert not recorder.shaken
-    reason = _end(ours, recorder)
+    reason = recorder.lost.value
     assert isinstance(reason, FtxError)
     assert reason.name == "tls-failed"
-
-
-class _AbortableTransport(StringTransport):
-    """A StringTransport whose bytes may be none, and that notes an abort."""
-
-    aborted = False
-
-    def abortConnection(self) -> None:
-        """Note it."""
-        self.aborted = True
-
-
-class _NoClock:
-    """For connections that never get as far as a write of data."""
-
-
-def _end(ours: Any, recorder: Recorder) -> BaseException | None:
-    from twisted.python.failure import Failure
-
-    ours.connectionLost(Failure(ConnectionLost()))
-    assert recorder.lost is not None
-    return recorder.lost.value
 
 
 @both_ends
@@ -324,14 +303,17 @@ def test_contexts_are_shared_and_closed_to_change() -> None:
 
 def test_peer_of_before_and_after_a_connection() -> None:
     """Nobody is named before the handshake is complete, after the connection is lost, or by another transport."""
-    recorder = Recorder()
-    outer: Any = MINE.client(factory_of(recorder), _NoClock()).buildProtocol(None)  # type: ignore[arg-type]
-    outer.makeConnection(_AbortableTransport())
+    pair = Pair(MINE.client, YOURS.server)
+    transport = pair.client.transport
     with pytest.raises(FtxError, match="not proved"):
-        peer_of(outer)
-    _end(outer, recorder)
+        peer_of(transport)
+    pair.flush()
+    assert peer_of(transport) == PeerKey(YOU.id, YOU.public_raw)
+    pair.server.transport.abortConnection()
+    pair.flush()
+    assert pair.client.lost is not None
     with pytest.raises(FtxError, match="not proved"):
-        peer_of(outer)
+        peer_of(transport)
     with pytest.raises(FtxError, match="not proved"):
         peer_of(StringTransport())
 

@@ -49,8 +49,8 @@ def bare_pair(*, client: Plain | None = None, verify: Any = None, leaf: Any = No
         server_context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
 
     def end(context: SSL.Context, *, server: bool) -> Any:
-        def make(factory: Any, clock: Any) -> Any:
-            return odd_factory(context, factory.buildProtocol(None), server=server, clock=clock)
+        def make(factory: Any) -> Any:
+            return odd_factory(context, factory.buildProtocol(None), server=server, clock=factory.clock)
 
         return make
 

@@ -163,7 +163,7 @@ class ReceivingEnd:
             self.jobs,
             own_key_anywhere=False,
         )
-        self.door = _Door(Credentials(self.identity).server(self.reception, reactor))
+        self.door = _Door(Credentials(self.identity).server(self.reception))
         self.listening = ListeningService([Endpoint(socket.AF_INET, 0, "127.0.0.1")], self.door, reactor)
         self.listening.privilegedStartService()
         self.listening.startService()

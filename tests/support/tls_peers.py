@@ -1,15 +1,17 @@
 """Both ends of TLS connections for tests: honest protocols that record, odd certificates and odd contexts.
 
-Everything is real: real keys, OpenSSL on both ends, Twisted's transports; either over an in-memory pump
-(`Pair`) or over TCP.
+Everything is real: real keys, OpenSSL on both ends, Twisted's transports, sockets; either joined by a socket pair in a
+reactor that is turned by hand (`Pair`), or over TCP.
 """
 
 from __future__ import annotations
 
 import datetime
+import select
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -25,9 +27,9 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Server
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
-from twisted.test import iosim
 from zope.interface import implementer
 
 from ftx.errors import FtxError
@@ -169,37 +171,103 @@ def odd_factory(
     return TLSMemoryBIOFactory(_Creator(context, prepare), not server, factory_of(protocol), clock)
 
 
-def factory_of(protocol: Protocol) -> Factory:
-    """A factory that hands out this one protocol."""
+def factory_of(protocol: Protocol, clock: Any = None) -> Factory:
+    """A factory that hands out this one protocol; `clock` is for those who wrap it."""
     factory = Factory()
+    factory.clock = clock  # type: ignore[attr-defined]
     factory.buildProtocol = lambda address: protocol  # type: ignore[method-assign]
     return factory
 
 
 class Pair:
-    """A client's and a server's factory connected in memory; nothing moves but by `flush()`."""
+    """A client's and a server's factory connected by a socket pair; nothing moves but by `flush()`.
+
+    Both ends are Twisted's TCP transports over real descriptors, in a reactor that runs only inside `flush()`. Those
+    that a test leaves open are closed by `Pair.close_all()`.
+    """
+
+    _made: ClassVar[list[Pair]] = []
 
     def __init__(
         self,
-        client: Callable[[Factory, Clock], IProtocolFactory],
-        server: Callable[[Factory, Clock], IProtocolFactory],
+        client: Callable[[Factory], IProtocolFactory],
+        server: Callable[[Factory], IProtocolFactory],
         *,
         client_protocol: Recorder | None = None,
         server_protocol: Recorder | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.reactor = PumpReactor()
         self.client = client_protocol or Recorder()
         self.server = server_protocol or Recorder()
-        outer_client = client(factory_of(self.client), self.clock).buildProtocol(None)
-        outer_server = server(factory_of(self.server), self.clock).buildProtocol(None)
-        self.client_io = iosim.FakeTransport(outer_client, isServer=False)
-        self.server_io = iosim.FakeTransport(outer_server, isServer=True)
-        self.pump = iosim.connect(
-            outer_server, self.server_io, outer_client, self.client_io, greet=False, clock=self.clock
-        )
+        one, two = socket.socketpair()
+        self.client_io = self._end(one, client, self.client)
+        self.server_io = self._end(two, server, self.server)
+        self._made.append(self)
+
+    @classmethod
+    def close_all(cls) -> None:
+        """End every pair's connections, whatever state they are in."""
+        while cls._made:
+            pair = cls._made.pop()
+            pair.client_io.abortConnection()
+            pair.server_io.abortConnection()
+            pair.flush()
+
+    def _end(self, end: socket.socket, make: Callable[[Factory], IProtocolFactory], protocol: Recorder) -> Server:
+        end.setblocking(False)
+        outer = make(factory_of(protocol, self.reactor)).buildProtocol(None)
+        transport = Server(end, outer, ("", 0), None, 0, self.reactor)  # type: ignore[arg-type]
+        outer.makeConnection(transport)
+        return transport
 
     def flush(self) -> None:
         """Let everything arrive that is on its way, delayed writes too."""
-        for _ in range(4):
-            self.pump.flush()
-            self.clock.advance(0)
+        self.reactor.settle()
+
+
+class PumpReactor(Clock):
+    """A reactor over real descriptors, whose time stands still and which runs only while it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # by descriptor, as Twisted's epoll reactor does it: who takes one over must not be undone by who had it
+        self._readers: dict[int, Any] = {}
+        self._writers: dict[int, Any] = {}
+
+    def addReader(self, reader: Any) -> None:
+        """See IReactorFDSet."""
+        self._readers.setdefault(reader.fileno(), reader)
+
+    def removeReader(self, reader: Any) -> None:
+        """See IReactorFDSet."""
+        self._readers.pop(reader.fileno(), None)
+
+    def addWriter(self, writer: Any) -> None:
+        """See IReactorFDSet."""
+        self._writers.setdefault(writer.fileno(), writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See IReactorFDSet."""
+        self._writers.pop(writer.fileno(), None)
+
+    def settle(self) -> None:
+        """Run until nothing can be read, written or called any more."""
+        busy = True
+        while busy:
+            busy = any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
+            self.advance(0)
+            can_read, can_write, _ = select.select(self._readers, self._writers, [], 0)
+            # what was ready for both is asked for both, whatever its read has done, again as Twisted does it
+            reading = [(self._readers[fd], "doRead") for fd in can_read]
+            writing = [(self._writers[fd], "doWrite") for fd in can_write]
+            for one, work in reading + writing:
+                if one.fileno() >= 0:
+                    busy |= self._do(one, getattr(one, work))
+
+    def _do(self, one: Any, work: Callable[[], Any]) -> bool:
+        why = work()
+        if why is not None:
+            self.removeReader(one)
+            self.removeWriter(one)
+            one.connectionLost(Failure(why))
+        return True

@@ -1,0 +1,469 @@
+"""The TLS transport: OpenSSL between two memory BIOs, and the socket read and written in large pieces.
+
+Twisted makes or takes the TCP connection, and closes it in the end. Between the two, `SecureTransport` stands in the
+reactor in its place, with the same descriptor: content is copied fewer times than on the way through a TCP transport
+that keeps a buffer of its own, and a protocol gets all records of one read in one call.
+
+    Twisted's TCP transport  -- getHandle() -->  socket  <-->  SecureTransport  <-->  protocol
+        |  connectionMade, connectionLost           ^               |
+        v                                           |            OpenSSL (public calls of pyOpenSSL)
+    _Takeover, the protocol that Twisted sees       +-- the reactor: doRead, doWrite
+
+What a read brought goes into OpenSSL at once; what OpenSSL has for the peer goes to the socket before it is given
+more, so ciphertext never piles up. Plaintext waits in a queue that its writer bounds: a registered producer is paused
+above `limits.WRITE_QUEUE_HIGH` and resumed below `limits.WRITE_QUEUE_LOW`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket as sockets
+from collections import deque
+from typing import Any, Final
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IHandshakeListener,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReadWriteDescriptor,
+    ISystemHandle,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from ftx import limits
+from ftx.errors import FtxError
+
+__all__ = ["IRecordListener", "SecureFactory", "SecureTransport"]
+
+#: Plaintext bytes of a TLS record (RFC 8446 section 5.1); one SSL_read(3) gives at most one.
+_RECORD: Final = 16 * 1024
+
+# Everything that is read from any socket passes through here on its way to OpenSSL: all in the reactor's thread.
+_ARRIVED: Final = bytearray(limits.READ_SIZE_SIGNED_IN)
+_ARRIVED_VIEW: Final = memoryview(_ARRIVED)
+
+
+class IRecordListener(Interface):
+    """A protocol that takes the records of one read together; what costs time is then done once per read."""
+
+    def recordsReceived(records: list[bytes]) -> None:
+        """`records`, one or more, arrived together; in the place of as many calls of `dataReceived`."""
+
+
+class _Takeover(Protocol):
+    """What Twisted's TCP transport takes for its protocol: it hears of the beginning and of the end."""
+
+    def __init__(self, factory: SecureFactory, protocol: IProtocol) -> None:
+        self._factory = factory
+        self._protocol: IProtocol | None = protocol
+        self._secure: SecureTransport | None = None
+
+    def connectionMade(self) -> None:
+        """The TCP connection stands: from here on the secure transport has its descriptor."""
+        self._factory.registerProtocol(self)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self._secure = SecureTransport(self.transport, protocol, self._factory.connection(), self._factory.client)
+            self._secure.begin()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection is gone."""
+        self._factory.unregisterProtocol(self)
+        secure, self._secure = self._secure, None
+        if secure is not None:
+            secure.lost(reason)
+
+
+class SecureFactory(WrappingFactory):
+    """The protocols of `factory`, each behind a `SecureTransport` of its own, as TLS client or server.
+
+    `context` is never changed: OpenSSL's contexts must not be once a connection was made from them.
+    """
+
+    noisy = False
+
+    def __init__(self, context: SSL.Context, factory: IProtocolFactory, *, client: bool) -> None:
+        super().__init__(factory)
+        self.client = client
+        self._context = context
+
+    def connection(self) -> SSL.Connection:
+        """A connection of OpenSSL over memory BIOs."""
+        return SSL.Connection(self._context, None)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory; None when the wrapped factory wants no connection."""
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else _Takeover(self, protocol)
+
+
+@implementer(ITransport, IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle)
+class SecureTransport:
+    """One end of a TLS connection.
+
+    As a transport it takes bytes and memoryviews, which must not change until they are sent, and copies none of them
+    before OpenSSL has them. `loseConnection()` sends what was written and the closing alert, shuts our half of the TCP
+    connection down, and then waits for the peer's end, delivering nothing: an owner that cannot wait follows it with
+    `abortConnection()`. The protocol gets `handshakeCompleted` if it is an IHandshakeListener, and `recordsReceived`
+    in the place of `dataReceived` if it is an IRecordListener.
+
+    `connectionLost` has ConnectionDone after the peer's closing alert, ConnectionLost when the stream just ended, an
+    SSL.Error when OpenSSL ended it, and FtxError `tls-failed` when the handshake took more than `limits.HANDSHAKE`.
+    """
+
+    disconnecting = False
+
+    def __init__(self, tcp: Any, protocol: IProtocol, connection: SSL.Connection, client: bool) -> None:
+        #: The OpenSSL connection, until the connection is lost.
+        self.connection: SSL.Connection | None = connection
+        #: Whether the peer has sent anything at all.
+        self.spoke = False
+        #: Bytes asked of the kernel at once, at most `limits.READ_SIZE_SIGNED_IN`.
+        self.read_size = limits.READ_SIZE
+        self._tcp = tcp
+        self._socket: sockets.socket = tcp.getHandle()
+        self._reactor = tcp.reactor
+        self._protocol: Any = protocol
+        self._gathers = IRecordListener.providedBy(protocol)
+        if client:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+        self._shaken = False  # the handshake is complete
+        self._shake_bytes = 0
+        self._wanted = True  # the protocol has not paused us
+        self._shut = False  # our closing alert is out; what comes is dropped
+        self._over = False  # nothing is read, written or delivered any more
+        self._why: BaseException | None = None
+        self._held: IDelayedCall | None = None  # will deliver what OpenSSL still holds of the last read
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0
+        self._sealed: memoryview | None = None  # ciphertext that the socket did not take yet
+        self._producer: Any = None
+        self._producer_paused = False
+
+    def begin(self) -> None:
+        """Take the descriptor over and begin the handshake."""
+        self._tcp.pauseProducing()  # its reader leaves the reactor, and makes room for ours on the same descriptor
+        self._protocol.makeConnection(self)
+        if not self._over:
+            self._reactor.addReader(self)
+            self._handshake()
+
+    def lost(self, reason: Failure) -> None:
+        """The TCP connection is gone: tell the producer and the protocol, and let go of everything."""
+        self._stop()
+        self._queue.clear()
+        self._sealed = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        protocol, self._protocol = self._protocol, None
+        protocol.connectionLost(reason if self._why is None else Failure(self._why))
+        self.connection = None
+
+    # -- IReadWriteDescriptor: what the reactor calls ------------------------------------------------------
+
+    def fileno(self) -> int:
+        """See IFileDescriptor."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return str(self._tcp.logPrefix())
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See IFileDescriptor: the reactor found the descriptor broken."""
+        self._end(reason.value or ConnectionLost())
+
+    def doRead(self) -> None:
+        """See IReadDescriptor: one read, and everything that is in it."""
+        if self._over:
+            return
+        if self._shut:
+            self._discard()
+            return
+        if self._held is not None:
+            return
+        try:
+            count = self._socket.recv_into(_ARRIVED, self.read_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        connection = self._open()
+        if count:
+            self.spoke = True
+            connection.bio_write(_ARRIVED_VIEW[:count])
+        else:
+            connection.bio_shutdown()
+        if not self._shaken:
+            self._shake_bytes += count
+            if self._shake_bytes > limits.HANDSHAKE:
+                self._end(FtxError("tls-failed", "the peer's handshake is too large"))
+                return
+            self._handshake()
+        if self._shaken and not self._over:
+            self._deliver()
+
+    def doWrite(self) -> None:
+        """See IWriteDescriptor: encrypt and send, until the socket is full or a turn's worth is sent."""
+        if self._over:  # the reactor asks once more in the turn in which a read ended it
+            return
+        budget = limits.WRITE_TURN
+        try:
+            while budget > 0:
+                if not self._flush():
+                    break
+                if not self._queue or not self._shaken:
+                    self._reactor.removeWriter(self)
+                    if self.disconnecting and self._shaken and self._producer is None:
+                        self._shut_down()
+                    break
+                budget -= self._seal()
+        except (SSL.Error, OSError) as error:
+            self._end(_reason(error))
+            return
+        if self._producer_paused and self._queued < limits.WRITE_QUEUE_LOW and self._producer is not None:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+
+    # -- ITransport, IConsumer, ISystemHandle --------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send `data`, in a later turn of the reactor; dropped once the connection is over or ending."""
+        if self._over or not len(data) or (self.disconnecting and self._producer is None):
+            return
+        self._queue.append(memoryview(data))
+        self._queued += len(data)
+        if self._shaken:
+            self._reactor.addWriter(self)
+        if self._queued >= limits.WRITE_QUEUE_HIGH and self._producer is not None and not self._producer_paused:
+            self._producer_paused = True
+            self._producer.pauseProducing()
+
+    def writeSequence(self, data: Any) -> None:
+        """See ITransport."""
+        for part in data:
+            self.write(part)
+
+    def getPeer(self) -> Any:
+        """See ITransport."""
+        return self._tcp.getPeer()
+
+    def getHost(self) -> Any:
+        """See ITransport."""
+        return self._tcp.getHost()
+
+    def getHandle(self) -> sockets.socket:
+        """The socket, for questions to the kernel about it."""
+        return self._socket
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See IConsumer; push producers only."""
+        if not streaming or self._producer is not None:
+            raise RuntimeError("one push producer at a time")
+        if self._over:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._producer_paused = False
+
+    def unregisterProducer(self) -> None:
+        """See IConsumer."""
+        self._producer = None
+        if self.disconnecting and not self._over:
+            self._reactor.addWriter(self)
+
+    def loseConnection(self) -> None:
+        """Send what was written, then end in order; before the handshake is complete this is an abort."""
+        if self._over or self.disconnecting:
+            return
+        if not self._shaken:
+            self.abortConnection()
+            return
+        self.disconnecting = True
+        self._reactor.addWriter(self)
+
+    def abortConnection(self) -> None:
+        """End it now; what was not sent is lost."""
+        self._end(ConnectionAborted())
+        self._tcp.abortConnection()  # also when it is ending already, and the peer's deafness holds that up
+
+    # -- IPushProducer: what the protocol calls to hold up the peer ----------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Read no more for now. What was read already is still delivered."""
+        self._wanted = False
+        if self._shaken and not self._shut:
+            self._reactor.removeReader(self)
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._wanted = True
+        if not self._over and self._held is None:
+            self._reactor.addReader(self)
+
+    def stopProducing(self) -> None:
+        """See IProducer."""
+        self.loseConnection()
+
+    # -- within --------------------------------------------------------------------------------------------
+
+    def _open(self) -> SSL.Connection:
+        if self.connection is None:
+            raise RuntimeError("the connection is lost")
+        return self.connection
+
+    def _handshake(self) -> None:
+        try:
+            self._open().do_handshake()
+            self._shaken = True
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            self._farewell(error)
+            return
+        self._reactor.addWriter(self)
+        if self._shaken:
+            if IHandshakeListener.providedBy(self._protocol):
+                self._protocol.handshakeCompleted()
+            if not self._wanted and not self._over:
+                self._reactor.removeReader(self)
+
+    def _deliver(self) -> None:
+        """Hand over the records that OpenSSL has, a bounded number per turn: a peer may make them very small."""
+        records: list[bytes] = []
+        receive = self._open().recv
+        ended: SSL.Error | None = None
+        try:
+            for _ in range(limits.RECORDS_PER_TURN):
+                records.append(receive(_RECORD))
+            self._reactor.removeReader(self)
+            self._held = self._reactor.callLater(0, self._deliver_held)
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            ended = error.with_traceback(None)  # whose frames would keep this one, and the connection, alive
+        if records:
+            if self._gathers:
+                self._protocol.recordsReceived(records)
+            else:
+                for record in records:
+                    if not self._over:
+                        self._protocol.dataReceived(record)
+        if ended is not None and not self._over:
+            self._farewell(ended)
+
+    def _deliver_held(self) -> None:
+        self._held = None
+        if self._wanted or self._shut:
+            self._reactor.addReader(self)
+        if not self._shut:
+            self._deliver()
+
+    def _seal(self) -> int:
+        """Encrypt some of the queue, up to `limits.WRITE_SLICE`; how many bytes."""
+        send, queue, room = self._open().send, self._queue, limits.WRITE_SLICE
+        while queue and room > 0:
+            data = queue.popleft()
+            if len(data) < _RECORD and queue:
+                data = self._joined(data)
+            if len(data) > room:
+                queue.appendleft(data[room:])
+                data = data[:room]
+            send(data)
+            room -= len(data)
+        sealed = limits.WRITE_SLICE - room
+        self._queued -= sealed
+        return sealed
+
+    def _joined(self, data: memoryview) -> memoryview:
+        """`data` and what follows it, as far as both fit into one record."""
+        parts, size = [data], len(data)
+        while self._queue and size + len(self._queue[0]) <= _RECORD:
+            size += len(self._queue[0])
+            parts.append(self._queue.popleft())
+        return data if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def _flush(self) -> bool:
+        """Give ciphertext to the socket; whether it took all there is."""
+        connection = self._open()
+        while True:
+            if self._sealed is None:
+                try:
+                    self._sealed = memoryview(connection.bio_read(2 * limits.WRITE_SLICE))
+                except SSL.WantReadError:
+                    return True
+            try:
+                sent = self._socket.send(self._sealed)
+            except (BlockingIOError, InterruptedError):
+                return False
+            self._sealed = self._sealed[sent:] if sent < len(self._sealed) else None
+            if self._sealed is not None:
+                return False
+
+    def _shut_down(self) -> None:
+        """All is written: say so to TLS and to TCP, then wait for the peer's end."""
+        self._shut = True
+        self._open().shutdown()
+        self._flush()
+        self._socket.shutdown(sockets.SHUT_WR)
+        self._reactor.addReader(self)
+
+    def _discard(self) -> None:
+        try:
+            count = self._socket.recv_into(_ARRIVED, self.read_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if not count:
+            self._end(ConnectionDone())
+
+    def _farewell(self, error: SSL.Error) -> None:
+        """OpenSSL ended the connection: let the peer have its alert, if the socket takes it, and end."""
+        with contextlib.suppress(SSL.Error, OSError):  # if there is nobody left to tell
+            if isinstance(error, SSL.ZeroReturnError):
+                self._open().shutdown()
+            self._flush()
+        self._end(_reason(error))
+
+    def _stop(self) -> None:
+        self._over = True
+        held, self._held = self._held, None
+        if held is not None:
+            held.cancel()
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+
+    def _end(self, why: BaseException) -> None:
+        """Stop everything and let Twisted close the socket; `lost()` follows in a later turn."""
+        if self._over:
+            return
+        self._why = why.with_traceback(None)
+        self._stop()
+        self._tcp.loseConnection()
+
+
+def _reason(error: SSL.Error | OSError) -> BaseException:
+    """Why the connection is lost, as Twisted says it where Twisted has a word for it."""
+    if isinstance(error, SSL.ZeroReturnError):
+        return ConnectionDone()
+    if isinstance(error, SSL.Error):
+        # The stream ended without a closing alert: OpenSSL 3 says so, older and newer ones leave no reason at all.
+        reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        if isinstance(error, SSL.SysCallError) or not reasons or "unexpected eof" in str(reasons[-1][-1]).lower():
+            return ConnectionLost()
+    return error

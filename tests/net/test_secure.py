@@ -1,0 +1,267 @@
+"""The TLS transport: what it delivers and when, how it holds a writer up, and how it ends."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+from support.tls_peers import Pair, Plain, Recorder, odd_context, odd_factory
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from ftx import limits
+from ftx.disk.keys import Identity
+from ftx.net.secure import IRecordListener
+from ftx.net.tls import Credentials
+
+MINE = Credentials(Identity.generate())
+YOURS = Credentials(Identity.generate())
+
+
+@implementer(IRecordListener)
+class Gatherer(Recorder):
+    """Notes which records came together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[list[bytes]] = []
+        self.pauses = False
+
+    def recordsReceived(self, records: list[bytes]) -> None:
+        """Keep them."""
+        self.reads.append(records)
+        if self.pauses:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+
+@implementer(IPushProducer)
+class Source:
+    """Writes megabytes until it is told to pause."""
+
+    def __init__(self, transport: Any, chunk: bytes, most: int) -> None:
+        self.transport, self.chunk, self.most = transport, chunk, most
+        self.written = 0
+        self.paused = False
+        self.pauses = 0
+        self.stopped = False
+        transport.registerProducer(self, True)
+
+    def resumeProducing(self) -> None:
+        """Write on."""
+        self.paused = False
+        while not self.paused and self.written < self.most:
+            self.transport.write(self.chunk)
+            self.written += len(self.chunk)
+
+    def pauseProducing(self) -> None:
+        """Enough for now."""
+        self.paused = True
+        self.pauses += 1
+
+    def stopProducing(self) -> None:
+        """Never again."""
+        self.paused = self.stopped = True
+
+
+def joined(**protocols: Recorder) -> Pair:
+    """Both ends ours, the handshake complete."""
+    pair = Pair(MINE.client, YOURS.server, **protocols)
+    pair.flush()
+    assert pair.client.peer is not None
+    assert pair.server.peer is not None
+    return pair
+
+
+def test_the_records_of_one_read_come_together() -> None:
+    """Three records in one read are one call, in order."""
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    pair.client.transport.write(bytes(range(256)) * 128 + b"tail")
+    pair.flush()
+    assert [[len(record) for record in read] for read in gatherer.reads] == [[16384] * 2 + [4]]
+    assert b"".join(gatherer.reads[0]) == bytes(range(256)) * 128 + b"tail"
+
+
+def test_small_writes_become_one_record() -> None:
+    """What is written in one turn of the reactor is not sent piece by piece."""
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    for number in range(1000):
+        pair.client.transport.write(b"%d," % number)
+    pair.client.transport.writeSequence([b"a", memoryview(b"bc"), b""])
+    pair.flush()
+    assert [b"".join(read) for read in gatherer.reads] == [b"".join(b"%d," % number for number in range(1000)) + b"abc"]
+    assert len(gatherer.reads[0]) == 1
+
+
+def test_single_bytes_are_taken_a_bounded_number_in_a_turn() -> None:
+    """A peer that puts one byte into each record does not keep the reactor to itself, and nothing is lost."""
+    gatherer = Gatherer()
+
+    def odd(factory: Any) -> Any:
+        context = odd_context(server=False, key=Identity.generate().private_key)
+        return odd_factory(context, factory.buildProtocol(None), server=False, clock=factory.clock)
+
+    pair = Pair(odd, MINE.server, client_protocol=Plain(), server_protocol=gatherer)
+    pair.flush()
+    gatherer.transport.read_size = limits.READ_SIZE_SIGNED_IN  # type: ignore[union-attr]
+    connection = pair.client.transport.getHandle()
+    count = 3 * limits.RECORDS_PER_TURN + 7
+    for number in range(count):
+        connection.send(bytes([number % 251]))
+    pair.client_io.write(connection.bio_read(1 << 20))
+    pair.flush()
+    assert all(len(read) <= limits.RECORDS_PER_TURN for read in gatherer.reads)
+    assert max(len(read) for read in gatherer.reads) == limits.RECORDS_PER_TURN
+    assert b"".join(map(b"".join, gatherer.reads)) == bytes(number % 251 for number in range(count))
+
+
+def test_a_paused_reader_gets_nothing_more_until_it_resumes() -> None:
+    """What had been read is delivered; the rest waits in the kernel, and the sender feels it."""
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    gatherer.pauses = True
+    source = Source(pair.client.transport, bytes(64 * 1024), 64 * limits.MiB)
+    source.resumeProducing()
+    pair.flush()
+    assert len(gatherer.reads) == 1
+    assert source.written < 4 * limits.MiB  # the queue and two socket buffers
+    gatherer.pauses = False
+    gatherer.transport.resumeProducing()  # type: ignore[union-attr]
+    pair.flush()
+    assert source.written == sum(len(record) for read in gatherer.reads for record in read) == 64 * limits.MiB
+    assert source.pauses > 1
+
+
+def test_memory_of_a_writer_is_bounded() -> None:
+    """A producer is paused as soon as the bound is passed, and asked again when little is left."""
+    pair = joined()
+    pair.server.transport.pauseProducing()
+    source = Source(pair.client.transport, bytes(100_000), 64 * limits.MiB)
+    source.resumeProducing()
+    assert source.paused
+    assert limits.WRITE_QUEUE_HIGH <= source.written < limits.WRITE_QUEUE_HIGH + 100_000
+    pair.flush()
+    pair.client.transport.unregisterProducer()
+    with pytest.raises(RuntimeError, match="push producer"):
+        pair.client.transport.registerProducer(source, False)
+
+
+def test_lose_connection_sends_everything_first() -> None:
+    """What was written before arrives, then an orderly end at both ends; what is written after is dropped."""
+    pair = joined()
+    content = bytes(range(256)) * 20_000
+    pair.client.transport.write(content)
+    pair.client.transport.loseConnection()
+    pair.client.transport.write(b"late")
+    pair.flush()
+    assert pair.server.received == content
+    assert isinstance(pair.server.lost.value, ConnectionDone)  # type: ignore[union-attr]
+    assert isinstance(pair.client.lost.value, ConnectionDone)  # type: ignore[union-attr]
+
+
+def test_lose_connection_waits_for_the_producer() -> None:
+    """As Twisted's transports do: the end comes when the producer has said that it has no more."""
+    pair = joined()
+    source = Source(pair.client.transport, bytes(1000), 3000)
+    pair.client.transport.loseConnection()
+    source.resumeProducing()
+    pair.flush()
+    assert pair.client.lost is None
+    pair.client.transport.unregisterProducer()
+    pair.flush()
+    assert len(pair.server.received) == 3000
+    assert pair.client.lost is not None
+
+
+def test_after_our_end_nothing_is_delivered() -> None:
+    """We have said goodbye: what the peer still sends is dropped until it ends too."""
+    client = Plain()
+
+    def odd(factory: Any) -> Any:
+        context = odd_context(server=False, key=Identity.generate().private_key)
+        return odd_factory(context, factory.buildProtocol(None), server=False, clock=factory.clock)
+
+    pair = Pair(odd, MINE.server, client_protocol=client)
+    pair.flush()
+    pair.client_io.pauseProducing()  # deaf: it does not see our end
+    pair.server.transport.loseConnection()
+    pair.flush()
+    assert pair.server.lost is None
+    client.transport.write(b"never")  # type: ignore[union-attr]
+    pair.flush()
+    assert pair.server.received == b""
+    pair.server.transport.abortConnection()
+    pair.flush()
+    assert isinstance(pair.server.lost.value, ConnectionAborted | ConnectionDone)  # type: ignore[union-attr]
+
+
+def test_an_abort_ends_even_a_connection_that_the_peer_holds_up() -> None:
+    """The peer's alert arrived while it reads nothing: an orderly close would wait for it for ever."""
+    pair = joined()
+    pair.server_io.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    pair.server.transport.pauseProducing()
+    source = Source(pair.client.transport, bytes(64 * 1024), 64 * limits.MiB)
+    source.resumeProducing()
+    pair.flush()
+    pair.server.transport.connection.shutdown()
+    pair.server_io.getHandle().send(pair.server.transport.connection.bio_read(1000))
+    pair.flush()
+    pair.client.transport.abortConnection()
+    pair.flush()
+    assert isinstance(pair.client.lost.value, ConnectionDone | ConnectionAborted)  # type: ignore[union-attr]
+    assert source.stopped
+
+
+def test_an_end_without_the_closing_alert_is_a_loss() -> None:
+    """The stream just ended: that is no orderly close (RFC 8446 section 6.1)."""
+    pair = joined()
+    pair.client_io.getHandle().shutdown(socket.SHUT_WR)
+    pair.flush()
+    assert isinstance(pair.server.lost.value, ConnectionLost)  # type: ignore[union-attr]
+
+
+def test_an_end_in_the_turn_of_a_write() -> None:
+    """The descriptor is ready for both, and the read ends the connection: the write must not undo that."""
+    pair = Pair(MINE.client, YOURS.server)
+    pair.server_io.getHandle().shutdown(socket.SHUT_WR)  # before the client's first flight is out
+    pair.flush()
+    assert isinstance(pair.client.lost.value, ConnectionLost)  # type: ignore[union-attr]
+
+
+def test_damage_on_the_way_ends_it_with_openssl_s_reason() -> None:
+    """A flipped bit is found by the cipher; nothing of the record is delivered."""
+    pair = joined()
+    connection = pair.client.transport.connection
+    connection.send(b"x" * 100)
+    sealed = bytearray(connection.bio_read(1000))
+    sealed[50] ^= 1
+    pair.client_io.getHandle().send(sealed)
+    pair.flush()
+    assert isinstance(pair.server.lost.value, SSL.Error)  # type: ignore[union-attr]
+    assert pair.server.received == b""
+
+
+def test_ends_before_the_handshake() -> None:
+    """A transport that was never joined can be told to end in either way, and what is written then goes nowhere."""
+    for end in ("loseConnection", "abortConnection"):
+        pair = Pair(MINE.client, YOURS.server)
+        transport = pair.client.transport
+        transport.write(b"too early")
+        getattr(transport, end)()
+        transport.write(b"too late")
+        pair.flush()
+        assert pair.client.lost is not None
+        assert not pair.server.received
+        assert not pair.client.transport.spoke
+
+
+def test_what_is_written_before_the_handshake_is_complete_is_sent_after_it() -> None:
+    """A server may write at once; it travels encrypted to a client that has proved its key."""
+    pair = Pair(MINE.client, YOURS.server)
+    pair.server.transport.write(b"early")
+    pair.flush()
+    assert pair.client.received == b"early"
