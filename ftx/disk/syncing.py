@@ -21,6 +21,8 @@ __all__ = ["SyncGroup", "Syncs", "sync_folder"]
 
 #: statfs(2) magic numbers: ext2/3/4, xfs, btrfs, tmpfs.
 _REPORTING: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
+#: What a kernel or a sandbox says that does not offer the call.
+_REFUSED: Final = frozenset({errno.ENOSYS, errno.EPERM})
 
 
 def sync_folder(fd: int) -> None:
@@ -57,13 +59,21 @@ class Syncs:
             return SyncGroup(self, -1)
         return SyncGroup(self, os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root_fd))
 
-    def _share(self, fd: int) -> None:
+    def _share(self, fd: int) -> bool:
+        """Sync everything, if that call is to be had. OSError when the sync failed."""
         begun = self._clock()
-        self._syncfs(fd)
+        try:
+            self._syncfs(fd)
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self._reporting = False  # refused, not failed: nothing was synced, and nothing was lost
+            return False
         ended = self._clock()
         if ended - begun > SYNCFS_SLOW:
             with self._lock:
                 self._not_before = ended + SYNCFS_PAUSE
+        return True
 
 
 class SyncGroup:
@@ -81,8 +91,7 @@ class SyncGroup:
         """
         if self._fd < 0 or count <= SYNC_EACH:
             return False
-        self._syncs._share(self._fd)
-        return True
+        return self._syncs._share(self._fd)
 
     def files(self, fds: Iterable[int], count: int) -> None:
         """Make these `count` files durable. OSError as above."""

@@ -23,6 +23,7 @@ def quick_tmp() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.case("E97")
 def test_power_cuts(quick_tmp: Path) -> None:
     """After `Stored` a file is complete under its name and known; before, nothing partial is visible; all goes on."""
     if os.geteuid() != 0:

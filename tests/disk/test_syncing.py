@@ -86,3 +86,21 @@ def test_a_failed_sync_is_an_error(folder: int) -> None:
     with pytest.raises(OSError, match="input/output"):
         group.files(iter(()), 100)
     group.close()
+
+
+@pytest.mark.case("D83")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
+def test_a_refused_shared_sync_is_none(folder: int, number: int) -> None:
+    """An old kernel or a sandbox without the call: every file gets its own sync, from the first batch on."""
+    asked: list[int] = []
+
+    def refuse(fd: int) -> None:
+        asked.append(fd)
+        raise OSError(number, os.strerror(number))
+
+    syncs = Syncs(folder, syncfs=refuse)
+    for _ in range(2):
+        group = syncs.group()
+        assert not group.shared(100)
+        group.close()
+    assert len(asked) == 1

@@ -255,7 +255,7 @@ class Lab:
         self,
         home: str = "home",
         *options: str,
-        runner: str = "ftx-server",
+        runner: str | Sequence[str] = "ftx-server",
         port: int = 0,
         inbox: Path | None = None,
         user: int | None = None,
@@ -264,7 +264,10 @@ class Lab:
         address: str = "127.0.0.1",
         host: int | None = None,
     ) -> Daemon:
-        """Start a daemon on one address (of the network that the process `host` is in) and wait until it is ready."""
+        """Start a daemon on one address (of the network that the process `host` is in) and wait until it is ready.
+
+        `runner`: a name in `RUNNERS`, or the words that follow the interpreter.
+        """
         how: dict[str, Any] = {
             "runner": runner,
             "inbox": inbox,
@@ -306,7 +309,7 @@ class Lab:
         self,
         home: str,
         *options: str,
-        runner: str = "ftx-server",
+        runner: str | Sequence[str] = "ftx-server",
         port: int = 0,
         inbox: Path | None = None,
         user: int | None = None,
@@ -318,7 +321,8 @@ class Lab:
         self._count += 1
         log = self.root / f"daemon-{self._count}.log"
         log.touch()
-        words = [word.replace("LOG", str(log)).replace("PID", str(log.with_suffix(".pid"))) for word in RUNNERS[runner]]
+        given = RUNNERS[runner] if isinstance(runner, str) else runner
+        words = [word.replace("LOG", str(log)).replace("PID", str(log.with_suffix(".pid"))) for word in given]
         if user is not None:
             words = [*_AS_USER, str(user), "daemon"]
         command = [sys.executable, *words, "--home", str(self.root / home)]

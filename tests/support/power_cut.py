@@ -24,7 +24,7 @@ from support.kills import changes_the_disk
 
 from ftx.disk.inbox import Inbox
 from ftx.disk.store import Have, Want
-from ftx.limits import BLOCK
+from ftx.limits import BLOCK, SYNC_EACH
 
 TREE: dict[str, bytes | None] = {
     "small": b"small",
@@ -34,9 +34,13 @@ TREE: dict[str, bytes | None] = {
     "into/deep/two": b"22",
     "into/deep/large": content(3 * BLOCK + 5),
     "large": content(2 * BLOCK, 7),
+    "many": None,
+    **{f"many/{number:02}": b"%d" % number for number in range(SYNC_EACH + 4)},
 }
 #: A cut after each so-many-th change of the disk, besides those after every promise.
-EVERY = 12
+EVERY = 4
+#: Fewer cuts than that would not be worth the name.
+LEAST = 50
 
 
 def run(*command: str | Path) -> None:
@@ -83,7 +87,7 @@ def transfer(folder: Path, cuts: Cuts) -> None:
     cuts.watched(sending.offer)
     cuts.watched(sending.send_small)
     cuts.stored = {name for name in TREE if sending.result(name) == f"stored {name}"}
-    assert len(cuts.stored) == 3
+    assert len(cuts.stored) == 3 + SYNC_EACH + 4, "one batch with a shared sync"
     cuts.cut()
     for path, want in sending.wanted(large=True):
         name = os.fsdecode(b"/".join(path))
@@ -148,6 +152,7 @@ def main(folder: Path) -> None:
         transfer(mounted, cuts)
     finally:
         run("umount", "-l", mounted)
+    assert len(cuts.taken) >= LEAST, f"{len(cuts.taken)} cuts"
     for number, (copy, stored, durable) in enumerate(cuts.taken):
         run("mount", "-o", "loop", copy, mounted)
         try:
