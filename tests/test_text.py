@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ftx.text import duration, path_text, plural, show, show_path, size
 
 
+@pytest.mark.case("C52")
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

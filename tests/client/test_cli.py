@@ -488,6 +488,7 @@ def test_files_that_cannot_be_hashed_do_not_stop_the_others(client, tmp_path):
     assert client("hash", str(tmp_path / "missing")).returncode == 3
 
 
+@pytest.mark.case("C54")
 def test_a_hostile_file_name_is_shown_cleaned_and_exact_in_json(client, tmp_path):
     file = os.fsencode(tmp_path) + b"/" + EVIL
     with open(file, "wb"):
@@ -518,6 +519,7 @@ def test_any_locale_will_do(client, tmp_path, locale, encoding):
     assert client("send", os.fsencode(file), "büro", environment=environment).returncode == 2
 
 
+@pytest.mark.case("G116")
 def test_a_reader_that_goes_away_is_no_error(client, tmp_path):
     files = []
     for number in range(200):
@@ -544,6 +546,7 @@ def test_a_full_disk_behind_stdout_is_an_error(client):
     assert b"standard output cannot be written: no space left on device" in done.stderr
 
 
+@pytest.mark.case("G116")
 def test_closed_streams_end_in_no_traceback(client):
     script = f"{sys.executable} -m ftx.client.cli id >&-; echo $?"
     done = subprocess.run(["bash", "-c", script], env=client.environment, capture_output=True, timeout=60, check=False)

@@ -147,6 +147,7 @@ def test_a_main_that_does_not_stop_is_left_after_a_moment():
     assert 1 < seconds < 10
 
 
+@pytest.mark.case("G114")
 def test_a_second_signal_leaves_at_once():
     code, _, err, seconds = interrupted(STUBBORN, signal.SIGINT, signal.SIGINT)
     assert code == 130

@@ -212,6 +212,7 @@ def test_nobody_found_is_exit_code_11(world):
     assert (code, [event["event"] for event in events], events[-1]["exit"]) == (11, ["summary"], 11)
 
 
+@pytest.mark.case("G116")
 def test_watching_ends_quietly_when_the_reader_has_gone(world):
     command = f"{sys.executable} -m ftx.client.cli ctl watch --json" + " | head -1; exit ${PIPESTATUS[0]}"
     watching = subprocess.Popen(

@@ -87,6 +87,7 @@ def test_good_orders(name: str) -> None:
     assert order.open_folder == -1
 
 
+@pytest.mark.case("C55", "C56", "C57")
 @pytest.mark.parametrize("name", BAD)
 def test_bad_orders(name: str) -> None:
     """Refused at the last step, and only there."""
@@ -143,6 +144,7 @@ def test_any_tree_and_no_other_order(tree: Any, data: Any) -> None:
         assert not accepted, broken
 
 
+@pytest.mark.case("C57", "C58")
 def test_memory_does_not_grow_with_the_manifest() -> None:
     """What is kept is what is open."""
     order = ManifestOrder()

@@ -75,6 +75,7 @@ def results(pair: Pair) -> dict[tuple[bytes, ...], str]:
 # -- what goes well ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("C72")
 @pytest.mark.parametrize("cut", ["whole", "random"])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_tree_arrives(seed: int, cut: str) -> None:
@@ -156,6 +157,7 @@ def test_nothing_to_send() -> None:
     check_agreement(pair)
 
 
+@pytest.mark.case("C72")
 def test_zeros_do_not_travel() -> None:
     """A zero block travels as its digest."""
     pair = Pair(items({b"zeros": bytes(3 * MIB)}), MemoryDisk(), seed=1).run()
@@ -173,6 +175,7 @@ def test_more_entries_than_the_windows() -> None:
     assert len(disk.folders) == 2_000
 
 
+@pytest.mark.case("C53")
 def test_the_longest_path_and_the_largest_batch() -> None:
     """Paths as deep and as long as they may be, in frames that stay within their bound (the decoder checks)."""
     deep: Any = b"content"
@@ -250,6 +253,7 @@ def test_refused() -> None:
 # -- resume ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("C70")
 @pytest.mark.parametrize("seed", range(6))
 def test_resume_sends_only_what_is_not_durable(seed: int) -> None:
     """After a lost connection no durable block is sent again, and none that is known is read again."""

@@ -161,6 +161,7 @@ HOSTILE: dict[str, tuple[tuple[Step, ...], Step, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.case("C65")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_sender(name: str) -> None:
     """Each step out of order is that error, and no other exception."""

@@ -416,6 +416,7 @@ def test_a_ping_after_ten_quiet_seconds() -> None:
     assert here.tick(35.0) == b""
 
 
+@pytest.mark.case("G117")
 def test_silence() -> None:
     """Thirty seconds without a byte; a single byte is life."""
     here, _ = greeted()
@@ -428,6 +429,7 @@ def test_silence() -> None:
     assert here.over
 
 
+@pytest.mark.case("G117")
 def test_silence_while_we_do_not_read() -> None:
     """A peer that we do not read from is not silent; when we read again it has its thirty seconds anew."""
     _, there = in_job()

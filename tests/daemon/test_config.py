@@ -238,6 +238,7 @@ def test_the_file_is_bounded_and_text(request_: Request, home: Path) -> None:
     assert "not UTF-8" in refused(request_).message
 
 
+@pytest.mark.case("G115")
 def test_a_reload_sees_the_file_again(request_: Request, home: Path) -> None:
     """The request is kept in the configuration: loading it again gives what the files say by then."""
     before = load(attrs.evolve(request_, options={"name": "fixed"}))

@@ -99,6 +99,7 @@ async def test_shutdown_stops_the_receiver_alone(reactor: Any, short_tmp: Path) 
     await application.stopService()
 
 
+@pytest.mark.case("G120")
 @bounded(30)
 async def test_a_callback_that_raises(reactor: Any, short_tmp: Path, logged_errors: list[LogEvent]) -> None:
     """The application's mistake is logged, and the file arrives all the same."""

@@ -80,6 +80,7 @@ async def test_many_offers_do_not_end_a_long_job(end: ReceivingEnd) -> None:
     assert last.exit == 0
 
 
+@pytest.mark.case("E93")
 @bounded(30)
 async def test_what_has_arrived_is_stored(end: ReceivingEnd) -> None:
     """The connection is lost while batches wait behind a slow one: all of them are stored, then comes the end."""

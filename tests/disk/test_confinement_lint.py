@@ -95,6 +95,7 @@ def problems(tree: ast.AST, name: str) -> list[str]:
     return [text for text in found if (name, text) not in EXCEPTIONS]
 
 
+@pytest.mark.case("D74")
 @pytest.mark.parametrize("name", RECEIVING)
 def test_only_descriptors(name: str) -> None:
     """Every call on the receiving side is relative to a held folder."""

@@ -64,6 +64,7 @@ def staged(tmp_path: Path) -> list[str]:
 # -- opening ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("G122")
 def test_second_open_is_refused(plain: Inbox, tmp_path: Path) -> None:
     """An inbox has one daemon, and is free again after it."""
     with pytest.raises(FtxError) as caught:
@@ -73,6 +74,7 @@ def test_second_open_is_refused(plain: Inbox, tmp_path: Path) -> None:
     Inbox.open(str(tmp_path / "inbox")).close()
 
 
+@pytest.mark.case("D80")
 def test_unusable_inboxes(tmp_path: Path) -> None:
     """A file, a missing parent, a folder open to everybody, damaged records: one sentence each."""
     (tmp_path / "file").write_bytes(b"")
@@ -93,6 +95,7 @@ def test_unusable_inboxes(tmp_path: Path) -> None:
     Inbox.open(str(tmp_path / "open")).close()
 
 
+@pytest.mark.case("D80")
 def test_inbox_of_somebody_else(short_tmp: Path) -> None:
     """Another user's inbox is refused, and so is one that cannot be written."""
     if os.geteuid() != 0:
@@ -153,6 +156,7 @@ def test_sent_again_everything_is_there(inbox: Inbox, tmp_path: Path) -> None:
     assert snapshot(tmp_path / "inbox") == before
 
 
+@pytest.mark.case("C61")
 def test_permission_bits(plain: Inbox, tmp_path: Path) -> None:
     """The sender's bits less the umask, whatever the process umask is; never special bits."""
     old = os.umask(0o077)
@@ -177,6 +181,7 @@ def test_permission_bits(plain: Inbox, tmp_path: Path) -> None:
         os.umask(old)
 
 
+@pytest.mark.case("C62")
 @pytest.mark.parametrize("mtime", [-(2**63), -1, 0, 2**63 - 1])
 def test_odd_times(plain: Inbox, tmp_path: Path, mtime: int) -> None:
     """The ends of the range are stored as near as the file system can, and recognised again."""
@@ -277,6 +282,7 @@ def test_a_failed_publish_forgets_no_older_file(inbox: Inbox, tmp_path: Path, da
     assert list(snapshot(tmp_path / "inbox")) == ["a"]
 
 
+@pytest.mark.case("D76")
 @pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
 def test_policies(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """What a taken name leads to; folders merge; a file against a folder is always `exists`."""
@@ -415,6 +421,7 @@ def test_folder_that_was_there_keeps_its_permissions(inbox: Inbox, tmp_path: Pat
     assert (folder / "theirs").stat().st_mode & 0o7777 == 0o755
 
 
+@pytest.mark.case("D76")
 def test_folder_against_file_and_link(inbox: Inbox, tmp_path: Path) -> None:
     """A folder entry over a file is `exists`, over a link `bad-name`; what is in it fares likewise."""
     folder = tmp_path / "inbox"
@@ -431,6 +438,7 @@ def test_folder_against_file_and_link(inbox: Inbox, tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+@pytest.mark.case("D77")
 @pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
 def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """Another program was faster: the next free name, or `exists`; its file is never touched."""
@@ -484,6 +492,7 @@ def test_a_name_in_the_batch_that_a_rename_would_choose(inbox: Inbox, tmp_path: 
 # -- records ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("D84")
 def test_changed_or_deleted_files_are_not_ours_any_more(inbox: Inbox, tmp_path: Path) -> None:
     """A record whose file was edited, replaced or removed counts as absent."""
     folder = tmp_path / "inbox"
@@ -549,6 +558,7 @@ def test_bad_entries_are_refused_one_by_one(inbox: Inbox, tmp_path: Path) -> Non
     assert snapshot(tmp_path / "inbox") == {"fine": None}
 
 
+@pytest.mark.case("C63")
 def test_operator_may_accept_dot_files(tmp_path: Path) -> None:
     """The name rules are the operator's."""
     inbox = Inbox.open(str(tmp_path / "inbox"), rules=NameRules(dot_at_top=True))
@@ -563,6 +573,7 @@ def test_missing_parent_is_refused(plain: Inbox) -> None:
     job.close()
 
 
+@pytest.mark.case("C66")
 def test_wrong_content_is_not_stored(inbox: Inbox, tmp_path: Path) -> None:
     """A digest or a length that does not fit fails the file; it may be sent again."""
     sending = Sending(inbox, {"a": b"right", "b": content(BLOCK + 1)})

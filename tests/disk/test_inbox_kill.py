@@ -62,6 +62,7 @@ def expected() -> dict[str, bytes | None]:
     return {**TREE, "taken.txt": b"mine", "taken (1).txt": TREE["taken.txt"]}
 
 
+@pytest.mark.case("D83", "G112")
 @pytest.mark.slow
 @pytest.mark.parametrize("means", MEANS)
 def test_kill_after_every_change(quick_tmp: Path, means: str) -> None:
@@ -98,6 +99,7 @@ def test_kill_after_every_change(quick_tmp: Path, means: str) -> None:
     assert count > 60, "the profile function saw too little"
 
 
+@pytest.mark.case("G112")
 @pytest.mark.parametrize("means", MEANS)
 def test_kill_while_a_newer_version_comes(quick_tmp: Path, means: str) -> None:
     """Wherever it hits: the older version is still known under its name, and the newer one is there once in the end."""
@@ -147,6 +149,7 @@ def test_kill_before_the_answer_makes_no_second_copy(quick_tmp: Path, means: str
     assert snapshot(path) == expected()
 
 
+@pytest.mark.case("C70")
 def test_resume_asks_for_what_is_missing_only(quick_tmp: Path) -> None:
     """Killed in the middle of a large file: the next process goes on at the last durable block."""
     path = quick_tmp / "inbox"

@@ -207,6 +207,7 @@ def test_closing_waits_for_what_runs(inbox: Inbox, tmp_path: Path) -> None:
     assert ended in ([], ["superseded"])
 
 
+@pytest.mark.case("G118")
 def test_many_partials_in_any_order(inbox: Inbox, tmp_path: Path) -> None:
     """Blocks of more files than may be open at once, round and round: descriptors stay bounded, all arrive."""
     count = OPEN_PARTIALS * 2
@@ -228,6 +229,7 @@ def test_many_partials_in_any_order(inbox: Inbox, tmp_path: Path) -> None:
     assert snapshot(tmp_path / "inbox") == tree
 
 
+@pytest.mark.case("G118")
 def test_out_of_descriptors_stores_in_smaller_batches(inbox: Inbox, tmp_path: Path) -> None:
     """A batch with more files than descriptors is stored all the same."""
     tree: dict[str, bytes | None] = {f"f{n}": b"%d" % n for n in range(100)}
@@ -257,6 +259,7 @@ def test_many_folders_share_their_syncs(inbox: Inbox, tmp_path: Path) -> None:
         assert (path.stat().st_mode & 0o777, path.stat().st_mtime) == (0o750, 1.0)
 
 
+@pytest.mark.case("D84")
 def test_folder_removed_by_its_user(inbox: Inbox, tmp_path: Path) -> None:
     """A folder that vanishes fails what is in it, not the job."""
     sending = Sending(inbox, {"a": None, "a/b": None, "a/b/file": b"x", "c": b"c"})
@@ -286,6 +289,7 @@ class FailingDisk:
             raise OSError(errno.EIO, "Input/output error")
 
 
+@pytest.mark.case("E88", "E89")
 @pytest.mark.parametrize("failing", [1, 2])
 def test_failed_sync_fails_the_whole_batch(inbox: Inbox, tmp_path: Path, failing: int) -> None:
     """Of the data: nothing becomes visible. Of the folders: nothing is reported stored."""

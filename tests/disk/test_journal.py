@@ -78,6 +78,7 @@ def test_layout_is_as_specified(tmp_path: Path) -> None:
         assert raw[place : place + 32] == digest(group * GROUP + bit)
 
 
+@pytest.mark.case("G126")
 @pytest.mark.parametrize("change", ["magic", "version", "size", "key", "checksum", "truncated", "empty"])
 def test_header_that_does_not_fit_is_no_journal(tmp_path: Path, change: str) -> None:
     """A journal of another format, file or key is not used at all."""
@@ -106,6 +107,7 @@ def test_other_size_or_key_is_no_journal(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.case("E96")
 @settings(max_examples=150, deadline=None)
 @given(
     first=st.sets(st.integers(0, 40)),
@@ -162,6 +164,7 @@ def test_both_copies_bad_is_an_empty_group(tmp_path: Path) -> None:
     assert blocks(path, size) == {GROUP}
 
 
+@pytest.mark.case("E95")
 def test_damaged_digest_is_noticed(tmp_path: Path) -> None:
     """A digest that rotted takes its group along: the blocks are fetched again."""
     path, size = tmp_path / "j", 3 * BLOCK
@@ -228,6 +231,7 @@ def test_incomplete_has_no_file_digest(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.case("C72")
 def test_huge_file_costs_what_was_set(tmp_path: Path) -> None:
     """A journal for 16 TiB is a sparse file, and opening it reads the groups there are."""
     size = 16 * 2**40

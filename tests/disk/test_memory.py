@@ -76,6 +76,7 @@ def test_what_was_read_is_recalled_and_continued(memory: DigestMemory, folder: P
     assert recalled(memory) == [0, 1, 2, 3]
 
 
+@pytest.mark.case("C71")
 @pytest.mark.parametrize(
     "change",
     [

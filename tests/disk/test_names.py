@@ -52,12 +52,14 @@ REFUSED = [
 ]
 
 
+@pytest.mark.case("C50", "C52")
 @pytest.mark.parametrize("name", ACCEPTED, ids=ascii)
 def test_accepted_components(name: bytes) -> None:
     """What merely looks odd is a name like any other."""
     check_component(name, USUAL)
 
 
+@pytest.mark.case("C49", "C51")
 @pytest.mark.parametrize("name", REFUSED, ids=ascii)
 def test_refused_components(name: bytes) -> None:
     """What is no single name, or would act on a terminal, is refused with one error."""
@@ -67,6 +69,7 @@ def test_refused_components(name: bytes) -> None:
     assert caught.value.message.isprintable()
 
 
+@pytest.mark.case("C51")
 def test_operator_may_accept_control_characters_but_never_separators() -> None:
     """The wider rule has no effect on what makes a path of a name."""
     check_component(b"tab\t", NameRules(control=True))
@@ -75,6 +78,7 @@ def test_operator_may_accept_control_characters_but_never_separators() -> None:
             check_component(name, NameRules(control=True))
 
 
+@pytest.mark.case("C63", "C64")
 def test_leading_dot_only_below_the_top() -> None:
     """A dot file at the top of the inbox needs the operator's consent; .ftx is refused everywhere."""
     check_path((b"home", b".bashrc"), USUAL)
@@ -86,6 +90,7 @@ def test_leading_dot_only_below_the_top() -> None:
             check_path(path, NameRules(dot_at_top=True))
 
 
+@pytest.mark.case("C53")
 def test_path_limits() -> None:
     """64 components and 4,096 bytes are the most; nothing at all is too little."""
     check_path((b"d",) * limits.DEPTH, USUAL)

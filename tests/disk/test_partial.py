@@ -54,6 +54,7 @@ def part(tmp_path: Path) -> Path:
     return tmp_path / ".ftx" / "partial" / KEY.hex()
 
 
+@pytest.mark.case("C69")
 def test_key_depends_on_everything() -> None:
     """Another peer, path, size or time is another partial."""
     keys = {
@@ -66,6 +67,7 @@ def test_key_depends_on_everything() -> None:
     assert len(keys) == 16
 
 
+@pytest.mark.case("C70")
 def test_durable_after_sync_only(staging: Staging, tmp_path: Path) -> None:
     """A kill loses what was not synced, and nothing else."""
     partial = open_partial(staging)
@@ -157,6 +159,7 @@ def test_nothing_is_kept_that_holds_nothing(staging: Staging, tmp_path: Path) ->
     assert held(staging) == [1]
 
 
+@pytest.mark.case("D78")
 @pytest.mark.parametrize("harm", ["hard link", "symlink", "size", "journal", "no journal", "owner", "folder", "fifo"])
 def test_partial_that_was_tampered_with_is_not_believed(staging: Staging, tmp_path: Path, harm: str) -> None:
     """It counts as nothing, and the next block begins a new one without touching what the old name led to."""
@@ -245,6 +248,7 @@ def test_sync_beside_writes(staging: Staging) -> None:
     assert found.complete
 
 
+@pytest.mark.case("E87")
 def test_short_writes_are_finished(tmp_path: Path) -> None:
     """Thousands of pieces, more than one call takes, arrive whole and in order."""
     chunks = [bytes([n % 251]) * (n % 7) for n in range(5000)]

@@ -84,6 +84,7 @@ def test_every_name_a_peer_may_have_survives(
     assert peers.load(str(file)) == store
 
 
+@pytest.mark.case("E96")
 def test_a_file_cut_anywhere_is_refused(file: Path) -> None:
     add(file, PI, NAS)
     whole = file.read_bytes()
@@ -95,6 +96,7 @@ def test_a_file_cut_anywhere_is_refused(file: Path) -> None:
             assert peers.load(str(file)) == TrustStore((PI, NAS))
 
 
+@pytest.mark.case("E96")
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -128,6 +128,7 @@ def test_homes_that_cannot_be_used(tmp_path: Path, problem: str) -> None:
     assert str(home) in caught.value.message
 
 
+@pytest.mark.case("D80")
 def test_prepare_inbox(tmp_path: Path) -> None:
     """The last component is made, 0700; its parent must be there, unless it is the default."""
     prepare_inbox(str(tmp_path / "in"))
@@ -145,6 +146,7 @@ def test_prepare_inbox(tmp_path: Path) -> None:
     assert deep.is_dir()
 
 
+@pytest.mark.case("D80")
 def test_an_inbox_that_is_no_folder(tmp_path: Path) -> None:
     """A file, and a link to nowhere."""
     (tmp_path / "file").touch()
@@ -154,6 +156,7 @@ def test_an_inbox_that_is_no_folder(tmp_path: Path) -> None:
             prepare_inbox(str(tmp_path / name))
 
 
+@pytest.mark.case("G122")
 def test_one_daemon_per_home(tmp_path: Path) -> None:
     """The second one is told so, until the first lets go."""
     where = places(str(tmp_path / "home"), {}, 1000, "/w")
@@ -168,6 +171,7 @@ def test_one_daemon_per_home(tmp_path: Path) -> None:
     HomeLock(where).release()
 
 
+@pytest.mark.case("G121")
 def test_the_lock_survives_a_fork_and_ends_with_the_process(tmp_path: Path) -> None:
     """As a daemonising twistd does: the parent exits, the child holds on; then the child is killed."""
     where = places(str(tmp_path / "home"), {}, 1000, "/w")

@@ -153,6 +153,7 @@ def test_prune_keeps_the_newest(records: Records, clock: Clock) -> None:
     ]
 
 
+@pytest.mark.case("E96", "G126")
 @pytest.mark.parametrize("damage", ["garbage", "page", "newer", "older", "foreign"])
 def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_path: Path, damage: str) -> None:
     """A damaged database, or one of another version, is never taken for an empty one."""

@@ -51,6 +51,7 @@ def test_opens_what_is_below(root: Root, tmp_path: Path) -> None:
     assert error_name(root) == "opened"
 
 
+@pytest.mark.case("C50", "D73")
 def test_no_way_out(root: Root, tmp_path: Path) -> None:
     """Links, dots, separators, files and pipes in a path are refused, each with its error."""
     inbox = tmp_path / "inbox"
@@ -74,6 +75,7 @@ def test_no_way_out(root: Root, tmp_path: Path) -> None:
     assert error_name(root, b"missing") == "storage-failed"
 
 
+@pytest.mark.case("C49")
 def test_names_are_checked_at_the_sink_too(root: Root) -> None:
     """Every operation that takes a name refuses what is none, whoever forgot to check it before."""
     fd = root.create_unnamed(root.fd, 0o600)
@@ -93,6 +95,7 @@ def test_names_are_checked_at_the_sink_too(root: Root) -> None:
     os.close(fd)
 
 
+@pytest.mark.case("C64")
 def test_own_folder_is_recognised_by_inode(root: Root, tmp_path: Path) -> None:
     """Whatever name leads to .ftx (a case-folding file system, say), it is refused."""
     os.close(root.open_private(b"partial"))
@@ -114,6 +117,7 @@ def test_own_folder_is_made_private(tmp_path: Path) -> None:
     root.close()
 
 
+@pytest.mark.case("D74")
 def test_racing_links_never_lead_out(root: Root, tmp_path: Path) -> None:
     """A component that flips between a folder and a link to the outside never lets a file out."""
     inbox, outside = tmp_path / "inbox", tmp_path / "outside"
@@ -155,6 +159,7 @@ def taken(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
 
 
+@pytest.mark.case("D76", "D83")
 @pytest.mark.parametrize("noreplace", [True, False])
 def test_publishing_never_replaces(tmp_path: Path, noreplace: bool) -> None:
     """By link and by move: whatever has the name keeps it, and the content is not lost."""
@@ -200,6 +205,7 @@ def test_open_file_takes_regular_files_only(root: Root, tmp_path: Path) -> None:
     listener.close()
 
 
+@pytest.mark.case("D75")
 def test_moved_inbox_is_still_the_inbox(root: Root, tmp_path: Path) -> None:
     """The folder is held, not its name: nothing happens at a new folder of the old name."""
     (tmp_path / "inbox").rename(tmp_path / "moved")

@@ -111,6 +111,7 @@ def test_a_file_that_changed_since_the_walk_is_not_read(tmp_path: Path, change: 
     assert error_of(lambda: open_and_close(file)) == name
 
 
+@pytest.mark.case("C71")
 def test_a_change_that_hides_its_mtime_is_found(tmp_path: Path) -> None:
     """Same size, same mtime, same inode: ctime tells."""
     path = tmp_path / "f"

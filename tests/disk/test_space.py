@@ -26,6 +26,7 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
     held.close()
 
 
+@pytest.mark.case("E91", "E92")
 def test_promises_add_up(inbox: Inbox) -> None:
     """What does not fit is refused before its data; two that fit alone but not together are not both taken."""
     free = inbox.free()
@@ -134,6 +135,7 @@ print("all is well")
 """
 
 
+@pytest.mark.case("E86")
 def test_full_disk(tmp_path: Path) -> None:
     """A disk that fills up fails files with `no-space`, keeps what was durable, and is usable again after it."""
     (tmp_path / "inbox").mkdir()

@@ -76,6 +76,7 @@ def test_forbidden_shared_sync(folder: int) -> None:
     group.close()
 
 
+@pytest.mark.case("E88")
 def test_a_failed_sync_is_an_error(folder: int) -> None:
     """It is never taken for success, and not tried a second time by another way."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from support.lab import Lab
 from support.trees import MiB, make_tree, snapshot, visible
 
@@ -106,6 +107,7 @@ def test_a_wish_above_the_ceiling_is_refused(lab: Lab) -> None:
     assert "hint" in client.text() or "refuse" in client.text()
 
 
+@pytest.mark.case("D76")
 def test_a_file_against_a_folder(lab: Lab) -> None:
     """A file never takes a folder's place, nor a folder a file's; folders of one name merge."""
     make_tree(lab.root / "one" / "x", {"a": 1})
@@ -123,6 +125,7 @@ def test_a_file_against_a_folder(lab: Lab) -> None:
     assert sorted(visible(daemon.inbox)) == [b"x/a", b"x/b", b"y/x"]
 
 
+@pytest.mark.case("D84")
 def test_a_file_that_was_removed_or_altered_there_is_sent_again(lab: Lab) -> None:
     """A record whose file is gone or was changed counts for nothing."""
     make_tree(lab.root / "source", {"a": 10, "b": 20})

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import support.refusing
-from support.lab import Lab, until
-from support.trees import MiB, make_tree, snapshot, visible
+from support.lab import Lab
+from support.trees import MiB, make_tree, snapshot
 
 EVERYTHING = ("openat2", "renameat2", "syncfs", "fallocate", "tmpfile")
 
@@ -24,7 +21,7 @@ def refusing(errno: str, *calls: str) -> list[str]:
     ("errno", "calls"), [("ENOSYS", EVERYTHING), ("EPERM", ("openat2",))], ids=["old-kernel", "sandbox"]
 )
 def test_D73_D83_a_kernel_that_refuses(lab: Lab, errno: str, calls: tuple[str, ...]) -> None:
-    """openat2 and the other newer calls answered with an error, for real: all arrives, nothing leads out, it resumes."""
+    """openat2 and the other newer calls answered with an error, for real: all arrives, and nothing leads out."""
     if os.uname().machine not in support.refusing.CALLS:
         pytest.skip("the numbers of the system calls are not known here")
     sizes: dict[str | bytes, int] = {f"many/{number}": 100 + number for number in range(12)}

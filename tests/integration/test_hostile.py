@@ -201,6 +201,7 @@ def test_signed_in(what: str, daemon: Daemon, key: Identity) -> None:
         assert name_of(client.end()) == SIGNED_IN[what][1]
 
 
+@pytest.mark.case("C65")
 @pytest.mark.parametrize("what", IN_A_JOB)
 def test_in_a_job(what: str, daemon: Daemon, key: Identity) -> None:
     """What was not asked for ends the session; of the job, nothing is visible that was not whole."""
@@ -238,6 +239,7 @@ MANIFESTS: dict[str, tuple[list[object], str]] = {
 }
 
 
+@pytest.mark.case("C49", "C50", "C53", "C55", "C56", "C59", "C61")
 @pytest.mark.parametrize("what", MANIFESTS)
 def test_manifests(what: str, daemon: Daemon, key: Identity) -> None:
     """No path on the wire leads out, and no order but the one there is."""
@@ -260,6 +262,7 @@ UNWELCOME = {
 }
 
 
+@pytest.mark.case("C51", "C63")
 @pytest.mark.parametrize("what", UNWELCOME)
 def test_unwelcome_names_fail_alone(what: str, daemon: Daemon, key: Identity) -> None:
     """bad-name as the result of that entry; the session goes on."""
@@ -287,6 +290,7 @@ def test_more_than_was_offered(daemon: Daemon, key: Identity) -> None:
         assert name_of(client.end()) == "over-offer"
 
 
+@pytest.mark.case("C58")
 def test_more_entries_than_the_window(daemon: Daemon, key: Identity) -> None:
     """The receiver holds the sender to its window: what it keeps of a manifest is bounded."""
     with Hostile(daemon.port, key) as client:
@@ -302,6 +306,7 @@ def test_more_entries_than_the_window(daemon: Daemon, key: Identity) -> None:
         assert name_of(client.end()) == "protocol-error"
 
 
+@pytest.mark.case("C66", "C67")
 def test_lies_about_content(daemon: Daemon, key: Identity) -> None:
     """A digest that does not fit fails the file, not the job; a file digest that does not fit fails it too."""
     with Hostile(daemon.port, key) as client:
@@ -335,6 +340,7 @@ def test_crumbs(daemon: Daemon, key: Identity) -> None:
         assert client.end() in range(800, 900)
 
 
+@pytest.mark.case("C67")
 def test_a_wrong_sum(daemon: Daemon, key: Identity) -> None:
     """An `end` whose sum or transcript is not the receiver's: no receipt."""
     with Hostile(daemon.port, key) as client:

@@ -81,6 +81,7 @@ def results(client: Hostile, count: int) -> list[object]:
     return found
 
 
+@pytest.mark.case("C72")
 def test_zero_runs_weigh_nothing(daemon: Daemon, key: Identity) -> None:
     """A frame of fifty bytes stands for a megabyte of zeros: a thousand in one write do not become a gigabyte."""
     count = 1024
@@ -157,6 +158,7 @@ def test_a_folder_to_put_it_in_that_is_not_for_peers(into: list[bytes], daemon: 
     assert snapshot(daemon.inbox).keys() - before <= {b".ftx/records.db-wal"}
 
 
+@pytest.mark.case("C62")
 @pytest.mark.parametrize("time", [-(2**63), 2**63 - 1, -1])
 def test_times_at_the_ends(time: int, daemon: Daemon, key: Identity) -> None:
     """Stored with the nearest time that the file system has; files and folders."""
@@ -205,6 +207,7 @@ def test_pieces_of_a_file_that_failed_half_way(daemon: Daemon, key: Identity) ->
 # -- a local user at the inbox -----------------------------------------------------------------------------
 
 
+@pytest.mark.case("D73")
 def test_links_in_the_way(lab: Lab) -> None:
     """A folder on the way that is a link fails all in it; a link at the target is a name that is taken."""
     make_tree(lab.root / "source", {"folder/file": 10, "large": 2 * MiB, "small": 10, "free": 10})
@@ -224,6 +227,7 @@ def test_links_in_the_way(lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("D74")
 def test_folders_that_become_links_all_the_time(lab: Lab) -> None:
     """Folder and link change places thousands of times during transfers: nothing ever lands behind the link."""
     outside = lab.root / "outside"

@@ -126,6 +126,7 @@ def complete(lab: Lab, daemon: Daemon, watch: Watch) -> None:
     assert (again["bytes_wire"], again["files_identical"]) == (0, again["files"])
 
 
+@pytest.mark.case("G112")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kill_the_receiver(seed: int, source: Source, start_up: int, lab: Lab) -> None:
     """kill -9 of the daemon. With even seeds the client has given up and is run again, with odd ones it goes on."""
@@ -158,6 +159,7 @@ def test_kill_the_receiver(seed: int, source: Source, start_up: int, lab: Lab) -
     complete(lab, daemon, watch)
 
 
+@pytest.mark.case("G112")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kill_the_sender(seed: int, source: Source, start_up: int, lab: Lab) -> None:
     """kill -9 of the client; the daemon keeps what came, and the next run sends the rest."""

@@ -86,6 +86,7 @@ def test_cancelled_by_the_receiver(lab: Lab, source: int) -> None:
     assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
 
 
+@pytest.mark.case("G113")
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_the_daemon(sign: signal.Signals, lab: Lab, source: int) -> None:
     """No new connections, the running job ends as it should, then exit 0."""
@@ -105,6 +106,7 @@ def test_a_signal_drains_the_daemon(sign: signal.Signals, lab: Lab, source: int)
     daemon.clean_log()
 
 
+@pytest.mark.case("G114")
 def test_a_second_signal_stops_the_daemon_now(lab: Lab, source: int) -> None:
     """The job is cut, the exit code is 0 or the sender's to judge; both go on later where they were."""
     daemon = lab.daemon()
@@ -127,6 +129,7 @@ def test_a_second_signal_stops_the_daemon_now(lab: Lab, source: int) -> None:
     assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
 
 
+@pytest.mark.case("G113")
 def test_the_drain_has_an_end(lab: Lab, source: int) -> None:
     """--drain-timeout: a job that takes longer is cut, resumable."""
     daemon = lab.daemon("home", "--drain-timeout", "0.5")
@@ -152,6 +155,7 @@ def test_ctl_shutdown_and_drain(lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("G114")
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_client(sign: signal.Signals, code: int, lab: Lab, source: int) -> None:
     """130 or 143, the command that resumes, which then does."""
@@ -221,6 +225,7 @@ def test_two_at_once(lab: Lab, source: int) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("G115")
 def test_reload(lab: Lab) -> None:
     """SIGHUP takes a good configuration, keeps the old one for a bad one, and says which; SIGUSR1 logs the jobs."""
     (lab.root / "a").write_bytes(b"1")

@@ -45,6 +45,7 @@ def fill(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.case("E91")
 def test_too_large_for_the_disk(lab: Lab, small_disk: Callable[[int], Path]) -> None:
     """Refused before a byte of it travels; what fits arrives; with more room the same command does the rest."""
     make_tree(lab.root / "source", {"fits": 2 * MiB + 1, "large": 30 * MiB, "small": 10})
@@ -64,6 +65,7 @@ def test_too_large_for_the_disk(lab: Lab, small_disk: Callable[[int], Path]) -> 
     daemon.clean_log()
 
 
+@pytest.mark.case("E86")
 def test_the_disk_fills_up_on_the_way(lab: Lab, small_disk: Callable[[int], Path]) -> None:
     """Somebody else takes the space in the middle: `no-space`, the daemon lives; with room again, the rest arrives."""
     make_tree(lab.root / "source", {f"small/{number}": 20_000 for number in range(300)} | {"a": 3 * MiB})
@@ -93,6 +95,7 @@ def test_the_disk_fills_up_on_the_way(lab: Lab, small_disk: Callable[[int], Path
     assert daemon.partials() == []
 
 
+@pytest.mark.case("E88")
 def test_the_daemon_starts_on_a_full_disk_or_says_why_not(lab: Lab, small_disk: Callable[[int], Path]) -> None:
     """Its inbox has no room for its own records: one sentence, no traceback; what can be offered is refused."""
     (lab.root / "a").write_bytes(bytes(100_000))
@@ -136,6 +139,7 @@ def test_links_and_devices_are_skipped_by_name(lab: Lab) -> None:
     assert sorted(visible(daemon.inbox)) == [b"named/a"]
 
 
+@pytest.mark.case("C71")
 @pytest.mark.parametrize("how", ["changed", "shorter", "removed"])
 def test_a_source_that_does_not_hold_still(how: str, lab: Lab) -> None:
     """Changed or gone while it is read: that file fails by name, never a mixture; later the same command sends it."""
@@ -200,6 +204,7 @@ def test_found_by_its_name(lab: Lab) -> None:
     assert lab.client("discover", "--wait", "0.3").ends(11).one("summary")["exit"] == 11
 
 
+@pytest.mark.case("G122")
 def test_only_one_daemon_and_one_inbox(lab: Lab) -> None:
     """A second daemon of the home, of the inbox, or of the port: exit 1 and a sentence that names it."""
     daemon = lab.daemon()

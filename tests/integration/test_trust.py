@@ -70,6 +70,7 @@ def test_paired_peers(lab: Lab) -> None:
     lab.client("send", "source", "attic@localhost:", "-p", str(daemon.port), home="sender").ends()
 
 
+@pytest.mark.case("C69")
 def test_what_one_key_stored_says_nothing_to_another(lab: Lab) -> None:
     """The same file from another key is a file of its own: `have it` is no way to ask what others sent."""
     (lab.root / "a").write_bytes(b"secret")
@@ -142,6 +143,7 @@ def test_another_key_at_the_place_of_a_paired_peer(lab: Lab) -> None:
     impostor.clean_log()
 
 
+@pytest.mark.case("E96")
 def test_a_damaged_trust_store(lab: Lab) -> None:
     """A damaged trust store is never an empty one: the client says so, the daemon lets nobody in and lives."""
     (lab.root / "a").write_bytes(b"1")

@@ -89,6 +89,7 @@ def test_what_cannot_be_read(lab: Lab) -> None:
     assert (done["files"], done["files_identical"]) == (3, 2)
 
 
+@pytest.mark.case("D81")
 def test_an_inbox_that_cannot_be_written(lab: Lab) -> None:
     """At the start: one sentence, exit 1. Later: each file fails with a stable name, the daemon lives, and goes on."""
     theirs = lab.folder_of(NOBODY, "theirs")

@@ -576,6 +576,7 @@ async def test_152_the_socket_of_another_user(reactor: Any, short_tmp: Path) -> 
     assert path.exists()
 
 
+@pytest.mark.case("G121")
 @bounded(20)
 async def test_the_socket_of_a_killed_daemon_is_replaced(reactor: Any, short_tmp: Path) -> None:
     path = Path(socket_path(short_tmp))

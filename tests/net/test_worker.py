@@ -138,6 +138,7 @@ async def test_results_of_a_lane_arrive_in_order(worker: Worker) -> None:
     assert fired == [*range(50), 100]
 
 
+@pytest.mark.case("G120")
 @bounded(20)
 async def test_a_lane_goes_on_after_an_exception(worker: Worker) -> None:
     """The failure is that job's alone."""

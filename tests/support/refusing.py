@@ -1,8 +1,8 @@
 """Run the daemon where the kernel refuses some system calls: `python refusing.py ERRNO CALLS... -- OPTIONS`.
 
-A seccomp(2) filter answers them with ERRNO, as an old kernel (`ENOSYS`) or a sandbox (`EPERM`) does, for this process and
-its children. CALLS are names in `CALLS`; `tmpfile` is openat(2) with O_TMPFILE. It ends with 77 where there is no such
-filter to be had.
+A seccomp(2) filter answers them with ERRNO, as an old kernel (`ENOSYS`) or a sandbox (`EPERM`) does, for this process
+and its children. CALLS are names in `CALLS`; `tmpfile` is openat(2) with O_TMPFILE. It ends with 77 where there is no
+such filter to be had.
 """
 
 from __future__ import annotations

@@ -60,6 +60,7 @@ def test_the_bounds_are_those_of_the_specification() -> None:
         assert bound == (14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384)
 
 
+@pytest.mark.case("C58")
 @pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 @pytest.mark.parametrize("kind", FrameType)
 def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:

@@ -242,6 +242,7 @@ def _inner() -> list[tuple[FrameType, int]]:
     ]
 
 
+@pytest.mark.case("C60")
 @pytest.mark.parametrize(("kind", "place"), _inner())
 def test_entries_too_short_and_too_long(kind: FrameType, place: int) -> None:
     """The same for every element of a union."""
@@ -250,6 +251,7 @@ def test_entries_too_short_and_too_long(kind: FrameType, place: int) -> None:
         check(wire(kind, changed(kind, (0, place), other)), [], "bad-message", bounds_of(kind))
 
 
+@pytest.mark.case("C53", "C59")
 @pytest.mark.parametrize(("kind", "place", "good", "bad"), RANGES, ids=[f"{k.name} {p}" for k, p, _, _ in RANGES])
 def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], bad: list[Any]) -> None:
     """The first and the last value of every field are taken; the next one, and other types, are not."""
@@ -267,6 +269,7 @@ def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], b
         assert outcome([sent], bounds_of(kind)) == ([], "bad-message"), value
 
 
+@pytest.mark.case("C49")
 @pytest.mark.parametrize("path", BAD_NAMES, ids=lambda path: repr(path[:2])[:30])
 @pytest.mark.parametrize(
     ("kind", "place"),
