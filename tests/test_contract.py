@@ -84,7 +84,7 @@ NOT_YET: Final[dict[str, str]] = {
     "daemon options": "share control-packet limit-in limit-out",
     "accept": "ask",
     "verbs": "get pull receive ls pair verify doctor config",
-    "send": "--name --dry-run --limit --compress --later",
+    "send": "--name --dry-run --limit --later",
     "discover": "--watch",
     "ctl": "approve deny pause resume limit pairing",
     "methods": (

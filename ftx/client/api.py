@@ -84,6 +84,7 @@ async def send(
     checksum: bool = False,
     exclude: Sequence[str] = (),
     links: str = "skip",
+    compress: bool = True,
     on_event: OnEvent,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Done | Failed:
@@ -92,9 +93,11 @@ async def send(
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
     that the receiver may refuse. With `checksum` files are read before they are offered, and recognised there by their
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
-    what becomes of symbolic links there: `skip` or `follow`. `on_event` gets every event, `warn` a sentence about
-    anything odd that stops nothing. A connection that is lost is tried again as `settings` say; what fails before a
-    job exists raises FtxError (nobody there, not trusted, a source that is missing). Cancelling keeps what has arrived.
+    what becomes of symbolic links there: `skip` or `follow`. Without `compress` nothing is compressed on the way.
+
+    `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
+    is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
+    source that is missing). Cancelling keeps what has arrived.
     """
     where = parse_target(target, option=True).with_folder(into)
     wish = None if conflict is None else CONFLICTS.index(conflict)
@@ -125,6 +128,7 @@ async def send(
             folder,
             wish,
             checksum=checksum,
+            compress=compress,
             state=settings.places.state,
             peers_file=settings.places.peers,
             name=settings.own_name,

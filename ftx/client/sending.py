@@ -156,6 +156,8 @@ class Sending:
     checksum: bool = attrs.field(default=False, kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
     links: str = attrs.field(kw_only=True, default="skip")
+    #: Whether content that gains by it is compressed on the way.
+    compress: bool = attrs.field(default=True, kw_only=True)
     #: Where to copy the receipt of the only target, or None.
     receipt: str | None = attrs.field(kw_only=True)
 
@@ -228,6 +230,7 @@ class Sending:
             checksum=self.checksum,
             exclude=self.exclude,
             links=self.links,
+            compress=self.compress,
             on_event=report.on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

@@ -34,7 +34,7 @@ from ftx.net.sending import Sending, Watcher
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.wire import events
-from ftx.wire.messages import CONFLICTS, Offer, Receipt, decode_receipt_body
+from ftx.wire.messages import CONFLICTS, FEATURES, Offer, Receipt, decode_receipt_body
 
 __all__ = ["Upload"]
 
@@ -63,6 +63,7 @@ class Upload(Watcher):
         conflict: int | None,
         *,
         checksum: bool = False,
+        compress: bool = True,
         state: str,
         peers_file: str,
         name: str,
@@ -84,6 +85,7 @@ class Upload(Watcher):
         self._peers_file = peers_file
         self._name = name
         self._checksum = checksum
+        self._features = [feature for feature in FEATURES if compress or feature != "zstd"]
         self._own_key_anywhere = own_key_anywhere
         self._retries = retries
         self._selection = selection
@@ -197,7 +199,14 @@ class Upload(Watcher):
                 unknown="unknown-peer",
             )
 
-        dialled = await dial(self._reactor, self._credentials, self._found.places, name=self._name, accept=accept)
+        dialled = await dial(
+            self._reactor,
+            self._credentials,
+            self._found.places,
+            name=self._name,
+            accept=accept,
+            features=self._features,
+        )
         trusted = dialled.trusted
         self._peer = events.PeerInfo(
             self._found.name if trusted.own else trusted.name, format_id(trusted.id), dialled.address, dialled.port

@@ -81,23 +81,31 @@ class LookUp(Effect):
 
 @attrs.frozen(eq=False)
 class StoreWhole(Effect):
-    """A file of one block is here: verify, store and publish it; answer with stored or failed."""
+    """A file of one block is here: verify, store and publish it; answer with stored or failed.
+
+    `packed`: the chunks are a zstd frame of the block's `length` bytes.
+    """
 
     number: int
     chunks: Sequence[memoryview]
     length: int
     digest: bytes
+    packed: bool = False
 
 
 @attrs.frozen(eq=False)
 class WriteBlock(Effect):
-    """A block of a larger file is here (`chunks` None: zeros); answer with block_written or failed."""
+    """A block of a larger file is here (`chunks` None: zeros); answer with block_written or failed.
+
+    `packed`: the chunks are a zstd frame of the block's `length` bytes.
+    """
 
     number: int
     block: int
     chunks: Sequence[memoryview] | None
     length: int
     digest: bytes
+    packed: bool = False
 
 
 @attrs.frozen

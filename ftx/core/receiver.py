@@ -133,8 +133,8 @@ class Receiver:
         self._announced_files = 0
         self._announced_folders = 0
         self._draining = 0
-        #: The block whose pieces are coming: file, block, chunks, length and pieces so far.
-        self._open: tuple[File, int, list[memoryview], int, int] | None = None
+        #: The block whose pieces are coming: file, block, encoding, chunks, length and pieces so far.
+        self._open: tuple[File, int, Encoding, list[memoryview], int, int] | None = None
         self._answers = Answers(tuple(offer.into))
         self._reported = (0, 0)
         self._reported_at = now
@@ -170,19 +170,20 @@ class Receiver:
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         self.received += piece.length
         if self._open is not None:
-            file, block, chunks, length, pieces = self._open
-            if file.number != piece.entry or block != piece.block or piece.encoding is not Encoding.RAW:
+            file, block, encoding, chunks, length, pieces = self._open
+            if file.number != piece.entry or block != piece.block or piece.encoding is not encoding:
                 raise ProtocolError("protocol-error", "the pieces of a block did not follow each other")
         else:
             file = self._expected(piece.entry)
-            block, chunks, length, pieces = piece.block, [], 0, 0
+            block, encoding, chunks, length, pieces = piece.block, piece.encoding, [], 0, 0
             if file.life is not Life.DRAINING and (
                 block not in file.missing if file.missing is not None else block != 0
             ):
                 raise ProtocolError("protocol-error", "a block came that was not asked for")
         expected = block_length(file.size, block)
-        length += expected if piece.encoding is Encoding.ZERO else piece.length
-        if length > expected or (piece.digest is not None and length != expected):
+        length += expected if encoding is Encoding.ZERO else piece.length
+        packed = encoding is Encoding.ZSTD
+        if length > expected - packed or (piece.digest is not None and not packed and length != expected):
             raise ProtocolError("protocol-error", "a block had the wrong length")
         pieces += 1
         if pieces > limits.BLOCK_PIECES:
@@ -190,27 +191,27 @@ class Receiver:
         if file.life is not Life.DRAINING:
             chunks.extend(piece.chunks)
         if piece.digest is None:
-            self._open = (file, block, chunks, length, pieces)
+            self._open = (file, block, encoding, chunks, length, pieces)
             return []
         self._open = None
-        zero = piece.encoding is Encoding.ZERO
-        return self._block(file, block, None if zero else chunks, expected, piece.digest)
+        zero = encoding is Encoding.ZERO
+        return self._block(file, block, None if zero else chunks, expected, piece.digest, packed)
 
     def _block(
-        self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes
+        self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes, packed: bool
     ) -> list[Effect]:
         if file.missing is None:
             if file.life is Life.DRAINING:
                 self._drained(file)
                 return []
             file.life = Life.CLOSING
-            return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest)]
+            return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest, packed)]
         file.missing.discard(block)
         file.again.discard(block)
         if file.life is Life.DRAINING:
             return []
         file.writing += 1
-        return [WriteBlock(file.number, block, chunks, length, digest)]
+        return [WriteBlock(file.number, block, chunks, length, digest, packed)]
 
     def _manifest(self, message: Manifest) -> list[Effect]:
         if not message.entries and not message.last:

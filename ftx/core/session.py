@@ -20,7 +20,7 @@ import attrs
 from ftx import limits
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
-from ftx.wire.frames import WHILE_PAIRING, FrameDecoder, Piece, after_sign_in
+from ftx.wire.frames import WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
 from ftx.wire.messages import (
     PULL,
     PUSH,
@@ -333,6 +333,7 @@ class Session:
         """Both hellos are known: the features of both are in force."""
         self.features = frozenset(ours.features) & frozenset(theirs.features if theirs is not None else ())
         self._decoder.bounds = WHILE_PAIRING if self.stage is Stage.PAIRING else after_sign_in(self.features)
+        self._decoder.encodings = encodings(self.features)
 
     def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
         """What `message` is in the tables: its class, but for the last listing and for a hello that lets in to pair."""

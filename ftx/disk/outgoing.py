@@ -14,10 +14,11 @@ import attrs
 from ftx.core.blocks import BlockSet, block_count, block_digest, file_digest
 from ftx.disk.journal import Journal
 from ftx.disk.memory import DigestMemory
+from ftx.disk.packing import Packer
 from ftx.disk.source import OpenSource, SourceFile, read_whole
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
-from ftx.wire.frames import data_frames
+from ftx.wire.frames import Encoding, data_frames
 
 __all__ = ["LargeSource", "WholeBatch", "checksum", "read_batch"]
 
@@ -33,13 +34,17 @@ class WholeBatch:
     """
 
     frames: bytes
+    #: Content bytes in the frames, compressed where they are.
     size: int
     read: Sequence[tuple[int, bytes]]
     failed: Sequence[tuple[int, str]]
 
 
-def read_batch(files: Sequence[tuple[int, SourceFile]]) -> WholeBatch:
-    """Read, hash and encode files of one block, given with their entry numbers. Never raises for a file."""
+def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = None) -> WholeBatch:
+    """Read, hash and encode files of one block, given with their entry numbers. Never raises for a file.
+
+    With a `packer` those are compressed for which that is worth it.
+    """
     frames: list[bytes | memoryview] = []
     read: list[tuple[int, bytes]] = []
     failed: list[tuple[int, str]] = []
@@ -51,10 +56,23 @@ def read_batch(files: Sequence[tuple[int, SourceFile]]) -> WholeBatch:
             failed.append((number, error.name))
             continue
         digest = block_digest([content])
-        frames += data_frames(number, 0, content, digest)
+        if packer is not None:
+            packer.begin()
+        encoded, sent = _encoded(number, 0, content, digest, packer)
+        frames += encoded
         read.append((number, digest))
-        size += len(content)
+        size += sent
     return WholeBatch(b"".join(frames), size, read, failed)
+
+
+def _encoded(
+    number: int, block: int, content: bytes, digest: bytes, packer: Packer | None
+) -> tuple[Sequence[bytes | memoryview], int]:
+    """The data frames of a block, and the content bytes in them: compressed where a packer finds that worth it."""
+    packed = None if packer is None else packer.pack(content)
+    if packed is None:
+        return data_frames(number, block, content, digest), len(content)
+    return data_frames(number, block, packed, digest, encoding=Encoding.ZSTD), len(packed)
 
 
 class LargeSource:
@@ -65,22 +83,29 @@ class LargeSource:
     memory for as long as this file takes; only when there is no room there either, that is `local-io`.
     """
 
-    def __init__(self, number: int, source: OpenSource, journal: Journal, memory: DigestMemory) -> None:
+    def __init__(
+        self, number: int, source: OpenSource, journal: Journal, memory: DigestMemory, packer: Packer | None = None
+    ) -> None:
+        self._packer = packer
         self._number = number
         self._source = source
         self._journal = journal
         self._memory = memory
 
     @classmethod
-    def open(cls, number: int, file: SourceFile, memory: DigestMemory, now: float) -> LargeSource:
-        """Open `file`; `now` in seconds since 1970."""
+    def open(
+        cls, number: int, file: SourceFile, memory: DigestMemory, now: float, packer: Packer | None = None
+    ) -> LargeSource:
+        """Open `file`; `now` in seconds since 1970. With a `packer` blocks are compressed where that is worth it."""
         source = OpenSource.open(file)
         try:
             journal = memory.recall(file) or memory.start(file, now)
         except OSError as error:
             source.close()
             raise _no_room() from error
-        return cls(number, source, journal, memory)
+        if packer is not None:
+            packer.begin()
+        return cls(number, source, journal, memory, packer)
 
     @property
     def known(self) -> BlockSet:
@@ -96,8 +121,9 @@ class LargeSource:
         self._know(index, digest)
         if not send:
             return (), 0
-        zero = len(content) == BLOCK and content == _ZEROS
-        return data_frames(self._number, index, content, digest, zero=zero), 0 if zero else len(content)
+        if len(content) == BLOCK and content == _ZEROS:
+            return data_frames(self._number, index, content, digest, zero=True), 0
+        return _encoded(self._number, index, content, digest, self._packer)
 
     def _know(self, index: int, digest: bytes) -> None:
         try:

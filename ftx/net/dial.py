@@ -25,7 +25,7 @@ from ftx.net.failures import connection_failure
 from ftx.net.tls import Credentials, PeerKey
 from ftx.net.transfer import Connection
 from ftx.text import show
-from ftx.wire.messages import Hello, Offer
+from ftx.wire.messages import FEATURES, Hello, Offer
 
 __all__ = ["Accept", "Dialled", "Place", "dial"]
 
@@ -58,14 +58,22 @@ class Dialled:
 class _Attempt:
     """The owner of one connection attempt."""
 
-    def __init__(self, reactor: Any, credentials: Credentials, place: Place, name: str, accept: Accept) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        credentials: Credentials,
+        place: Place,
+        name: str,
+        accept: Accept,
+        features: Sequence[str],
+    ) -> None:
         self.done: Deferred[Dialled] = Deferred()
         self._reactor = reactor
         self._place = place
         self._accept = accept
         self._trusted: Trusted | None = None
         self._address = place.host
-        self.connection = Connection(reactor, Role.CLIENT, name, self, str(place))
+        self.connection = Connection(reactor, Role.CLIENT, name, self, str(place), features)
         self._connecting: Deferred[Any] = _endpoint(reactor, place).connect(
             credentials.client(_Single(self.connection))
         )
@@ -141,12 +149,18 @@ def _weight(error: FtxError) -> int:
 
 
 async def dial(
-    reactor: Any, credentials: Credentials, places: Sequence[Place], *, name: str, accept: Accept
+    reactor: Any,
+    credentials: Credentials,
+    places: Sequence[Place],
+    *,
+    name: str,
+    accept: Accept,
+    features: Sequence[str] = FEATURES,
 ) -> Dialled:
     """Try all `places` at once and return the first connection that is ready.
 
-    `name` is what we call ourselves. Raises FtxError: of the attempts' errors the one that says most. Cancelling gives
-    all attempts up.
+    `name` is what we call ourselves, `features` what we want to use. Raises FtxError: of the attempts'
+    errors the one that says most. Cancelling gives all attempts up.
     """
     if not places:
         raise FtxError("name-not-found")
@@ -168,7 +182,7 @@ async def dial(
 
     for place in places:
         try:
-            attempt = _Attempt(reactor, credentials, place, name, accept)
+            attempt = _Attempt(reactor, credentials, place, name, accept, features)
         except UnicodeError:
             failed(Failure(FtxError("name-not-found", f"{place} is not a host name")))
             continue

@@ -12,6 +12,7 @@ import attrs
 
 from ftx import limits
 from ftx.core.events import FinishFolder, StoreWhole
+from ftx.disk.packing import unpack
 from ftx.disk.store import Failed, FolderEnd, JobStore, Stored, Whole
 
 __all__ = ["Batch", "Gathered"]
@@ -19,11 +20,15 @@ __all__ = ["Batch", "Gathered"]
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Files of one block and finished folders, stored by one disk job. `size` is the files' content bytes."""
+    """Files of one block and finished folders, stored by one disk job. `size` is the files' content bytes.
+
+    `packed` has the lengths of those files whose content is a zstd frame, by their numbers.
+    """
 
     files: list[Whole]
     folders: list[FolderEnd]
     size: int
+    packed: dict[int, int]
 
     @property
     def numbers(self) -> list[int]:
@@ -32,8 +37,26 @@ class Batch:
 
     def store(self, job_store: JobStore) -> list[Stored | Failed]:
         """Store everything (in a worker thread); one outcome per entry."""
-        outcomes = job_store.store_whole(self.files) if self.files else []
+        broken, files = self._unpacked() if self.packed else ([], self.files)
+        outcomes = broken + job_store.store_whole(files) if files else broken
         return outcomes + job_store.finish_folders(self.folders) if self.folders else outcomes
+
+
+    def _unpacked(self) -> tuple[list[Stored | Failed], list[Whole]]:
+        """What of it is no such frame and so does not match, and the others with their content."""
+        broken: list[Stored | Failed] = []
+        files: list[Whole] = []
+        for file in self.files:
+            length = self.packed.get(file.number)
+            if length is None:
+                files.append(file)
+                continue
+            content = unpack(file.chunks, length)
+            if content is None:
+                broken.append(Failed(file.number, "digest-mismatch"))
+            else:
+                files.append(Whole(file.number, [content], file.digest))
+        return broken, files
 
 
 class Gathered:
@@ -57,11 +80,14 @@ class Gathered:
         have nothing to do with each other.
         """
         files: list[Whole] = []
+        packed: dict[int, int] = {}
         size = 0
         while self._files and len(files) < limits.DISK_BATCH and size < limits.DISK_BATCH_BYTES:
             whole = self._files.popleft()
             files.append(Whole(whole.number, whole.chunks, whole.digest))
             size += whole.length
+            if whole.packed:
+                packed[whole.number] = whole.length
         count = min(len(self._folders), limits.DISK_BATCH)
         folders = [FolderEnd(e.number, e.mode, e.mtime) for e in (self._folders.popleft() for _ in range(count))]
-        return Batch(files, folders, size)
+        return Batch(files, folders, size, packed)

@@ -43,6 +43,7 @@ from ftx.core.receipt import encode_receipt, receipt_body
 from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
 from ftx.disk.keys import Identity
+from ftx.disk.packing import unpack
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
 from ftx.net.gathered import Gathered
@@ -326,6 +327,15 @@ class Receiving:
     def _write_block(self, effect: WriteBlock) -> None:
         number, block = effect.number, effect.block
 
+        def write() -> bool:
+            chunks: Sequence[bytes | memoryview] | None = effect.chunks
+            if effect.packed and chunks is not None:
+                content = unpack(chunks, effect.length)
+                if content is None:
+                    return False
+                chunks = [content]
+            return self._store.write_block(number, block, chunks, effect.digest)
+
         def written(ok: bool) -> None:
             self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
 
@@ -333,11 +343,7 @@ class Receiving:
         self._backlog.run(
             self._file(number).lane,
             written,
-            self._store.write_block,
-            number,
-            block,
-            effect.chunks,
-            effect.digest,
+            write,
             failed=self._entry_failed(number),
             release=effect.length,
         )

@@ -23,6 +23,7 @@ from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
+from ftx.disk.packing import Packer
 from ftx.disk.selection import Selection
 from ftx.disk.source import (
     Root,
@@ -91,7 +92,7 @@ class Sending:
     ) -> None:
         """`checksums`: read every file before it is announced, so that the receiver may find it by its content."""
         self.machine = Sender(offer, concluded, features=connection.session.features)
-        #: Content bytes given to the transport in this attempt.
+        #: Content bytes given to the transport in this attempt, compressed where they are.
         self.sent = 0
         self._connection = connection
         self._roots = tuple(roots)
@@ -101,6 +102,8 @@ class Sending:
         self._memory = memory
         self._own_id = own_id
         self._watcher = watcher
+        #: Used in the lane that reads, and nowhere else.
+        self._packer = Packer() if "zstd" in connection.session.features else None
         self._checksums = checksums and "checksum" in connection.session.features
         self._selection = selection or Selection()
         self._walk = Walk(self._roots, self._selection)
@@ -319,7 +322,7 @@ class Sending:
             match work:
                 case ReadWhole():
                     files = [(number, self.machine.source(number)) for number in work.numbers]
-                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files)
+                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, self._packer)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
@@ -352,7 +355,8 @@ class Sending:
         self._backlog.run(self._read_lane, settle, attempt)
 
     def _open(self, number: int) -> LargeSource:
-        self._large = LargeSource.open(number, self.machine.source(number), self._memory, self._wall())
+        source = self.machine.source(number)
+        self._large = LargeSource.open(number, source, self._memory, self._wall(), self._packer)
         return self._large
 
     def _opened(self, number: int, large: LargeSource) -> None:

@@ -87,10 +87,18 @@ class Owner(TypingProtocol):
 class Connection(Protocol):
     """One end of a transfer connection. `where` names the other end's address in sentences for people."""
 
-    def __init__(self, clock: IReactorTime, role: Role, name: str, owner: Owner, where: str) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        role: Role,
+        name: str,
+        owner: Owner,
+        where: str,
+        features: Sequence[str] = FEATURES,
+    ) -> None:
         self.clock = clock
         self.where = where
-        self.session = Session(role, our_hello(name), clock.seconds())
+        self.session = Session(role, our_hello(name, features=features), clock.seconds())
         #: Who the peer proved to be, from `key_proved` on.
         self.peer: PeerKey | None = None
         #: Whether it was the peer that said why the connection ends.

@@ -34,6 +34,7 @@ __all__ = [
     "Piece",
     "after_sign_in",
     "data_frames",
+    "encodings",
     "feature_of",
     "frame",
 ]
@@ -71,10 +72,11 @@ class FrameType(IntEnum):
 
 
 class Encoding(IntEnum):
-    """How the piece of a data frame stands for content (section 2). 2 copy and 3 zstd are reserved."""
+    """How the piece of a data frame stands for content (section 2). 2 copy is reserved."""
 
     RAW = 0
     ZERO = 1
+    ZSTD = 3
 
 
 _HEADER: Final = struct.Struct(">IB")
@@ -107,6 +109,15 @@ _FEATURES: Final[Mapping[FrameType, str]] = dict.fromkeys(_PAIRING, "pairing") |
     FrameType.REQUEST: "pull",
     FrameType.OMITTED: "pull",
 }
+
+
+#: Encodings that need one, too.
+_ENCODINGS: Final[Mapping[Encoding, str]] = {Encoding.ZSTD: "zstd"}
+
+
+def encodings(features: Collection[str]) -> frozenset[Encoding]:
+    """The encodings of data frames that may be used when these features were agreed."""
+    return frozenset(kind for kind in Encoding if _ENCODINGS.get(kind, "") in ("", *features))
 
 
 def feature_of(kind: FrameType) -> str:
@@ -161,14 +172,21 @@ def frame(kind: FrameType, body: bytes) -> bytes:
 
 
 def data_frames(
-    entry: int, block: int, content: bytes | memoryview, digest: bytes, *, zero: bool = False
+    entry: int,
+    block: int,
+    content: bytes | memoryview,
+    digest: bytes,
+    *,
+    zero: bool = False,
+    encoding: Encoding = Encoding.RAW,
 ) -> list[bytes | memoryview]:
     """One block as data frames, in pieces to be joined or written in order; `content` is not copied.
 
-    With `zero` the block is sent as a zero run: its digest travels, its bytes do not.
+    With `zero` the block is sent as a zero run: its digest travels, its bytes do not. `encoding` says what `content`
+    is.
     """
     if zero or not content:
-        encoding = Encoding.ZERO if zero else Encoding.RAW
+        encoding = Encoding.ZERO if zero else encoding
         head = _HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA)
         return [head, _DATA.pack(entry, block, encoding, _LAST), digest]
     view = memoryview(content)
@@ -177,7 +195,7 @@ def data_frames(
         piece = view[start : start + limits.PIECE]
         last = start + limits.PIECE >= len(view)
         length = DATA_HEADER + len(piece) + (len(digest) if last else 0)
-        head = _HEADER.pack(length, FrameType.DATA) + _DATA.pack(entry, block, Encoding.RAW, _LAST if last else 0)
+        head = _HEADER.pack(length, FrameType.DATA) + _DATA.pack(entry, block, encoding, _LAST if last else 0)
         out += (head, piece)
     out.append(digest)
     return out
@@ -193,6 +211,8 @@ class FrameDecoder:
     def __init__(self, bounds: Mapping[int, int] = BEFORE_SIGN_IN) -> None:
         #: Bytes allowed per frame type; a type that is not in it is refused. May be replaced between items.
         self.bounds = bounds
+        #: The encodings of content that are understood. May be replaced, too.
+        self.encodings = encodings(())
         self._buffer = ReceiveBuffer()
         self._type: FrameType | None = None
         self._length = 0
@@ -265,7 +285,7 @@ class FrameDecoder:
             raise ProtocolError("bad-message", "a data frame was shorter than its header")
         entry, block, encoding, flags = _DATA.unpack(head)
         content = self._length - DATA_HEADER - (limits.DIGEST if flags & _LAST else 0)
-        if encoding not in (Encoding.RAW, Encoding.ZERO) or flags & ~_LAST:
+        if encoding not in self.encodings or flags & ~_LAST:
             raise ProtocolError("bad-message", "a data frame had an unknown encoding or flag")
         if not 0 <= content <= limits.PIECE:
             raise ProtocolError("bad-message", "a data frame had a piece of a wrong length")

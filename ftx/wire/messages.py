@@ -73,7 +73,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("checksum", "repair")
+FEATURES: Final = ("checksum", "repair", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1

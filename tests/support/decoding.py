@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ftx.errors import ProtocolError
-from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece
+from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece, encodings
 from ftx.wire.messages import Message, Ping, decode, encode
 
 __all__ = ["Item", "Outcome", "check", "outcome", "plain"]
@@ -26,9 +26,12 @@ def plain(piece: Piece) -> Item:
     return (piece.entry, piece.block, piece.encoding, b"".join(piece.chunks), piece.length, piece.digest)
 
 
-def outcome(chunks: Iterable[bytes], bounds: Mapping[int, int] = AFTER_SIGN_IN) -> Outcome:
-    """Feed the chunks one by one, taking what is complete after each."""
+def outcome(
+    chunks: Iterable[bytes], bounds: Mapping[int, int] = AFTER_SIGN_IN, features: Sequence[str] = ()
+) -> Outcome:
+    """Feed the chunks one by one, taking what is complete after each; `features` say which encodings are known."""
     decoder = FrameDecoder(bounds)
+    decoder.encodings = encodings(features)
     items: list[Item] = []
     try:
         for chunk in chunks:
@@ -41,23 +44,28 @@ def outcome(chunks: Iterable[bytes], bounds: Mapping[int, int] = AFTER_SIGN_IN) 
 
 
 def check(
-    wire: bytes, expected: Sequence[Item], error: str | None = None, bounds: Mapping[int, int] = AFTER_SIGN_IN
+    wire: bytes,
+    expected: Sequence[Item],
+    error: str | None = None,
+    bounds: Mapping[int, int] = AFTER_SIGN_IN,
+    features: Sequence[str] = (),
 ) -> None:
     """Assert that `wire` decodes to `expected`, then fails with `error` (None: does not), however it is cut."""
     wanted: Outcome = (list(expected), error)
-    assert outcome([wire], bounds) == wanted, "whole"
-    assert outcome((wire[i : i + 1] for i in range(len(wire))), bounds) == wanted, "byte by byte"
+    assert outcome([wire], bounds, features) == wanted, "whole"
+    assert outcome((wire[i : i + 1] for i in range(len(wire))), bounds, features) == wanted, "byte by byte"
     for cut in _cuts(len(wire)):
-        assert outcome([wire[:cut], wire[cut:]], bounds) == wanted, f"cut at {cut}"
-        items, failure = outcome([wire[:cut]], bounds)
+        assert outcome([wire[:cut], wire[cut:]], bounds, features) == wanted, f"cut at {cut}"
+        items, failure = outcome([wire[:cut]], bounds, features)
         assert items == wanted[0][: len(items)], f"cut short at {cut}"
         assert failure in (None, error), f"cut short at {cut}"
         if error is None and cut < len(wire):
             assert len(items) < len(expected), f"cut short at {cut}: complete too early"
     if error is None and bounds is AFTER_SIGN_IN:
-        assert outcome([wire + encode(Ping(7)) + b"\x00\x00"], bounds) == ([*expected, Ping(7)], None), "more behind"
+        more = outcome([wire + encode(Ping(7)) + b"\x00\x00"], bounds, features)
+        assert more == ([*expected, Ping(7)], None), "more behind"
     elif error is not None:
-        assert outcome([wire + bytes(64)], bounds) == wanted, "more behind"
+        assert outcome([wire + bytes(64)], bounds, features) == wanted, "more behind"
 
 
 def _cuts(length: int) -> Iterator[int]:

@@ -24,9 +24,10 @@ from ftx.core.blocks import BlockSet, block_count, block_digest
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Concluded, Sender
 from ftx.core.session import Role, Session, agree, error_frame, error_of
+from ftx.disk.packing import Packer, unpack
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
-from ftx.wire.frames import Piece, data_frames
+from ftx.wire.frames import Encoding, Piece, data_frames
 from ftx.wire.messages import CONFLICTS, Accept, Goodbye, Hello, Message, Offer, Ping, Pong, Receipt, ReceiptBody
 
 __all__ = ["CLIENT", "JOB", "SERVER", "Pair", "hello", "offer"]
@@ -155,6 +156,7 @@ class SenderEnd(_End):
     ) -> None:
         super().__init__(pair, Role.SERVER if pair.pull else Role.CLIENT, "attic" if pair.pull else "desk")
         self.machine = Sender(job_offer, concluded, features=frozenset(pair.features))
+        self._packer = Packer()
         self._lied: dict[tuple[bytes, ...], int] = {}
         #: What was read: path, block, and whether it was to be sent.
         self.reads: list[tuple[tuple[bytes, ...], int, bool]] = []
@@ -286,7 +288,17 @@ class SenderEnd(_End):
             content = bytes([content[0] ^ 1]) + content[1:]
         self.session.step(Piece, self.pair.now)
         zero = bool(content) and not any(content)
-        self.write(b"".join(data_frames(number, block, content, digest, zero=zero)))
+        self._packer.begin()
+        packed = self._packer.pack(content) if "zstd" in self.session.features and not zero else None
+        encoding = Encoding.RAW if packed is None else Encoding.ZSTD
+        sent = content if packed is None else packed
+        self.write(b"".join(data_frames(number, block, sent, digest, zero=zero, encoding=encoding)))
+
+
+def _content(effect: Any) -> bytes:
+    """What the chunks of an effect stand for; what is no such frame stands for something that does not match."""
+    content = unpack(effect.chunks, effect.length) if effect.packed else b"".join(effect.chunks)
+    return b"?" if content is None else content
 
 
 class ReceiverEnd(_End):
@@ -388,10 +400,10 @@ class ReceiverEnd(_End):
         try:
             match effect:
                 case events.StoreWhole():
-                    done = self.disk.store_whole(number, b"".join(effect.chunks), effect.digest)
+                    done = self.disk.store_whole(number, _content(effect), effect.digest)
                     effects = self.machine.stored(number, *done)
                 case events.WriteBlock():
-                    content = None if effect.chunks is None else b"".join(effect.chunks)
+                    content = None if effect.chunks is None else _content(effect)
                     ok = self.disk.write_block(number, effect.block, content, effect.digest)
                     effects = self.machine.block_written(number, effect.block, ok, self.pair.now)
                 case events.Publish():

@@ -18,7 +18,7 @@ from ftx.core.blocks import block_count, block_digest, block_length, file_digest
 from ftx.core.pairing import Binding, PairingClient, PairingServer
 from ftx.core.receipt import line
 from ftx.wire import messages
-from ftx.wire.frames import FrameType, data_frames, feature_of, frame
+from ftx.wire.frames import Encoding, FrameType, data_frames, feature_of, frame
 
 __all__ = ["FOLDER", "content", "files", "pairing", "session"]
 
@@ -144,6 +144,12 @@ def _data(tail: bytes, *, encoding: int = 0, flags: int = 1) -> bytes:
     return _raw(0x16, struct.pack(">IQBB", 0, 0, encoding, flags) + tail)
 
 
+def _zstd() -> bytes:
+    """A frame put together by hand (RFC 8878): one run of 200 bytes."""
+    packed = bytes.fromhex("28b52ffd20c843060061")
+    return b"".join(data_frames(0, 0, packed, block_digest([b"a" * 200]), encoding=Encoding.ZSTD))
+
+
 def _valid() -> Iterator[Vector]:
     for name, about, message in VALID:
         stage = "before" if isinstance(message, messages.Hello | messages.ErrorMessage) else "after"
@@ -156,6 +162,7 @@ def _valid() -> Iterator[Vector]:
     yield "data-empty", "the block of an empty file", "ok", "after", b"".join(data_frames(0, 0, b"", block_digest([])))
     zero = b"".join(data_frames(0, 0, b"", block_digest([bytes(limits.BLOCK)]), zero=True))
     yield "data-zero", "a block of zeros", "ok", "after", zero
+    yield "data-zstd", "two hundred times the letter a, as one zstd frame", "ok", "after", _zstd()
     yield "ping-long", "integers need not be in their shortest form", "ok", "after", _raw(4, b"\x91\xcf" + bytes(8))
 
 
@@ -227,6 +234,7 @@ def _invalid() -> Iterator[Vector]:
         ("data-nothing", "neither content nor a last piece", _data(b"", flags=0)),
         ("data-digest", "a last piece without a whole digest", _data(digest[:31])),
         ("data-copy", "an encoding that is reserved", _data(b"x" + digest, encoding=2)),
+        ("data-zstd", "compressed, and nobody had agreed to that", _zstd()),
         ("data-flag", "a flag that is reserved", _data(b"x" + digest, flags=3)),
         ("data-zero-content", "a zero run with content", _data(b"x" + digest, encoding=1)),
         ("data-zero-piece", "a zero run that is not a last piece", _data(b"", encoding=1, flags=0)),
@@ -330,8 +338,8 @@ def files() -> dict[str, str]:
     for name, about, expect, stage, wire in [*_valid(), *_invalid()]:
         header = f"about: {about}\nexpect: {expect}\nstage: {stage}\n"
         feature = feature_of(wire[4]) if wire[4] in list(FrameType) else ""
-        if feature:
-            header += f"feature: {feature}\n"
+        if feature or name == "data-zstd":
+            header += f"feature: {feature or 'zstd'}\n"
         if name in said:
             header += f"message: {said[name]!r}\n"
         found[f"{name}.vector"] = f"{header}\n{_hex(wire)}"

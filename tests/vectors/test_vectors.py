@@ -13,7 +13,7 @@ from support.pair import Pair
 from vectors.make import FOLDER, content, files, session
 
 from ftx.errors import kind
-from ftx.wire.frames import BEFORE_SIGN_IN, WHILE_PAIRING, FrameDecoder, FrameType, Piece, after_sign_in
+from ftx.wire.frames import BEFORE_SIGN_IN, WHILE_PAIRING, FrameDecoder, FrameType, Piece, after_sign_in, encodings
 from ftx.wire.messages import decode
 
 MADE = files()
@@ -38,11 +38,11 @@ def read(name: str) -> tuple[dict[str, str], bytes]:
 def test_each_vector_gives_what_its_header_says(name: str) -> None:
     """However it is cut."""
     header, wire = read(name)
-    bounds = {"before": BEFORE_SIGN_IN, "pairing": WHILE_PAIRING}.get(
-        header["stage"], after_sign_in([header.get("feature", "")])
-    )
+    features = [header.get("feature", "")]
+    bounds = {"before": BEFORE_SIGN_IN, "pairing": WHILE_PAIRING}.get(header["stage"], after_sign_in(features))
     if header["expect"] == "ok":
         decoder = FrameDecoder(bounds)
+        decoder.encodings = encodings(features)
         decoder.feed(wire)
         item = decoder.next_item()
         assert item is not None
@@ -53,7 +53,7 @@ def test_each_vector_gives_what_its_header_says(name: str) -> None:
         else:
             expected = decode(item)
             assert header.get("message") in (None, repr(expected))
-        check(wire, [expected], bounds=bounds)
+        check(wire, [expected], bounds=bounds, features=features)
     else:
         error = header["expect"].removeprefix("error ")
         assert kind(error).exit_code in (6, 8)

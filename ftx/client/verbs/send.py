@@ -109,6 +109,12 @@ def _files(incomplete: str) -> list[str]:
     help="Symbolic links below a source: leave them out and say so, or send what they lead to.",
 )
 @click.option(
+    "--compress",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    help="Compress on the way: auto (default) does so for files of which a sample gets smaller by 5 % or more.",
+)
+@click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -131,6 +137,7 @@ def send(**given: Any) -> int:
         _check_receipt(receipt, targets)
     _check_patterns(given["exclude"])
     wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links")}
+    wishes["compress"] = given["compress"] == "auto"
     sending = Sending(options, sources, targets, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
 
