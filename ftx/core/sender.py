@@ -311,9 +311,7 @@ class Sender:
     def opened(self, number: int, known: BlockSet) -> None:
         """The file is open; the digests of the blocks `known` are remembered and need no reading."""
         wanted = self._entries[number].wanted or BlockSet(known.blocks)
-        self._blocks = (
-            (block, block in wanted) for block in range(wanted.blocks) if block in wanted or block not in known
-        )
+        self._blocks = ((block, block in wanted) for block in wanted.union(known.inverted()))
 
     def whole_read(self, number: int, digest: bytes) -> list[Effect]:
         """A file of one block was read, hashed to block digest `digest`, and is with the transport: that closes it."""

@@ -8,10 +8,11 @@ journal says is true after any crash, and a file is never a mix.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, zero_digest
@@ -38,6 +39,13 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int) -> Non
             written -= len(left.pop(0))
         if written:
             left[0] = memoryview(left[0])[written:]
+
+
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The runs in rising `numbers` as (first, after the last)."""
+    for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in run]
+        yield found[0], found[-1] + 1
 
 
 class Partial:
@@ -153,16 +161,20 @@ class Partial:
         offset = step * RESERVE_STEP
         length = min(RESERVE_STEP, self.size - offset)
         if self._reserving:
+            blocks = range(step * per_step, min((step + 1) * per_step, self._known.blocks))
+            missing = [block for block in blocks if block not in self._known]
             try:
-                linux.reserve(self.fd, offset, length)
+                # only what is missing: what an earlier attempt left as a hole stays one
+                for first, after in _runs(missing):
+                    start = first * BLOCK
+                    linux.reserve(self.fd, start, min(after * BLOCK, self.size) - start)
             except OSError:
                 # not supported, or not that much left: then the writes will tell
                 self._reserving = False
                 self._release(offset, length)
             else:
                 self._reserved.add(step)
-                blocks = range(step * per_step, min((step + 1) * per_step, self._known.blocks))
-                self._on_disk(sum(block_length(self.size, block) for block in blocks if block not in self._known))
+                self._on_disk(sum(block_length(self.size, block) for block in missing))
                 return
         self._on_disk(block_length(self.size, index))
 

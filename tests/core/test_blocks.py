@@ -189,3 +189,24 @@ def test_the_bit_order_of_the_specification() -> None:
     assert len(blocks.group(0)) == 1024
     assert blocks.group(1) == b"\x02\x02"
     assert blocks.group(2) == b""
+
+
+def _two_sets(blocks: int) -> st.SearchStrategy[tuple[int, set[int], set[int]]]:
+    members = st.sets(st.integers(0, blocks - 1))
+    return st.tuples(st.just(blocks), members, members)
+
+
+@given(st.integers(1, 3000).flatmap(_two_sets))
+def test_sets_are_joined_and_turned_around_as_sets_are(drawn: tuple[int, set[int], set[int]]) -> None:
+    """What is done with all blocks at once is what would be done with each."""
+    blocks, first, second = drawn
+    made = []
+    for members in (first, second):
+        one = BlockSet(blocks)
+        for block in members:
+            one.add(block)
+        made.append(one)
+    both = made[0].union(made[1])
+    assert (list(both), both.count) == (sorted(first | second), len(first | second))
+    rest = made[0].inverted()
+    assert (list(rest), rest.count) == (sorted(set(range(blocks)) - first), blocks - len(first))
