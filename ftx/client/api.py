@@ -93,7 +93,8 @@ async def send(
     `into` is a folder below the receiver's inbox, `conflict` a wish (`fail`, `skip`, `rename`, `backup`, `overwrite`)
     that the receiver may refuse. With `checksum` files are read before they are offered, and recognised there by their
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
-    what becomes of symbolic links there: `skip` or `follow`. Without `compress` nothing is compressed on the way.
+    what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
+    way.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a

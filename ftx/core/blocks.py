@@ -89,6 +89,11 @@ def file_digest(size: int, digests: Iterable[Buffer]) -> bytes:
     return whole.digest()
 
 
+def content_digest(content: bytes) -> bytes:
+    """The file digest of `content`, at most one block of it."""
+    return file_digest(len(content), [block_digest([content])])
+
+
 class BlockSet:
     """A set of block numbers below a fixed count, one bit each: 128 KiB for a file of 1 TiB.
 

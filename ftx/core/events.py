@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ftx.wire.messages import FileEntry, FolderEntry, Message
+from ftx.wire.messages import FileEntry, FolderEntry, Message, SymlinkEntry
 
 __all__ = [
     "CloseEntry",
@@ -20,6 +20,7 @@ __all__ = [
     "FinishFolder",
     "LeftOut",
     "LookUp",
+    "MakeLinks",
     "OpenEntry",
     "Publish",
     "ReadBlock",
@@ -77,6 +78,13 @@ class LookUp(Effect):
     """Make these folders, look these files up; answer per entry with made, have, want, skip or refuse."""
 
     entries: Sequence[FileEntry | FolderEntry]
+
+
+@attrs.frozen
+class MakeLinks(Effect):
+    """Make these symbolic links, all else being done; answer per entry with link_made, skip or failed."""
+
+    entries: Sequence[SymlinkEntry]
 
 
 @attrs.frozen(eq=False)

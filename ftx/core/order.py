@@ -1,7 +1,8 @@
 """The order of a manifest, checked in memory that does not grow with it (`docs/protocol.md`, section 5).
 
 Depth first, names rising strictly in byte order within a folder, each folder closed after its entries. Under this rule
-duplicates, a file that is also a folder, and children before their folder are all simply out of order.
+duplicates, a file that is also a folder, and children before their folder are all simply out of order. Symlinks follow
+all of it, in a second pass.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class ManifestOrder:
     def __init__(self) -> None:
         self._stack: list[_Open] = [_Open(-1, ())]
         self._next = 0
+        #: The last symlink; no file or folder may follow one.
+        self._link: tuple[bytes, ...] = ()
 
     @property
     def open_folder(self) -> int:
@@ -42,6 +45,8 @@ class ManifestOrder:
     def entry(self, number: int, path: Sequence[bytes], *, folder: bool) -> tuple[bytes, ...]:
         """A file or folder entry; gives its path as a tuple that shares its folder's components."""
         here = self._stack[-1]
+        if self._link:
+            raise ProtocolError("bad-message", "a manifest entry followed a symlink")
         if number != self._next:
             raise ProtocolError("bad-message", "manifest entries were not numbered in order")
         name = path[-1]
@@ -61,3 +66,14 @@ class ManifestOrder:
         if len(self._stack) == 1 or self._stack[-1].number != number:
             raise ProtocolError("bad-message", "a folder ended that was not the innermost open one")
         self._stack.pop()
+
+    def symlink(self, number: int, path: Sequence[bytes]) -> tuple[bytes, ...]:
+        """A symlink entry: behind everything else, in an order of its own."""
+        whole = tuple(path)
+        if number != self._next:
+            raise ProtocolError("bad-message", "manifest entries were not numbered in order")
+        if not self.complete or whole <= self._link:
+            raise ProtocolError("bad-message", "a symlink was out of order")
+        self._link = whole
+        self._next += 1
+        return whole

@@ -23,7 +23,7 @@ from enum import Enum
 
 from ftx import limits
 from ftx.core.answers import Answers
-from ftx.core.blocks import BlockSet, block_count, block_length
+from ftx.core.blocks import BlockSet, block_count, block_length, content_digest
 from ftx.core.events import (
     Conclude,
     Discard,
@@ -31,6 +31,7 @@ from ftx.core.events import (
     FinishFolder,
     LeftOut,
     LookUp,
+    MakeLinks,
     Publish,
     Send,
     StoreWhole,
@@ -38,6 +39,7 @@ from ftx.core.events import (
     WriteBlock,
 )
 from ftx.core.incoming import File, Folder, Life
+from ftx.core.links import stays_inside
 from ftx.core.order import ManifestOrder
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
@@ -56,6 +58,7 @@ from ftx.wire.messages import (
     Offer,
     Omitted,
     ProgressMessage,
+    SymlinkEntry,
     Totals,
     WantAgain,
     WantAll,
@@ -128,6 +131,9 @@ class Receiver:
         self._order = ManifestOrder()
         self._files: dict[int, File] = {}
         self._folders: dict[int, Folder] = {}
+        #: Symlinks without their results, and those of them that wait until everything else has its own.
+        self._links: dict[int, tuple[File, bytes]] = {}
+        self._waiting_links: list[SymlinkEntry] = []
         self._unanswered = 0
         self._announced_bytes = 0
         self._announced_files = 0
@@ -230,6 +236,9 @@ class Receiver:
                     # look-up's answer finishes it.
                     effects += self._finish(folder)
                 continue
+            if isinstance(entry, SymlinkEntry):
+                effects += self._symlink(entry)
+                continue
             parent = self._folders.get(self._order.open_folder)
             is_folder = isinstance(entry, FolderEntry)
             path = self._order.entry(entry.number, entry.path, folder=is_folder)
@@ -248,7 +257,28 @@ class Receiver:
         self._check_windows()
         if message.last and not self._order.complete:
             raise ProtocolError("bad-message", "the manifest ended inside a folder")
+        effects += self._links_if_ready()
         return [LookUp(asked), *effects] if asked else effects
+
+    def _symlink(self, entry: SymlinkEntry) -> list[Effect]:
+        if "symlinks" not in self._features or self._tops is not None:
+            raise ProtocolError("bad-message", "a symlink came, and nobody had agreed to that")
+        path = self._order.symlink(entry.number, entry.path)
+        link = File(entry.number, path, len(entry.target), None)
+        self._announced_files += 1
+        self._announced_bytes += link.size
+        self._links[entry.number] = link, entry.target
+        if not stays_inside(path, entry.target):
+            return self._resolve_link(entry.number, "failed", error=KINDS["bad-name"].number)
+        self._waiting_links.append(entry)
+        return []
+
+    def _links_if_ready(self) -> list[Effect]:
+        """Links are made when nothing else is left to do: nothing is ever written through one."""
+        if not self._waiting_links or self._folders or len(self._files) > self._draining:
+            return []
+        entries, self._waiting_links = self._waiting_links, []
+        return [MakeLinks(entries)]
 
     def _left_out(self, path: tuple[bytes, ...], error: int) -> Effect:
         self._check_asked(path)
@@ -262,7 +292,7 @@ class Receiver:
     def _check_windows(self) -> None:
         if (
             self._unanswered > limits.WINDOW_UNANSWERED
-            or len(self._files) + len(self._folders) - self._draining > limits.WINDOW_UNACKNOWLEDGED
+            or len(self._files) + len(self._folders) + len(self._links) - self._draining > limits.WINDOW_UNACKNOWLEDGED
         ):
             raise ProtocolError("protocol-error", "the sender announced more entries than its window")
         offer = self._offer
@@ -314,6 +344,7 @@ class Receiver:
         if (
             self._files
             or self._folders
+            or self._links
             or self._answers.waiting
             or (message.files, message.folders, message.bytes) != (counts.files, counts.folders, counts.bytes)
             or message.transcript != self.transcript.digest()
@@ -361,7 +392,9 @@ class Receiver:
         return []
 
     def skip(self, number: int) -> list[Effect]:
-        """The file is left out, as the conflict policy says."""
+        """The file or link is left out, as the conflict policy says."""
+        if number in self._links:
+            return self._resolve_link(number, "skipped")
         return self._resolve_file(self._answered(number), "skipped")
 
     def refuse(self, number: int, error: str) -> list[Effect]:
@@ -406,8 +439,19 @@ class Receiver:
         file.verified = file.durable = file.size
         return self._resolve_file(file, "stored", digest=digest, stored_as=stored_as)
 
+    def link_made(self, number: int, stored_as: tuple[bytes, ...], *, identical: bool) -> list[Effect]:
+        """The link is durable under its final name, or (`identical`) was there already."""
+        link, target = self._links[number]
+        self.verified += link.size
+        self.durable += link.size
+        self.present += link.size if identical else 0
+        status = "identical" if identical else "stored"
+        return self._resolve_link(number, status, digest=content_digest(target), stored_as=stored_as)
+
     def failed(self, number: int, error: str) -> list[Effect]:
         """The disk could not do it; `error` is the name of a kind."""
+        if number in self._links:
+            return self._resolve_link(number, "failed", error=KINDS[error].number)
         folder = self._folders.get(number)
         if folder is not None:
             return self._resolve_folder(folder, KINDS[error].number)
@@ -511,12 +555,26 @@ class Receiver:
         error: int = 0,
     ) -> list[Effect]:
         del self._files[file.number]
-        return [self._answers.file(file, status, digest, stored_as, error), *self._child_done(file.parent)]
+        resolved = self._answers.file(file, status, digest, stored_as, error)
+        return [resolved, *self._child_done(file.parent), *self._links_if_ready()]
+
+    def _resolve_link(
+        self,
+        number: int,
+        status: str,
+        *,
+        digest: bytes | None = None,
+        stored_as: tuple[bytes, ...] | None = None,
+        error: int = 0,
+    ) -> list[Effect]:
+        link, _ = self._links.pop(number)
+        return [self._answers.file(link, status, digest, stored_as, error)]
 
     def _resolve_folder(self, folder: Folder, error: int, stored_as: tuple[bytes, ...] | None = None) -> list[Effect]:
         # A folder that could not be made fails at once; the disk refuses its entries one by one, with the same reason.
         del self._folders[folder.number]
-        return [self._answers.folder(folder, stored_as, error), *self._child_done(folder.parent)]
+        resolved = self._answers.folder(folder, stored_as, error)
+        return [resolved, *self._child_done(folder.parent), *self._links_if_ready()]
 
     def _child_done(self, folder: Folder | None) -> list[Effect]:
         if folder is None:

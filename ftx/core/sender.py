@@ -22,7 +22,7 @@ from typing import Any
 import attrs
 
 from ftx import limits
-from ftx.core.blocks import BlockSet, block_count, file_digest
+from ftx.core.blocks import BlockSet, block_count, content_digest, file_digest
 from ftx.core.events import (
     CloseEntry,
     Effect,
@@ -60,6 +60,7 @@ from ftx.wire.messages import (
     Results,
     Skipped,
     Stored,
+    SymlinkEntry,
     Totals,
     WantAgain,
     WantAll,
@@ -172,7 +173,7 @@ class Sender:
         self._entries: dict[int, _Entry] = {}
         self._next = 0
         self._unanswered = 0
-        self._manifest: list[FileEntry | FolderEntry | FolderEnd] = []
+        self._manifest: list[FileEntry | FolderEntry | FolderEnd | SymlinkEntry] = []
         self._manifest_size = 0
         self._manifest_done = False
         self._omissions: list[Omission] = []
@@ -265,6 +266,20 @@ class Sender:
         """The folder `number` is complete."""
         return self._announce(FolderEnd(number, mode, mtime), ())
 
+    @property
+    def keeps_links(self) -> bool:
+        """Whether the receiver takes symbolic links."""
+        return "symlinks" in self._features
+
+    def add_link(self, path: tuple[bytes, ...], target: bytes, mtime: int) -> list[Effect]:
+        """Announce a symbolic link, where `keeps_links`; after all files and folders."""
+        number = self._add(path, len(target), False, None)
+        entry = self._entries[number]
+        # There is nothing to ask for, and what it is has been said.
+        entry.answered = entry.closed = True
+        entry.digest = content_digest(target)
+        return self._announce(SymlinkEntry(number, list(path), target, mtime), path, len(target))
+
     def omit(self, path: tuple[bytes, ...], error: str) -> list[Effect]:
         """Something cannot be sent, for the reason of kind `error`: who has asked for it is told. Not in a push."""
         if self.offer.kind != PULL:
@@ -354,8 +369,10 @@ class Sender:
         self._entries[number] = _Entry(number, path, size, folder, source)
         return number
 
-    def _announce(self, entry: FileEntry | FolderEntry | FolderEnd, path: Sequence[bytes]) -> list[Effect]:
-        size = 40 + sum(map(len, path)) + 3 * len(path) + 34 * isinstance(entry, DigestedEntry)
+    def _announce(
+        self, entry: FileEntry | FolderEntry | FolderEnd | SymlinkEntry, path: Sequence[bytes], more: int = 0
+    ) -> list[Effect]:
+        size = 40 + sum(map(len, path)) + 3 * len(path) + more + 34 * isinstance(entry, DigestedEntry)
         effects: list[Effect] = []
         if self._manifest_size + size > limits.FRAME_BATCH - 64 or len(self._manifest) >= limits.BATCH:
             effects = self._flush_manifest()

@@ -76,6 +76,7 @@ class Config:
     inbox: str
     accept: str
     conflict: str
+    links: str
     discovery_port: int
     no_discovery: bool
     discovery_interface: tuple[str, ...]
@@ -132,6 +133,7 @@ def load(request: Request) -> Config:
         "inbox": where.inbox,
         "accept": "paired",
         "conflict": "rename",
+        "links": "skip",
         "discovery_port": DEFAULT_PORT,
         "no_discovery": False,
         "discovery_interface": (),

@@ -30,7 +30,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker
 from ftx.text import show
-from ftx.wire.messages import Hello, Offer
+from ftx.wire.messages import FEATURES, Hello, Offer
 
 __all__ = ["Reception"]
 
@@ -52,9 +52,12 @@ class Reception(ServerFactory):
         jobs: Jobs,
         *,
         own_key_anywhere: bool,
+        keep_links: bool = False,
     ) -> None:
         self.name = name
         self.own_key_anywhere = own_key_anywhere
+        #: Whether symbolic links may come in; counts for connections that sign in from now on.
+        self.keep_links = keep_links
         self._reactor = reactor
         self._worker = worker
         self._identity = identity
@@ -173,7 +176,8 @@ class Reception(ServerFactory):
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
             raise FtxError("busy", f"there are too many connections of {trusted.name}")
         self._known[connection] = trusted
-        connection.send(our_hello(self.name, signed_in=True))
+        features = [name for name in FEATURES if name != "symlinks" or self.keep_links]
+        connection.send(our_hello(self.name, signed_in=True, features=features))
         connection.signed_in()
         connection.session.version = agree(connection.session.hello, hello)
 

@@ -172,6 +172,7 @@ class Daemon(MultiService):
             self.watched,
             self.jobs,
             own_key_anywhere=config.own_key == "anywhere",
+            keep_links=config.links == "keep",
         )
         self._incoming.target = self._credentials.server(self.reception)
         if self.control is not None:
@@ -303,6 +304,7 @@ class Daemon(MultiService):
             self.jobs.rules = config.rules
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
+            self.reception.keep_links = config.links == "keep"
             await self.reception.recheck()
         _log.info("configuration and peers were read again")
 

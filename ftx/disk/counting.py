@@ -111,9 +111,7 @@ class _Sizes:
             yield from self._below(child.name, parent, path, length, link)
         elif child.is_file(follow_symlinks=follow):
             yield True, child.stat(follow_symlinks=follow).st_size
-        elif link and self._selection.links == "keep" and stays_inside(path, _target(child, parent)):
-            yield True, 0
-
-
-def _target(link: os.DirEntry[str], parent: int) -> bytes:
-    return os.fsencode(os.readlink(link.name, dir_fd=parent))
+        elif link and self._selection.links == "keep":
+            target = os.fsencode(os.readlink(child.name, dir_fd=parent))
+            if stays_inside(path, target):
+                yield True, len(target)

@@ -7,11 +7,24 @@ from collections.abc import Sequence
 
 from ftx.disk.batch import store_batch
 from ftx.disk.job import Device, Job, Wanted, joined
+from ftx.disk.linking import make_links
 from ftx.disk.lookup import folder_record, look_up
 from ftx.disk.partial import Partial
 from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
 from ftx.disk.root import storage_error
-from ftx.disk.store import Answer, Failed, FileEntry, FolderEnd, FolderEntry, Path, Stored, Whole
+from ftx.disk.store import (
+    Answer,
+    Failed,
+    FileEntry,
+    FolderEnd,
+    FolderEntry,
+    Have,
+    LinkEntry,
+    Path,
+    Skip,
+    Stored,
+    Whole,
+)
 from ftx.errors import FtxError, LocalProtocolError
 
 __all__ = ["InboxJob"]
@@ -173,6 +186,14 @@ class InboxJob:
         if folder is None:
             raise LocalProtocolError(f"entry {number} is not an open folder")
         return folder
+
+    # -- links --------------------------------------------------------------------------------------------
+
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+        """See `JobStore`."""
+        with self._job.running():
+            self._prepare()
+            return make_links(self._job, links)
 
     # -- the job ------------------------------------------------------------------------------------------
 

@@ -346,6 +346,23 @@ class Root:
             self.move(folder_fd, aside, folder_fd, name)
             raise FtxError("exists")
 
+    # -- symbolic links: made and looked at, never followed ------------------------------------------------
+
+    def make_link(self, folder_fd: int, name: bytes, target: bytes, mtime_ns: int) -> os.stat_result:
+        """Make the symbolic link `name` to `target`; its status after its time is set. `EEXIST` for a taken name."""
+        os.symlink(target, _single(name), dir_fd=folder_fd)
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder_fd, follow_symlinks=False)
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+
+    def link_target(self, folder_fd: int, name: bytes) -> bytes | None:
+        """Where the symbolic link `name` leads, or None when it is gone or something else."""
+        try:
+            return os.readlink(_single(name), dir_fd=folder_fd)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return None
+            raise
+
     def unlink_staged(self, staging_fd: int, name: bytes) -> bool:
         """Remove a name from one of ftx's own folders; whether it was there. Nothing else is ever removed."""
         try:

@@ -97,6 +97,13 @@ ROWS: Final[dict[str, Row]] = {
             "WHAT",
             choices=("fail", "skip", "rename", "backup", "overwrite"),
         ),
+        Row(
+            "links",
+            "text",
+            "symbolic links that a sender keeps: skip (default) or keep; only such as stay inside what is sent",
+            "WHAT",
+            choices=("skip", "keep"),
+        ),
         Row("discovery_port", "whole", "UDP port of discovery (default: 7389)", "PORT", least=0, most=65535),
         Row("no_discovery", "switch", "do not answer discovery"),
         Row(

@@ -28,6 +28,7 @@ __all__ = [
     "FolderEntry",
     "Have",
     "JobStore",
+    "LinkEntry",
     "Made",
     "Path",
     "Refuse",
@@ -62,6 +63,16 @@ class FolderEntry:
 
     number: int
     path: Path
+
+
+@frozen
+class LinkEntry:
+    """A symbolic link that is offered, its target checked to stay inside the tree; `mtime_ns` as in `FileEntry`."""
+
+    number: int
+    path: Path
+    target: bytes
+    mtime_ns: int
 
 
 @frozen
@@ -193,6 +204,10 @@ class JobStore(Protocol):
 
     def finish_folders(self, folders: Sequence[FolderEnd]) -> list[Stored | Failed]:
         """The same for many folders, which then share their syncs."""
+        ...
+
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+        """Make symbolic links, in the same order, when everything else of the job is done; durable on return."""
         ...
 
     def discard(self, number: int, keep: bool) -> None:

@@ -31,6 +31,7 @@ from ftx.core.events import (
     Effect,
     FinishFolder,
     LookUp,
+    MakeLinks,
     Publish,
     Resolved,
     Send,
@@ -211,6 +212,8 @@ class Receiving:
                     self._look_up(effect)
                 case StoreWhole() | FinishFolder():
                     self._gather(effect)
+                case MakeLinks():
+                    self._make_links(effect)
                 case WriteBlock():
                     self._write_block(effect)
                 case Sync():
@@ -315,6 +318,30 @@ class Receiving:
             self._perform(self.machine.stored(outcome.number, outcome.stored_as, outcome.digest))
         else:
             self._perform(self.machine.failed(outcome.number, outcome.error))
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def _make_links(self, effect: MakeLinks) -> None:
+        entries = effect.entries
+        links = [store.LinkEntry(entry.number, tuple(entry.path), entry.target, entry.mtime) for entry in entries]
+
+        def failed(error: FtxError) -> None:
+            for link in links:
+                self._perform(self.machine.failed(link.number, error.name))
+
+        self._backlog.run(self._store_lane, self._linked, self._store.make_links, links, failed=failed)
+
+    def _linked(self, outcomes: Sequence[Any]) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case store.Stored(number=number, stored_as=stored_as):
+                    self._perform(self.machine.link_made(number, stored_as, identical=False))
+                case store.Have(number=number, stored_as=stored_as):
+                    self._perform(self.machine.link_made(number, stored_as, identical=True))
+                case store.Skip(number=number):
+                    self._perform(self.machine.skip(number))
+                case store.Failed(number=number, error=error):
+                    self._perform(self.machine.failed(number, error))
 
     # -- larger files --------------------------------------------------------------------------------------
 

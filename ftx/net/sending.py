@@ -298,7 +298,7 @@ class Sending:
                 self._folders.append(number)
                 self._perform(effects)
             elif isinstance(item, SourceLink):
-                self._watcher.problem(self, problem(item.path, "not-supported"))
+                self._add_link(item)
             elif isinstance(item, SourceProblem):
                 self._watcher.problem(self, item)
             else:
@@ -309,6 +309,12 @@ class Sending:
         else:
             self._walked = True
             self._perform(self.machine.end_manifest())
+
+    def _add_link(self, link: SourceLink) -> None:
+        if self.machine.keeps_links:
+            self._perform(self.machine.add_link(link.path, link.target, link.mtime_ns))
+        else:
+            self._watcher.problem(self, problem(link.path, "not-supported", "the receiver keeps no symbolic links"))
 
     # -- content -------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ __all__ = [
     "Results",
     "Skipped",
     "Stored",
+    "SymlinkEntry",
     "Totals",
     "WantAgain",
     "WantAll",
@@ -73,7 +74,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("checksum", "repair", "zstd")
+FEATURES: Final = ("checksum", "repair", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -195,6 +196,15 @@ class DigestedEntry(FileEntry, tag=4, frozen=True):
     digest: Digest
 
 
+class SymlinkEntry(Entry, tag=3, frozen=True):
+    """A symbolic link (feature `symlinks`); after all files and folders."""
+
+    number: Number
+    path: Annotated[list[Component], Meta(min_length=2, max_length=limits.DEPTH)]
+    target: Annotated[bytes, Meta(min_length=1, max_length=limits.LINK)]
+    mtime: Time
+
+
 class FolderEntry(Entry, tag=1, frozen=True):
     """A folder in the manifest; its entries follow."""
 
@@ -213,7 +223,9 @@ class FolderEnd(Entry, tag=2, frozen=True):
 class Manifest(Message, frozen=True):
     """The next entries."""
 
-    entries: Annotated[list[FileEntry | DigestedEntry | FolderEntry | FolderEnd], Meta(max_length=limits.BATCH)]
+    entries: Annotated[
+        list[FileEntry | DigestedEntry | FolderEntry | FolderEnd | SymlinkEntry], Meta(max_length=limits.BATCH)
+    ]
     last: bool
 
 

@@ -153,3 +153,23 @@ def test_memory_does_not_grow_with_the_manifest() -> None:
         if number % 2 == 0:
             order.folder_end(number)
     assert len(order._stack) == 1
+
+
+def test_symlinks_come_last_in_an_order_of_their_own() -> None:
+    """Behind the last folder-end, rising by components; nothing else follows."""
+    order = feed([folder(0, b"a"), file(1, b"a", b"x"), end(0), file(2, b"b")])
+    for number, path in enumerate([(b"a", b"l"), (b"a", b"l", b"m"), (b"a", b"l.b"), (b"b", b"a")], 3):
+        assert order.symlink(number, list(path)) == path
+    for wrong in [(7, [b"b", b"a"]), (7, [b"a", b"z"]), (8, [b"c", b"a"])]:
+        with pytest.raises(ProtocolError) as caught:
+            order.symlink(*wrong)
+        assert caught.value.name == "bad-message"
+    with pytest.raises(ProtocolError):
+        order.entry(7, [b"c"], folder=False)
+
+
+def test_no_symlink_inside_an_open_folder() -> None:
+    """They are a pass of their own."""
+    order = feed([folder(0, b"a")])
+    with pytest.raises(ProtocolError):
+        order.symlink(1, [b"a", b"l"])

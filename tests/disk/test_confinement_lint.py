@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ RECEIVING = [
     "job.py",
     "jobstore.py",
     "journal.py",
+    "linking.py",
     "linux.py",
     "lookup.py",
     "names.py",
@@ -111,7 +113,7 @@ def test_the_root_renames_nothing_over_anything() -> None:
     assert len(renames) == 1
     renames[0].attr = "rename_for_operators_who_chose_it"
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"}
-    assert used & {"rename", "replace", "renames", "remove", "rmdir", "removedirs", "symlink", "walk"} == set()
+    assert used & {"rename", "replace", "renames", "remove", "rmdir", "removedirs", "walk"} == set()
 
 
 def test_the_lint_sees() -> None:
@@ -134,6 +136,6 @@ def test_new_modules_are_sorted_in() -> None:
     unlisted = [
         path.name
         for path in sorted(FOLDER.glob("*.py"))
-        if "ftx.disk.root" in path.read_text("utf-8") and path.name not in RECEIVING
+        if re.search(r"ftx\.disk\.root\b", path.read_text("utf-8")) and path.name not in RECEIVING
     ]
     assert unlisted == []

@@ -77,3 +77,34 @@ def test_the_operator_allows_and_the_sender_wishes(lab: Lab) -> None:
     assert snapshot(daemon.inbox / "x")[b"large.~1~"] == before[b"large"]
     assert b"large.~2~" not in snapshot(daemon.inbox / "x")
     daemon.clean_log()
+
+
+def test_links_are_kept_where_the_operator_lets_them_in(lab: Lab) -> None:
+    """Else each is a failed file that says why; those that lead out are skipped. Sent twice, they are identical."""
+    source = lab.root / "source"
+    make_tree(source, {"a": 3, "d/large": 2 * MiB + 1})
+    for name, target in {"l": "a", "d/up": "../a", "gone": "nowhere", "out": "../x", "abs": "/etc/passwd"}.items():
+        (source / name).symlink_to(target)
+    stamp = 1_600_000_000_000_000_007
+    os.utime(source / "l", ns=(stamp, stamp), follow_symlinks=False)
+    os.utime(source / "d", ns=(stamp, stamp))
+    daemon = lab.daemon()
+    refused = lab.send(daemon, "--links", "keep", "source", code=9)
+    failed = {event["path"]: event["error"]["name"] for event in refused.of("file") if event["status"] == "failed"}
+    assert failed == dict.fromkeys(("source/l", "source/d/up", "source/gone"), "not-supported")
+    daemon.kill()
+    daemon = lab.daemon("home", "--links", "keep")
+    kept = lab.send(daemon, "--links", "keep", "source")
+    done = kept.one("done")
+    assert (done["files"], done["files_identical"], done["files_skipped"], done["files_failed"]) == (5, 2, 2, 0)
+    assert kept.of("progress")[-1]["files_total"] == 5
+    inbox = daemon.inbox / "source"
+    assert {name: os.readlink(inbox / name) for name in ("l", "d/up", "gone")} == {
+        "l": "a", "d/up": "../a", "gone": "nowhere",
+    }  # fmt: skip
+    assert not os.path.lexists(inbox / "out")
+    assert not os.path.lexists(inbox / "abs")
+    assert (inbox / "l").lstat().st_mtime_ns == (inbox / "d").stat().st_mtime_ns == stamp
+    again = lab.send(daemon, "--links", "keep", "source").one("done")
+    assert (again["files"], again["files_identical"], again["bytes_wire"]) == (5, 5, 0)
+    daemon.clean_log()

@@ -16,7 +16,20 @@ from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, f
 from ftx.errors import FtxError
 from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry
 
-__all__ = ["MTIME", "File", "Folder", "FolderEnd", "Have", "Made", "MemoryDisk", "Refuse", "Skip", "Want", "items"]
+__all__ = [
+    "MTIME",
+    "File",
+    "Folder",
+    "FolderEnd",
+    "Have",
+    "Link",
+    "Made",
+    "MemoryDisk",
+    "Refuse",
+    "Skip",
+    "Want",
+    "items",
+]
 
 Path = tuple[bytes, ...]
 MTIME = 1_700_000_000_000_000_000
@@ -54,6 +67,15 @@ class Folder:
     """A source folder; its entries follow."""
 
     path: Path
+
+
+@attrs.frozen
+class Link:
+    """A source link; after everything else."""
+
+    path: Path
+    target: bytes
+    mtime: int = MTIME
 
 
 @attrs.frozen
@@ -133,6 +155,7 @@ class MemoryDisk:
         #: What is visible in the inbox.
         self.files: dict[Path, bytes] = {}
         self.folders: dict[Path, tuple[int, int] | None] = {}
+        self.links: dict[Path, bytes] = {}
         #: Durable blocks of unfinished files.
         self.partials: dict[tuple[Path, int, int], dict[int, bytes]] = {}
         self._records: dict[tuple[Path, int, int], Path] = {}
@@ -232,6 +255,18 @@ class MemoryDisk:
         self.folders[path] = (mode, mtime)
         self.trail.append(("finish", path))
         return path
+
+    def make_link(self, path: Path, target: bytes) -> tuple[Path, bool]:
+        """A link: where it is, and whether it was there before."""
+        whole = self._into + path
+        self._raise(whole, "link")
+        if self.links.get(whole) == target:
+            return whole, True
+        if whole in self.files or whole in self.folders or whole in self.links:
+            raise FtxError("exists")
+        self.links[whole] = target
+        self.trail.append(("link", whole))
+        return whole, False
 
     def discard(self, number: int, keep: bool) -> None:
         """Nothing more comes for this entry."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.memory_disk import File, Folder, Have, Made, MemoryDisk, Refuse, Skip
+from support.memory_disk import File, Folder, Have, Link, Made, MemoryDisk, Refuse, Skip
 
 from ftx import limits
 from ftx.core import events
@@ -165,7 +165,9 @@ class SenderEnd(_End):
         everything = list(self._entries)
         files = [item for item in everything if isinstance(item, File)]
         folders = sum(isinstance(item, Folder) for item in everything)
-        self._totals = (len(files), folders, sum(len(file.content) for file in files))
+        links = [item for item in everything if isinstance(item, Link)]
+        size = sum(len(file.content) for file in files) + sum(len(link.target) for link in links)
+        self._totals = (len(files) + len(links), folders, size)
         self._memory = memory
         self._stack: list[int] = []
         self._walking = self._walked = False
@@ -226,6 +228,8 @@ class SenderEnd(_End):
                 number, effects = self.machine.add_folder(item.path)
                 self._stack.append(number)
                 self._perform(effects)
+            elif isinstance(item, Link):
+                self._perform(self.machine.add_link(item.path, item.target, item.mtime))
             elif isinstance(item, tuple):
                 self._perform(self.machine.omit(*item))
             else:
@@ -369,6 +373,8 @@ class ReceiverEnd(_End):
                         self.later("look", lambda entry=entry: self._look_up(entry))  # type: ignore[misc]
                 case events.LeftOut():
                     self.left_out.append(effect)
+                case events.MakeLinks():
+                    self.later("links", lambda effect=effect: self._make_links(effect))  # type: ignore[misc]
                 case events.Sync():
                     self.later(("sync", effect.number), lambda number=effect.number: self._sync(number))  # type: ignore[misc]
                 case events.Discard():
@@ -377,6 +383,15 @@ class ReceiverEnd(_End):
                     self.later("sign", self._conclude)
                 case events.StoreWhole() | events.WriteBlock() | events.Publish() | events.FinishFolder():
                     self.later(effect.number, lambda effect=effect: self._store(effect))  # type: ignore[misc]
+
+    def _make_links(self, effect: events.MakeLinks) -> None:
+        assert self.machine is not None
+        for entry in effect.entries:
+            try:
+                stored_as, there = self.disk.make_link(tuple(entry.path), entry.target)
+                self._perform(self.machine.link_made(entry.number, stored_as, identical=there))
+            except FtxError as error:
+                self._perform(self.machine.failed(entry.number, error.name))
 
     def _look_up(self, entry: Any) -> None:
         assert self.machine is not None

@@ -103,10 +103,10 @@ def _files(incomplete: str) -> list[str]:
 )
 @click.option(
     "--links",
-    type=click.Choice(["skip", "follow"]),
+    type=click.Choice(["skip", "follow", "keep"]),
     default="skip",
     show_default=True,
-    help="Symbolic links below a source: leave them out and say so, or send what they lead to.",
+    help="Symbolic links below a source: leave them out and say so, send what they lead to, or send the links.",
 )
 @click.option(
     "--compress",
