@@ -20,8 +20,11 @@ from ftx.disk.store import (
     FileEntry,
     FolderEnd,
     FolderEntry,
+    Have,
     JobStore,
+    LinkEntry,
     Refuse,
+    Skip,
     Stored,
     Want,
     Whole,
@@ -143,6 +146,35 @@ class Guarded:
     def finish_folders(self, folders: Sequence[FolderEnd]) -> list[Stored | Failed]:
         """See `JobStore`."""
         return self._store.finish_folders(folders)
+
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+        """See `JobStore`. A link is judged and charged as a file whose content is its target."""
+        outcomes: dict[int, Stored | Have | Skip | Failed] = {}
+        passed = []
+        for link in links:
+            error, who = self._judge(FileEntry(link.number, link.path, len(link.target), link.mtime_ns, 0o777))
+            if error:
+                self.refused[who] += 1
+                outcomes[link.number] = Failed(link.number, error)
+            else:
+                passed.append(link)
+        # Whether a link is there already, and free, shows when it is made: with a quota one after the other.
+        rights = None if self._account is None else self._account.rights()
+        limited = rights is not None and (rights.bytes_per_day is not None or rights.files_per_day is not None)
+        step = 1 if limited else max(len(passed), 1)
+        for start in range(0, len(passed), step):
+            outcomes.update((one.number, one) for one in self._make_charged(passed[start : start + step]))
+        return [outcomes[link.number] for link in links]
+
+    def _make_charged(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+        for link in links:
+            charged = self._charged(Want(link.number, None), {link.number: len(link.target)})
+            if isinstance(charged, Refuse):
+                return [Failed(link.number, charged.error)]
+        made = self._store.make_links(links)
+        for outcome in made:
+            self._settle(outcome.number, stored=isinstance(outcome, Stored))
+        return made
 
     def discard(self, number: int, keep: bool) -> None:
         """See `JobStore`."""

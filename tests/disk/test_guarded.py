@@ -13,7 +13,7 @@ from ftx.core.rights import Rights
 from ftx.disk.guarded import Account, Guarded
 from ftx.disk.inbox import Inbox
 from ftx.disk.ledger import Ledger
-from ftx.disk.store import Failed, FileEntry, FolderEntry, Made, Refuse, Stored, Want, Whole
+from ftx.disk.store import Failed, FileEntry, FolderEntry, Have, LinkEntry, Made, Refuse, Stored, Want, Whole
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
 
@@ -57,6 +57,24 @@ def test_files_are_judged_in_their_place(tmp_path: Path) -> None:
     assert job.look_up([_entry(4, b"d.exe")]) == [Refuse(4, "refused")]
     assert job.refused == {"no programs": 3}
     job.close()
+    place.inbox.close()
+
+
+def test_links_are_judged_and_charged_as_files(tmp_path: Path) -> None:
+    """By their names, as files as large as their targets; what was there already is given back."""
+    place = _Place(tmp_path, Rights(files_per_day=2))
+    job = place.job()
+    job.look_up([FolderEntry(0, (b"t",))])
+    links = [LinkEntry(1, (b"t", b"a.exe"), b"x", 1), *(LinkEntry(n, (b"t", b"%d" % n), b"x", 1) for n in (2, 3, 4))]
+    outcomes = job.make_links(links)
+    assert [getattr(outcome, "error", "") for outcome in outcomes] == ["refused", "", "", "quota"]
+    assert isinstance(job.make_links([LinkEntry(5, (b"t", b"2"), b"x", 1)])[0], Failed)
+    job.close()
+    place.rights = Rights(files_per_day=3)
+    again = place.job(b"k" * 16)
+    assert [type(outcome) for outcome in again.make_links(links[1:])] == [Have, Have, Stored]
+    again.close()
+    assert sorted(path.name for path in (tmp_path / "inbox" / "t").iterdir()) == ["2", "3", "4"]
     place.inbox.close()
 
 
