@@ -166,6 +166,8 @@ HEAP_KEPT: Final = 32 * MiB
 #: Objects made between two runs of the garbage collector, in a client and in a daemon.
 GARBAGE_CLIENT: Final = 50_000
 GARBAGE_DAEMON: Final = 10_000
+#: Frames of one connection dealt with in one turn of the reactor; a read may hold five thousand small ones.
+FRAMES_PER_TURN: Final = 1024
 #: Small files stored, read or looked up by one disk job.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.

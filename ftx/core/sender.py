@@ -220,9 +220,10 @@ class Sender:
         """How many entries may be added now without going over the windows."""
         if self.accepted is None or self._manifest_done:
             return 0
-        return min(
-            self.accepted.unanswered - self._unanswered, self.accepted.unacknowledged - len(self._entries), limits.BATCH
-        )
+        # What is announced is held here until its result: a receiver may want less of that than our limits, never more.
+        unanswered = min(self.accepted.unanswered, limits.WINDOW_UNANSWERED) - self._unanswered
+        unacknowledged = min(self.accepted.unacknowledged, limits.WINDOW_UNACKNOWLEDGED) - len(self._entries)
+        return min(unanswered, unacknowledged, limits.BATCH)
 
     @property
     def idle(self) -> bool:

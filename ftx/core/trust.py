@@ -7,7 +7,7 @@ host's own addresses, and a copy of me (a cloned machine, an image with a home i
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import attrs
 
@@ -15,7 +15,7 @@ from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore
 from ftx.errors import FtxError
 
-__all__ = ["Trusted", "canonical_address", "judge"]
+__all__ = ["Trusted", "canonical_address", "judge", "source_of"]
 
 
 @attrs.frozen
@@ -37,6 +37,17 @@ def canonical_address(text: str) -> IPv4Address | IPv6Address | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def source_of(address: str) -> str:
+    """What counts as one source of connections: an IPv4 address, or the 64 bits of an IPv6 network; else the text.
+
+    Who has one address of an IPv6 network usually has all 2^64 of them.
+    """
+    known = canonical_address(address)
+    if isinstance(known, IPv6Address):
+        return str(IPv6Network((int(known) >> 64 << 64, 64)))
+    return address if known is None else str(known)
 
 
 def judge(

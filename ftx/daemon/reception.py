@@ -1,8 +1,9 @@
 """Where connections arrive: who is let in, and what is done about those who never say anything.
 
 A connection is judged when its hello has come: the key that TLS proved is looked up in the peers as they are at that
-moment, in a worker thread. Until then it is one of a bounded number of strangers; when there are too many, the
-one that has been silent for longest makes room, so that a crowd of idle connections locks nobody out.
+moment, in a worker thread. Until then it is one of a bounded number of strangers. When there are too many, the source
+that has most of those who have shown least loses its oldest one: so a crowd of idle connections locks nobody out, and
+least of all somebody from elsewhere.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from twisted.python.failure import Failure
 from ftx import limits
 from ftx.core.identity import same
 from ftx.core.session import Role, agree
-from ftx.core.trust import Trusted, judge
+from ftx.core.strangers import Rank, Strangers
+from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.words import why_ended
@@ -63,9 +65,7 @@ class Reception(ServerFactory):
         self._identity = identity
         self._watched = watched
         self._jobs = jobs
-        #: Connections that are not signed in, oldest first: without a word, that we know of, or not.
-        self._silent: dict[Connection, None] = {}
-        self._strangers: dict[Connection, None] = {}
+        self._strangers: Strangers[Connection] = Strangers()
         self._known: dict[Connection, Trusted] = {}
         self._running: set[Deferred[None]] = set()
         self._said = Said(reactor)
@@ -75,35 +75,25 @@ class Reception(ServerFactory):
     # -- ServerFactory -------------------------------------------------------------------------------------
 
     def buildProtocol(self, addr: IAddress | None) -> Connection:
-        """A connection arrives; the stranger who has been silent for longest may have to go."""
-        while len(self._silent) + len(self._strangers) >= limits.UNSIGNED_TOTAL:
+        """A connection arrives; the stranger who has shown least may have to go."""
+        while len(self._strangers) >= limits.UNSIGNED_TOTAL:
             self._make_room()
         where = show(str(getattr(addr, "host", "")), 64)
         connection = Connection(self._reactor, Role.SERVER, self.name, self, where)
-        self._silent[connection] = None
+        self._strangers.add(connection, source_of(where))
         return connection
 
     def _make_room(self) -> None:
-        """End the connection that has shown the least: nothing said, else no key proved; of those the oldest."""
-        while self._silent:
-            connection = next(iter(self._silent))
-            del self._silent[connection]
-            if not connection.spoke:
-                break
-            self._strangers[connection] = None  # it has spoken since
-        else:
-            unproved = (connection for connection in self._strangers if connection.peer is None)
-            connection = next(unproved, None) or next(iter(self._strangers))
-            del self._strangers[connection]
-        connection.abort(FtxError("busy", "too many connections that say nothing"))
+        connection = self._strangers.least(lambda one: one.spoke)
+        if connection is not None:
+            self._strangers.forget(connection)
+            connection.abort(FtxError("busy", "too many connections that say nothing"))
 
     # -- Owner ---------------------------------------------------------------------------------------------
 
     def key_proved(self, connection: Connection, peer: PeerKey) -> None:
         """TLS is done; the stranger has shown life."""
-        self._silent.pop(connection, None)
-        self._strangers.pop(connection, None)
-        self._strangers[connection] = None
+        self._strangers.raise_to(Rank.PROVED, connection)
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """Judge the peer, then answer its hello."""
@@ -115,8 +105,7 @@ class Reception(ServerFactory):
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""
-        self._silent.pop(connection, None)
-        self._strangers.pop(connection, None)
+        self._strangers.forget(connection)
         known = self._known.pop(connection, None)
         if error is not None and known is None:
             self._complain(connection, error)
@@ -142,7 +131,7 @@ class Reception(ServerFactory):
 
     async def stop(self) -> None:
         """End every connection and wait for what is being decided."""
-        for connection in [*self._silent, *self._strangers, *self._known]:
+        for connection in [*self._strangers, *self._known]:
             connection.abort(FtxError("peer-stopping"))
         for running in list(self._running):
             await running
@@ -150,7 +139,7 @@ class Reception(ServerFactory):
     @property
     def connections(self) -> tuple[int, int]:
         """How many strangers and how many signed in."""
-        return len(self._silent) + len(self._strangers), len(self._known)
+        return len(self._strangers), len(self._known)
 
     # -- within --------------------------------------------------------------------------------------------
 
@@ -171,7 +160,7 @@ class Reception(ServerFactory):
             peers=peers,
             unknown="untrusted",
         )
-        self._strangers.pop(connection, None)
+        self._strangers.forget(connection)
         mine = sum(same(one.id, trusted.id) for one in self._known.values())
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
             raise FtxError("busy", f"there are too many connections of {trusted.name}")

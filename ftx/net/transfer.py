@@ -111,6 +111,10 @@ class Connection(Protocol):
         self._reason: FtxError | None = None
         self._over = False
         self._lost = False
+        #: Will deal with the frames that were too many for one turn.
+        self._more: IDelayedCall | None = None
+        #: Why we do not read from the peer at the moment; while there is no reason we do.
+        self._unread: set[str] = set()
 
     # -- what Twisted calls --------------------------------------------------------------------------------
 
@@ -142,27 +146,40 @@ class Connection(Protocol):
         now = self.clock.seconds()
         for data in records:
             self.session.receive(data, now)
-        turned = False
+        if self._more is None:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Deal with the frames that have come: in one turn of the reactor a bounded number, for others wait as well.
+
+        A peer may put thousands of them into what is read at once. While some are left, nothing more is read.
+        """
+        self._more = None
+        now = self.clock.seconds()
+        left = limits.FRAMES_PER_TURN
         try:
-            while not self._over and (event := self.session.next_event(now)) is not None:
-                turned = True
+            while left and not self._over and (event := self.session.next_event(now)) is not None:
+                left -= 1
                 if isinstance(event, Piece):
                     if self.job is None:
                         raise ProtocolError("wrong-state")
                     self.job.piece(event)
                 else:
                     self._handle(event)
-            if turned and self.job is not None and not self._over:
+            if left < limits.FRAMES_PER_TURN and self.job is not None and not self._over:
                 self.job.turn()
         except FtxError as error:
             self.fail(error)
-        if turned:
+        if not left and not self._over:
+            self._more = self.clock.callLater(0, self._hand_over)
+        self._stop_reading("frames", self._more is not None)
+        if left < limits.FRAMES_PER_TURN:
             self._arm()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone. Tell the job, then the owner."""
         self._lost = True
-        for call in (self._timer, self._abort):
+        for call in (self._timer, self._abort, self._more):
             if call is not None and call.active():
                 call.cancel()
         if self._reason is None and self.session.stage is not Stage.CLOSED:
@@ -215,11 +232,7 @@ class Connection(Protocol):
         """Stop or go on reading from the peer: back-pressure for a slow disk."""
         if self._lost or self.transport is None:
             return
-        transport = cast("SecureTransport", self.transport)
-        if paused:
-            transport.pauseProducing()
-        else:
-            transport.resumeProducing()
+        self._stop_reading("job", paused)
         self.session.reading_paused(paused, self.clock.seconds())
         self._arm()
 
@@ -308,6 +321,18 @@ class Connection(Protocol):
                 self.job.message(message)
             case _:
                 raise ProtocolError("wrong-state")
+
+    def _stop_reading(self, reason: str, stop: bool) -> None:
+        """There is, or is no longer, this reason not to read."""
+        before = bool(self._unread)
+        (self._unread.add if stop else self._unread.discard)(reason)
+        if bool(self._unread) == before or self._lost or self.transport is None:
+            return
+        transport = cast("SecureTransport", self.transport)
+        if before:
+            transport.resumeProducing()
+        else:
+            transport.pauseProducing()
 
     def _write(self, data: bytes | memoryview) -> None:
         if self.transport is not None and not self._lost:

@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.pair import JOB, hello, offer
+from vectors.make import session as recorded_session
 
 from ftx import limits
 from ftx.core.session import (
@@ -92,6 +95,35 @@ def refused(session: Session, data: bytes, error: str, now: float = 0.0) -> None
     assert session.tick(now + 100) == b""
 
 
+@given(st.sampled_from("CS"), st.lists(st.integers(0, 2000), max_size=12))
+def test_A6_any_cuts_give_the_same_events(origin: str, cuts: list[int]) -> None:
+    """The recorded session, in whatever segments it comes."""
+
+    def heard(chunks: list[bytes]) -> list[Any]:
+        listener = server() if origin == "C" else client()
+        if origin == "S":
+            listener.send(listener.hello, 0.0)
+        found = []
+        for chunk in chunks:
+            listener.receive(chunk, 0.0)
+            while (event := listener.next_event(0.0)) is not None:
+                piece = isinstance(event, Piece)
+                found.append((event.entry, b"".join(event.chunks), event.digest) if piece else event)
+                if isinstance(event, Hello) and origin == "C":
+                    listener.send(hello("attic", signed_in=True), 0.0)
+                elif isinstance(event, Hello):
+                    listener.send(offer(), 0.0)
+                elif isinstance(event, messages.End):
+                    listener.step(messages.Receipt, 0.0)
+        return [*found, listener.stage, listener.buffered]
+
+    wire = b"".join(one for who, _, one in recorded_session() if who == origin)
+    ends = sorted({cut for cut in cuts if cut < len(wire)})
+    chunks = [wire[start:end] for start, end in zip([0, *ends], [*ends, len(wire)], strict=True)]
+    assert heard(chunks) == heard([wire])
+    assert len(heard([wire])) > 5
+
+
 # -- greeting ----------------------------------------------------------------------------------------------
 
 
@@ -112,6 +144,7 @@ def test_versions(ours: tuple[int, int], theirs: tuple[int, int], version: int) 
     assert agree(_hello(*ours), _hello(*theirs)) == version
 
 
+@pytest.mark.case("A10")
 @pytest.mark.parametrize(("ours", "theirs"), [((1, 1), (2, 3)), ((2, 3), (1, 1)), ((1, 4), (5, 5)), ((1, 4), (5, 2))])
 def test_no_common_version(ours: tuple[int, int], theirs: tuple[int, int]) -> None:
     """The sentence names both ranges; a range that is upside down holds nothing."""
@@ -235,6 +268,7 @@ def _known(event: Any) -> Any:
     return LastListing if isinstance(event, messages.Listing) and event.last else type(event)
 
 
+@pytest.mark.case("A9")
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage not in (Stage.CLOSED, Stage.FAILED)])
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("message", [*EXAMPLES, None], ids=lambda m: type(m).__name__ if m else "Piece")
@@ -387,6 +421,7 @@ def test_after_a_list_and_a_pull_the_connection_is_ready_again() -> None:
 # -- time --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("B24", "B25")
 @pytest.mark.parametrize("stage", [Stage.GREETING, Stage.GREETED])
 @pytest.mark.parametrize("role", Role)
 def test_the_time_to_sign_in_is_absolute(role: Role, stage: Stage) -> None:
@@ -447,6 +482,7 @@ def test_silence_while_we_do_not_read() -> None:
     assert there.last_received == 0.0, "reading that was not paused proves nothing"
 
 
+@pytest.mark.case("A20")
 @pytest.mark.parametrize("message", [Ping(0), Pong(0)])
 def test_ping_flood(message: Message) -> None:
     """A hundred in ten seconds are borne, one more is not; spread out, any number is."""

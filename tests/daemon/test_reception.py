@@ -60,6 +60,7 @@ async def gone(one: socket.socket) -> None:
     await until(closed)
 
 
+@pytest.mark.case("B26")
 @bounded(30)
 async def test_who_said_nothing_goes_first(end: ReceivingEnd, crowd: contextlib.ExitStack) -> None:
     """The oldest connection stays when it has said a byte and younger ones have not; else the oldest goes."""
@@ -93,6 +94,7 @@ async def test_when_all_have_spoken(end: ReceivingEnd, crowd: contextlib.ExitSta
     assert not end.connections[0].over
 
 
+@pytest.mark.case("B26")
 @bounded(30)
 async def test_a_crowd_locks_nobody_out(end: ReceivingEnd, crowd: contextlib.ExitStack) -> None:
     """With every place taken by somebody silent, an honest sender gets in, and so does the next."""

@@ -258,6 +258,7 @@ def test_short_writes_are_finished(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == bytes(3) + b"".join(chunks)
 
 
+@pytest.mark.case("H133")
 def test_clean_removes_by_age_and_never_what_is_in_use(staging: Staging, tmp_path: Path) -> None:
     """Abandoned partials, orphaned journals and other processes' staged files go; what a job uses stays."""
     partial = open_partial(staging)

@@ -84,6 +84,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.case("A18", "A19")
 @pytest.mark.parametrize("what", GARBAGE)
 def test_what_is_not_tls_is_closed(what: str, daemon: Daemon) -> None:
     """Closed at once, with at most one line in the log."""
@@ -95,6 +96,7 @@ def test_what_is_not_tls_is_closed(what: str, daemon: Daemon) -> None:
     assert len(daemon.text().splitlines()) <= lines + 1
 
 
+@pytest.mark.case("B28", "B33")
 @pytest.mark.parametrize("alpn", [None, "h2"])
 def test_tls_without_our_protocol_or_without_a_key(alpn: str | None, daemon: Daemon) -> None:
     """A browser: TLS, but no ALPN of ours and no certificate."""
@@ -114,6 +116,7 @@ def test_tls_without_our_protocol_or_without_a_key(alpn: str | None, daemon: Dae
     assert len(daemon.text().splitlines()) <= lines + 1
 
 
+@pytest.mark.case("B38")
 def test_a_stranger_learns_nothing(daemon: Daemon) -> None:
     """A key nobody knows: `untrusted`, and not even a hello."""
     with Hostile(daemon.port, Identity.generate()) as client, pytest.raises(AssertionError, match="closed"):
@@ -184,6 +187,7 @@ def name_of(number: int | None) -> str:
     return next((kind.name for kind in KINDS.values() if kind.number == number), f"{number}")
 
 
+@pytest.mark.case("A1", "A3", "A7", "A9", "A11", "A14")
 @pytest.mark.parametrize("what", BEFORE)
 def test_before_hello(what: str, daemon: Daemon, key: Identity) -> None:
     """The first frame is wrong."""
@@ -192,6 +196,7 @@ def test_before_hello(what: str, daemon: Daemon, key: Identity) -> None:
         assert name_of(client.end()) == BEFORE[what][1]
 
 
+@pytest.mark.case("A2", "A7", "A9", "A20")
 @pytest.mark.parametrize("what", SIGNED_IN)
 def test_signed_in(what: str, daemon: Daemon, key: Identity) -> None:
     """A known key is no better."""
@@ -201,7 +206,7 @@ def test_signed_in(what: str, daemon: Daemon, key: Identity) -> None:
         assert name_of(client.end()) == SIGNED_IN[what][1]
 
 
-@pytest.mark.case("C65")
+@pytest.mark.case("A9", "A16", "A17", "C65")
 @pytest.mark.parametrize("what", IN_A_JOB)
 def test_in_a_job(what: str, daemon: Daemon, key: Identity) -> None:
     """What was not asked for ends the session; of the job, nothing is visible that was not whole."""
@@ -357,6 +362,7 @@ def test_a_wrong_sum(daemon: Daemon, key: Identity) -> None:
 # -- time and memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("B24", "B25")
 @pytest.mark.slow
 def test_silence_before_hello(daemon: Daemon, key: Identity) -> None:
     """Ten seconds from the first byte to hello, whether TLS stands or not, and whatever trickles."""
@@ -375,6 +381,7 @@ def test_silence_before_hello(daemon: Daemon, key: Identity) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("A23")
 def test_a_refused_peer_that_never_closes(daemon: Daemon, key: Identity) -> None:
     """The daemon ends the connection itself, however much still comes."""
     with Hostile(daemon.port, key) as client:
@@ -420,6 +427,7 @@ def test_memory_of_a_receiver_that_is_flooded(daemon: Daemon, key: Identity) -> 
     daemon.idle()
 
 
+@pytest.mark.case("B26")
 def test_a_crowd_of_silent_connections(shared: tuple[Lab, Daemon], daemon: Daemon) -> None:
     """Three hundred that say nothing do not keep an honest client out; the oldest make room."""
     lab, _ = shared

@@ -86,7 +86,7 @@ def test_cancelled_by_the_receiver(lab: Lab, source: int) -> None:
     assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
 
 
-@pytest.mark.case("G113")
+@pytest.mark.case("G113", "H132")
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_the_daemon(sign: signal.Signals, lab: Lab, source: int) -> None:
     """No new connections, the running job ends as it should, then exit 0."""
@@ -143,6 +143,7 @@ def test_the_drain_has_an_end(lab: Lab, source: int) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("H132")
 def test_ctl_shutdown_and_drain(lab: Lab) -> None:
     """Both end the process with 0, and say so on the socket first."""
     daemon = lab.daemon()

@@ -18,6 +18,7 @@ def pair_both(lab: Lab, receiver: str, sender: str, address: str = "") -> None:
     lab.pair(sender, receiver, "attic", *([address] if address else []))
 
 
+@pytest.mark.case("B36", "B38")
 def test_strangers_are_refused_with_the_sentence_that_helps(lab: Lab) -> None:
     """Unpaired: exit 5, the same words whoever of both lacks the other, and nothing is made."""
     (lab.root / "a").write_bytes(b"1")
@@ -70,7 +71,7 @@ def test_paired_peers(lab: Lab) -> None:
     lab.client("send", "source", "attic@localhost:", "-p", str(daemon.port), home="sender").ends()
 
 
-@pytest.mark.case("C69")
+@pytest.mark.case("C69", "H128")
 def test_what_one_key_stored_says_nothing_to_another(lab: Lab) -> None:
     """The same file from another key is a file of its own: `have it` is no way to ask what others sent."""
     (lab.root / "a").write_bytes(b"secret")
@@ -94,6 +95,7 @@ def test_accept_own_refuses_paired_peers(lab: Lab) -> None:
     lab.send(daemon, "a", home="receiver")
 
 
+@pytest.mark.case("B45")
 @pytest.mark.parametrize("how", ["command", "control"])
 def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
     """In the middle of a transfer, by `peers remove` or on the control socket: it ends, and cannot begin again."""
@@ -122,6 +124,7 @@ def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("B35")
 def test_another_key_at_the_place_of_a_paired_peer(lab: Lab) -> None:
     """key-changed, exit 5, both ids in the words, nothing sent; also with the name and address pinned."""
     (lab.root / "a").write_bytes(b"1")
@@ -169,6 +172,7 @@ def test_a_damaged_trust_store(lab: Lab) -> None:
     assert "Traceback" not in daemon.text()
 
 
+@pytest.mark.case("B46")
 def test_my_own_key_from_another_machine(lab: Lab) -> None:
     """A copied home: exit 5, `identity-copied`, on both sides; `own_key = "anywhere"` on both allows it."""
     hosts = lab.two_hosts()

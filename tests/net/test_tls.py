@@ -101,6 +101,7 @@ def test_it_is_tls_1_3_with_our_alpn() -> None:
         assert connection.get_alpn_proto_negotiated() == ALPN == b"ftx/1"
 
 
+@pytest.mark.case("B31")
 @both_ends
 def test_b31_another_certificate_for_the_same_key_is_the_same_peer(odd_end: str) -> None:
     """The identity is the key's: serial number, dates and names of the certificate do not matter."""
@@ -109,6 +110,7 @@ def test_b31_another_certificate_for_the_same_key_is_the_same_peer(odd_end: str)
     assert ours.peer == PeerKey(YOU.id, YOU.public_raw)
 
 
+@pytest.mark.case("B47")
 @both_ends
 @pytest.mark.parametrize(("begin", "end"), [(1970, 1971), (2090, 2100)], ids=["expired", "not yet valid"])
 def test_b47_validity_is_not_looked_at(odd_end: str, begin: int, end: int) -> None:
@@ -117,6 +119,7 @@ def test_b47_validity_is_not_looked_at(odd_end: str, begin: int, end: int) -> No
     assert ours.peer == PeerKey(YOU.id, YOU.public_raw)
 
 
+@pytest.mark.case("B28")
 def test_b28_a_client_without_a_certificate_is_refused() -> None:
     """No client certificate: the handshake fails at the server."""
     ours, theirs, pair = meet("client", key=None)
@@ -126,6 +129,7 @@ def test_b28_a_client_without_a_certificate_is_refused() -> None:
     assert "certificate required" in str(theirs.lost.value)
 
 
+@pytest.mark.case("B29")
 @both_ends
 @pytest.mark.parametrize("key", [RSA, P256], ids=["rsa", "p256"])
 def test_b29_other_kinds_of_keys_are_refused(odd_end: str, key: Any) -> None:
@@ -135,6 +139,7 @@ def test_b29_other_kinds_of_keys_are_refused(odd_end: str, key: Any) -> None:
     assert not ours.shaken
 
 
+@pytest.mark.case("B30")
 @both_ends
 @pytest.mark.parametrize("with_issuer", [True, False], ids=["whole chain", "leaf alone"])
 @pytest.mark.parametrize("name", ["ftx", "leaf"], ids=["named", "looks self-signed"])
@@ -151,6 +156,7 @@ def test_b30_a_certificate_issued_with_a_known_key_is_refused(odd_end: str, with
         assert not ours.shaken
 
 
+@pytest.mark.case("B32")
 @both_ends
 @pytest.mark.parametrize("count", [1, 20])
 def test_b32_more_than_one_certificate_is_refused(odd_end: str, count: int) -> None:
@@ -162,6 +168,7 @@ def test_b32_more_than_one_certificate_is_refused(odd_end: str, count: int) -> N
     assert ours.refused.name == "tls-failed"
 
 
+@pytest.mark.case("B32")
 @both_ends
 def test_b32_a_certificate_with_100_names_is_refused(odd_end: str) -> None:
     """Small enough for a handshake, too large for a certificate of ftx."""
@@ -172,6 +179,7 @@ def test_b32_a_certificate_with_100_names_is_refused(odd_end: str) -> None:
     assert not ours.shaken
 
 
+@pytest.mark.case("B32")
 @both_ends
 def test_b32_a_certificate_of_64_kib_is_refused(odd_end: str) -> None:
     """Refused when `limits.HANDSHAKE` bytes have come, not when all have."""
@@ -204,6 +212,7 @@ def test_b32_a_certificate_of_64_kib_is_refused(odd_end: str) -> None:
     assert reason.name == "tls-failed"
 
 
+@pytest.mark.case("B33")
 @both_ends
 def test_b33_tls_1_2_is_refused(odd_end: str) -> None:
     """No fall-back to an older version."""
@@ -212,6 +221,7 @@ def test_b33_tls_1_2_is_refused(odd_end: str) -> None:
     assert not ours.shaken
 
 
+@pytest.mark.case("B33")
 @both_ends
 def test_b33_no_alpn_is_refused(odd_end: str) -> None:
     """OpenSSL completes such a handshake; `peer_of` does not."""
@@ -222,6 +232,7 @@ def test_b33_no_alpn_is_refused(odd_end: str) -> None:
     assert ours.refused.name == "tls-failed"
 
 
+@pytest.mark.case("B33")
 def test_b33_a_client_that_wants_h2_is_refused() -> None:
     """Another protocol over the same keys is not ours (cross-protocol use)."""
     ours, _theirs, pair = meet("client", alpn=[b"h2"])
@@ -236,12 +247,14 @@ def test_a_client_that_offers_others_too_speaks_ftx() -> None:
     assert ours.peer == PeerKey(YOU.id, YOU.public_raw)
 
 
+@pytest.mark.case("B33")
 def test_b33_a_server_that_chooses_h2_is_refused() -> None:
     """A server that answers with a name that was not offered."""
     ours, _theirs, pair = meet("server", alpn=[b"h2"])
     assert_no_way_in(ours, pair)
 
 
+@pytest.mark.case("B37")
 @both_ends
 def test_b37_a_certificate_that_cannot_be_parsed_is_refused_quietly(
     odd_end: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -265,6 +278,7 @@ def _version_six(key: Any) -> bytes:
     return der.replace(version, bytes.fromhex("a003020105"))
 
 
+@pytest.mark.case("B34")
 def test_b34_a_resumed_session_is_a_full_handshake() -> None:
     """A client that returns with what the first session left proves itself again, and changes identity."""
     context = odd_context(server=False, key=YOU.private_key)
@@ -413,6 +427,7 @@ async def test_b33_over_real_tcp(reactor: Any) -> None:
         await port.stopListening()
 
 
+@pytest.mark.case("A18", "A19")
 @pytest.mark.parametrize(
     "greeting",
     [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"SSH-2.0-x\r\n", b"\0\0\0\x10\x01" + bytes(16)],

@@ -114,6 +114,7 @@ class _Deaf:
             self.socket.sendall(self.tls.bio_read(1 << 16))
 
 
+@pytest.mark.case("A23")
 @bounded(20)
 async def test_lose_connection_under_tls_is_no_refusal(reactor: Any) -> None:
     """After loseConnection every later record is still delivered, and a silent peer keeps it open.
@@ -173,6 +174,7 @@ async def test_abort_connection_really_aborts(reactor: Any) -> None:
         await port.stopListening()
 
 
+@pytest.mark.case("B36")
 def test_a_clients_handshake_ends_before_the_server_has_looked() -> None:
     """With a server that refuses the certificate the client gets handshakeCompleted and may even write.
 

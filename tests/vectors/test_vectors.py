@@ -33,7 +33,7 @@ def read(name: str) -> tuple[dict[str, str], bytes]:
     return dict(line.split(": ", 1) for line in head.splitlines()), bytes.fromhex(body)
 
 
-@pytest.mark.case("C60")
+@pytest.mark.case("A4", "C60")
 @pytest.mark.parametrize("name", FRAMES)
 def test_each_vector_gives_what_its_header_says(name: str) -> None:
     """However it is cut."""

@@ -60,7 +60,7 @@ def test_the_bounds_are_those_of_the_specification() -> None:
         assert bound == (14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384)
 
 
-@pytest.mark.case("C58")
+@pytest.mark.case("A2", "C58")
 @pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 @pytest.mark.parametrize("kind", FrameType)
 def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
@@ -79,6 +79,7 @@ def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
         assert decoder.next_item() == Frame(kind, body)
 
 
+@pytest.mark.case("A7")
 @pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 def test_every_unknown_type(bounds: dict[int, int]) -> None:
     """Reserved types too: their feature is not agreed."""
@@ -130,6 +131,7 @@ def test_a_valid_data_frame(wire: bytes, expected: Any) -> None:
     check(wire, [expected])
 
 
+@pytest.mark.case("A3", "A8")
 @pytest.mark.parametrize(
     ("wire", "error"),
     [

@@ -217,6 +217,7 @@ def test_before_sign_in(kind: FrameType) -> None:
     check(wire(kind, BODIES[kind][0]), [BODIES[kind][1]], bounds=BEFORE_SIGN_IN)
 
 
+@pytest.mark.case("A11")
 @pytest.mark.parametrize("kind", CONTROL)
 def test_fields_too_few_too_many_and_bytes_behind(kind: FrameType) -> None:
     """A body has exactly the fields agreed on, and nothing behind them."""
@@ -251,7 +252,7 @@ def test_entries_too_short_and_too_long(kind: FrameType, place: int) -> None:
         check(wire(kind, changed(kind, (0, place), other)), [], "bad-message", bounds_of(kind))
 
 
-@pytest.mark.case("C53", "C59")
+@pytest.mark.case("A13", "C53", "C59")
 @pytest.mark.parametrize(("kind", "place", "good", "bad"), RANGES, ids=[f"{k.name} {p}" for k, p, _, _ in RANGES])
 def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], bad: list[Any]) -> None:
     """The first and the last value of every field are taken; the next one, and other types, are not."""
@@ -294,6 +295,7 @@ def test_integers_need_not_be_short() -> None:
     assert decode(Frame(FrameType.NEEDS, b"\x91\x91\x92\xcd\x00\x00" + long)) == messages.Needs([messages.WantAll(5)])
 
 
+@pytest.mark.case("A12", "A14", "A15")
 @pytest.mark.parametrize(
     "body",
     [
