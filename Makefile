@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills fuzz races docs
+.PHONY: check lint test kills fuzz crowds races docs
 
 check: lint test
 
@@ -31,3 +31,8 @@ fuzz:
 RACE_SECONDS ?= 60
 races:
 	RACE_SECONDS=$(RACE_SECONDS) $(BIN)pytest -q --timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py
+
+# Crowds at the door: 2,000 strangers at once during a transfer, 10,000 connections one after the other; a smaller run
+# is part of `test`. Prints what a connection costs and what it leaves behind.
+crowds:
+	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 $(BIN)pytest -q -n 0 -s --timeout 900 tests/integration/test_crowds.py
