@@ -157,7 +157,7 @@ class SecureTransport:
         # What a turn has to say goes out as it is: held back until the peer has acknowledged what was said before
         # (RFC 896), small messages behind each other would cost 40 ms each.
         with contextlib.suppress(OSError):  # not TCP, or gone already, which will show
-            self._tcp.setTcpNoDelay(True)
+            self._socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         self._tcp.pauseProducing()  # its reader leaves the reactor, and makes room for ours on the same descriptor
         self._protocol.makeConnection(self)
         if not self._over:
