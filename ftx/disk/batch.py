@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ftx.core.blocks import block_digest, file_digest
+from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted
 from ftx.disk.partial import write_all
 from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
@@ -71,7 +72,7 @@ class _Batch:
             if stat.S_IMODE(status.st_mode) != mode:
                 os.fchmod(fd, mode)
         except BaseException:
-            os.close(fd)
+            close(fd)
             if name is not None:
                 root.unlink_staged(staging.fd, name)
             raise
@@ -98,7 +99,7 @@ class _Batch:
         self._group.close()
         device = self._job.device
         for staged in self._files:
-            os.close(staged.fd)
+            close(staged.fd)
             if staged.staged is not None:
                 device.root.unlink_staged(device.staging.fd, staged.staged)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ftx.disk.claims import Claims
+from ftx.disk.fds import close
 from ftx.disk.job import Device
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.names import NameRules, check_path
@@ -73,9 +74,9 @@ class Inbox:
         try:
             _check_rights(path, root.fd)
             private_fd = root.open_private()
-            closing.append(lambda: os.close(private_fd))
+            closing.append(lambda: close(private_fd))
             lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=private_fd)
-            closing.append(lambda: os.close(lock_fd))
+            closing.append(lambda: close(lock_fd))
             _lock(path, lock_fd)
             staging = Staging(root, fallocate=means.fallocate)
             closing.append(staging.close)
@@ -96,8 +97,8 @@ class Inbox:
             )
             return cls(device, private_fd, lock_fd)
         except BaseException as error:
-            for close in reversed(closing):
-                close()
+            for undo in reversed(closing):
+                undo()
             if isinstance(error, OSError):
                 raise _unusable(path, (error.strerror or "input/output error").lower()) from error
             if isinstance(error, FtxError) and error.name == "inbox-unusable":
@@ -111,7 +112,7 @@ class Inbox:
         if into:
             check_path(into, self._device.rules)
             try:
-                os.close(self._device.root.open_folder(into))
+                close(self._device.root.open_folder(into))
             except FileNotFoundError:
                 pass
             except OSError as error:
@@ -148,8 +149,8 @@ class Inbox:
             self._device.report(error.message)
         self._device.staging.close()
         self._device.root.close()
-        os.close(self._private_fd)
-        os.close(self._lock_fd)
+        close(self._private_fd)
+        close(self._lock_fd)
         self._private_fd = self._lock_fd = -1
 
 

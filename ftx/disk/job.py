@@ -69,6 +69,8 @@ class Wanted:
     record: NameRecord | None
     #: What ended the use of its partial, if anything did.
     failure: FtxError | None = None
+    #: Whether the operator has been told of that.
+    told: bool = False
 
 
 class Job:

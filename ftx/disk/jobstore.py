@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ftx.disk.batch import store_batch
 from ftx.disk.job import Device, Job, Wanted, joined
@@ -67,13 +68,25 @@ class InboxJob:
 
     def write_block(self, number: int, index: int, chunks: Sequence[bytes | memoryview] | None, digest: bytes) -> bool:
         """See `JobStore`."""
-        with self._job.running(), self._job.partials.use(number) as partial:
+        with self._job.running(), self._told(number), self._job.partials.use(number) as partial:
             return partial.write(index, chunks, digest)
 
     def sync(self, number: int) -> int:
         """See `JobStore`."""
-        with self._job.running(), self._job.partials.use(number) as partial:
+        with self._job.running(), self._told(number), self._job.partials.use(number) as partial:
             return partial.sync()
+
+    @contextmanager
+    def _told(self, number: int) -> Iterator[None]:
+        """The operator hears of the first failure of this file's partial; it answers all that follows."""
+        try:
+            yield
+        except FtxError as error:
+            wanted = self._job.wanted.get(number)
+            if wanted is not None and not wanted.told:
+                wanted.told = True
+                self._job.reported(error, (*wanted.folder, wanted.name))
+            raise
 
     def publish(self, number: int, digest: bytes) -> Stored | Failed:
         """See `JobStore`."""

@@ -19,6 +19,7 @@ from typing import Final
 from blake3 import blake3
 
 from ftx.core.blocks import BlockSet, FileDigest, block_count, group_count
+from ftx.disk.fds import close
 from ftx.limits import BLOCK, DIGEST, GROUP, JOURNAL_GROUPS
 
 __all__ = ["HEADER", "STRIDE", "Journal"]
@@ -282,5 +283,5 @@ class Journal:
     def close(self) -> None:
         """Close the descriptor; what was not committed is forgotten. May be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
             self._fd = -1

@@ -14,6 +14,7 @@ from attrs import evolve
 
 from ftx.core.blocks import block_count
 from ftx.disk.digest import digest_of
+from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
 from ftx.disk.names import check_path
 from ftx.disk.publish import REPLACING
@@ -247,7 +248,7 @@ class _LookUp:
             os.fsync(fd)
             after = os.fstat(fd)
         finally:
-            os.close(fd)
+            close(fd)
         if (after.st_mtime_ns, after.st_ctime_ns) != (before.st_mtime_ns, before.st_ctime_ns):
             return None
         return NameRecord(

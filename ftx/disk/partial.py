@@ -17,6 +17,7 @@ from typing import Final
 
 from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, zero_digest
 from ftx.disk import linux
+from ftx.disk.fds import close, sync_folder
 from ftx.disk.journal import Journal
 from ftx.disk.root import storage_error
 from ftx.disk.staging import Staging
@@ -201,7 +202,7 @@ class Partial:
             with self._journal_lock:
                 self._commit()
             if self._journal is not None and not self._entered:
-                os.fsync(self._staging.fd)
+                sync_folder(self._staging.fd)
                 self._entered = True
         except OSError as error:
             raise self._fail(error) from error
@@ -268,7 +269,7 @@ class Partial:
     def release(self) -> None:
         """Close the descriptors and nothing else. May be called again."""
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
             self.fd = -1
         if self._journal is not None:
             self._journal.close()

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from ftx import limits
 from ftx.disk import sqlitevfs
+from ftx.disk.fds import sync_folder
 from ftx.errors import FtxError
 
 __all__ = ["NameKey", "NameRecord", "Records"]
@@ -145,7 +146,7 @@ class Records:
                         raise sqlite3.DatabaseError(found)
             finally:
                 connection.close()
-            os.fsync(self._folder_fd)
+            sync_folder(self._folder_fd)
         except (sqlite3.Error, OSError) as error:
             raise FtxError(
                 "inbox-unusable",

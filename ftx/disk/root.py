@@ -20,6 +20,7 @@ from typing import Final
 from attrs import frozen
 
 from ftx.disk import linux
+from ftx.disk.fds import close, sync_folder
 from ftx.disk.names import PRIVATE
 from ftx.disk.store import Path
 from ftx.errors import FtxError
@@ -92,9 +93,9 @@ class Root:
         else:
             parent = os.open(os.path.dirname(os.path.abspath(path)), _FOLDER)
             try:
-                os.fsync(parent)
+                sync_folder(parent)
             finally:
-                os.close(parent)
+                close(parent)
         #: The folder itself.
         self.fd = os.open(path, _FOLDER)
         self.device = os.fstat(self.fd).st_dev
@@ -107,7 +108,7 @@ class Root:
     def close(self) -> None:
         """Let the folder go."""
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
             self.fd = -1
 
     # -- ftx's own folder ---------------------------------------------------------------------------------
@@ -125,13 +126,13 @@ class Root:
                 except FileExistsError:
                     pass
                 else:
-                    os.fsync(fd)
+                    sync_folder(fd)
                 inner = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
-                os.close(fd)
+                close(fd)
                 fd = inner
                 self._secure(fd)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         return fd
 
@@ -159,7 +160,7 @@ class Root:
                 raise
             self.tmpfile = False
         finally:
-            os.close(fd)
+            close(fd)
 
     # -- folders ------------------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class Root:
             if status.st_ino == self._private:
                 raise FtxError("bad-name", "the name leads to ftx's own folder")
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         return fd
 
@@ -204,7 +205,7 @@ class Root:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
                 raise
             finally:
-                os.close(fd)
+                close(fd)
             fd = inner
         return fd
 
@@ -236,10 +237,10 @@ class Root:
         try:
             regular = stat.S_ISREG(os.fstat(fd).st_mode)
         except BaseException:
-            os.close(fd)
+            close(fd)
             raise
         if not regular:
-            os.close(fd)
+            close(fd)
             return None
         return fd
 
@@ -262,7 +263,7 @@ class Root:
                 os.chmod(f"/proc/self/fd/{held}", 0o600)
             return os.open(f"/proc/self/fd/{held}", os.O_RDWR | os.O_CLOEXEC)
         finally:
-            os.close(held)
+            close(held)
 
     def create_unnamed(self, folder_fd: int, mode: int) -> int | None:
         """An unnamed file that can be linked into `folder_fd`, or None where there is no such thing."""

@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from ftx.core.blocks import BlockSet
 from ftx.disk import linux
+from ftx.disk.fds import close, sync_folder
 from ftx.disk.journal import Journal
 from ftx.disk.root import Root
 from ftx.limits import PARTIAL_DAYS, PARTIAL_FILES, PARTIAL_SHARE
@@ -64,7 +65,7 @@ class Staging:
     def close(self) -> None:
         """Let the folder go."""
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
             self.fd = -1
 
     # -- files of one block -------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ class Staging:
                     journal = Journal.load(journal_fd, key, size)
         finally:
             if journal is None:
-                os.close(fd)
+                close(fd)
         return None if journal is None else (fd, journal)
 
     def held(self, key: bytes, size: int) -> BlockSet | None:
@@ -118,7 +119,7 @@ class Staging:
         if opened is None:
             return None
         fd, journal = opened
-        os.close(fd)
+        close(fd)
         journal.close()
         return journal.blocks if journal.blocks.count else None
 
@@ -127,14 +128,14 @@ class Staging:
         name, journal_name = self.names(key)
         if self._root.unlink_staged(self.fd, journal_name):
             # an old journal must not come back after a power cut and speak for new content
-            os.fsync(self.fd)
+            sync_folder(self.fd)
         self._root.unlink_staged(self.fd, name)
         fd = self._root.create_staged(self.fd, name)
         try:
             os.fchmod(fd, 0o600)
             os.ftruncate(fd, size)
         except BaseException:
-            os.close(fd)
+            close(fd)
             self._root.unlink_staged(self.fd, name)
             raise
         return fd
@@ -177,7 +178,7 @@ class Staging:
                         if name == self.names(key)[0]:
                             one.changed = status.st_ctime
         finally:
-            os.close(fd)
+            close(fd)
         return removed + self._crop({key: one for key, one in kept.items() if one.changed is not None})
 
     def _is_used(self, key: bytes) -> bool:

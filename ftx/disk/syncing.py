@@ -15,23 +15,15 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ftx.disk import linux
+from ftx.disk.fds import close
 from ftx.limits import SYNC_EACH, SYNCFS_PAUSE, SYNCFS_SLOW
 
-__all__ = ["SyncGroup", "Syncs", "sync_folder"]
+__all__ = ["SyncGroup", "Syncs"]
 
 #: statfs(2) magic numbers: ext2/3/4, xfs, btrfs, tmpfs.
 _REPORTING: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
 #: What a kernel or a sandbox says that does not offer the call.
 _REFUSED: Final = frozenset({errno.ENOSYS, errno.EPERM})
-
-
-def sync_folder(fd: int) -> None:
-    """fsync(2) a folder; a file system that cannot do that to folders (`EINVAL`) has no more to give."""
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
 
 
 class Syncs:
@@ -102,5 +94,5 @@ class SyncGroup:
     def close(self) -> None:
         """Close the descriptor. May be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
+            close(self._fd)
             self._fd = -1

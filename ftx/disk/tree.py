@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from ftx.disk.fds import close, sync_folder
 from ftx.disk.handles import HandleCache, Slot
 from ftx.disk.root import Root
 from ftx.disk.store import Path
-from ftx.disk.syncing import SyncGroup, sync_folder
+from ftx.disk.syncing import SyncGroup
 from ftx.limits import DURABLE_NAMES, OPEN_FOLDERS
 
 __all__ = ["Cursor", "DurableNames", "Tree"]
@@ -78,7 +79,7 @@ class Tree:
         self.root = root
         self._umask = umask
         self._names = names
-        self._folders: HandleCache[Path, int] = HandleCache(OPEN_FOLDERS, root.open_folder, os.close)
+        self._folders: HandleCache[Path, int] = HandleCache(OPEN_FOLDERS, root.open_folder, close)
 
     def take(self, path: Path) -> Slot[Path, int]:
         """The open folder `path`, to be given back."""

@@ -16,6 +16,7 @@ RECEIVING = [
     "batch.py",
     "claims.py",
     "digest.py",
+    "fds.py",
     "handles.py",
     "inbox.py",
     "job.py",
