@@ -11,7 +11,6 @@ from typing import Final
 import attrs
 
 from ftx.core.links import stays_inside
-from ftx.disk.fds import close
 from ftx.disk.roots import Root
 from ftx.disk.selection import Selection
 from ftx.disk.walk import reach
@@ -97,7 +96,7 @@ class _Sizes:
         except OSError:
             return
         finally:
-            close(fd)
+            os.close(fd)
 
     def _one(self, child: os.DirEntry[str], parent: int, path: Path, length: int) -> Iterator[tuple[bool, int]]:
         length, wrong = reach(length, len(path), path[-1])
