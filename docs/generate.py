@@ -25,6 +25,8 @@ from ftx.core.receiver import RECEIVER_TABLE
 from ftx.core.sender import SENDER_TABLE
 from ftx.core.session import FROM_CLIENT, FROM_SERVER
 from ftx.core.table import Table, diagram
+from ftx.daemon.commands import METHODS, NoParams
+from ftx.daemon.view import JobInfo, PeerRecord
 from ftx.disk.settings import ROWS
 from ftx.errors import KINDS
 from ftx.wire.events import Event
@@ -197,6 +199,58 @@ def _fields(event: type[Event]) -> tuple[msgspec.inspect.Field, ...]:
     return shape.fields
 
 
+# -- control.md --------------------------------------------------------------------------------------------
+
+#: Structs that several methods return, or that are long: in a table of their own, by what the text calls them.
+_SHAPES: Final[dict[type[msgspec.Struct], str]] = {JobInfo: "job", PeerRecord: "peer"}
+
+
+def _shape(field: msgspec.inspect.Type) -> str:
+    match field:
+        case msgspec.inspect.StructType(cls=cls) if cls in _SHAPES:
+            return f"a {_SHAPES[cls]}"
+        case msgspec.inspect.ListType(item_type=msgspec.inspect.StructType(cls=cls)) if cls in _SHAPES:
+            return f"list of {_SHAPES[cls]}s"
+        case msgspec.inspect.Metadata(type=inner):
+            return _shape(inner)
+        case msgspec.inspect.UnionType(types=types):
+            return " or ".join(map(_shape, types))
+        case msgspec.inspect.LiteralType(values=values):
+            return " or ".join(f'`"{value}"`' for value in values)
+        case msgspec.inspect.DictType():
+            return "object"
+        case _:
+            return _type(field)
+
+
+def _listed(struct: type[msgspec.Struct]) -> str:
+    shape = msgspec.inspect.type_info(struct)
+    if not isinstance(shape, msgspec.inspect.StructType):
+        raise TypeError(f"{struct} is no Struct")
+    optional = {field.encode_name for field in shape.fields if not field.required}
+    given = issubclass(struct, NoParams.__base__ or NoParams)
+    return ", ".join(
+        f"`{field.encode_name}`{'?' if given and field.encode_name in optional else ''} ({_shape(field.type)})"
+        for field in shape.fields
+    )
+
+
+def methods() -> str:
+    """Every method of the control socket with what it takes and gives."""
+    rows = []
+    for name in sorted(METHODS):
+        method = METHODS[name]
+        result = f"a {_SHAPES[method.result]}" if method.result in _SHAPES else _listed(method.result)
+        star = "*" if method.mutating else ""
+        rows.append([f"`{name}`{star}", _cell(method.description), _cell(_listed(method.params)), _cell(result)])
+    return _table(["method", "what it does", "parameters", "result"], rows)
+
+
+def shapes() -> str:
+    """The Structs that several methods return."""
+    return "\n\n".join(f"A **{name}**: {_listed(struct)}." for struct, name in _SHAPES.items())
+
+
 # -- configuration.md --------------------------------------------------------------------------------------
 
 _KINDS: Final = {
@@ -234,6 +288,8 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "exit-codes": exit_codes,
     "events": events,
     "settings": settings,
+    "methods": methods,
+    "shapes": shapes,
 }
 _PART: Final = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -64,6 +64,7 @@ _TABLE: Final = (
     ErrorKind("no-such-peer", 209, "there is no such peer", "ftx-client peers list shows the paired ones"),
     ErrorKind("name-taken", 210, "another peer has that name", "choose another name, or remove the other peer first"),
     ErrorKind("bad-identity", 211, "that is not an ftx identity", "copy what `ftx-client id` prints, whole"),
+    ErrorKind("job-over", 212, "the job is over already", "jobs.show tells how it ended"),
     # -- 3 local-io -------------------------------------------------------------------------------------
     ErrorKind("source-missing", 301, "the source does not exist", "check the path"),
     ErrorKind("source-unreadable", 302, "the source cannot be read", "check its permissions"),

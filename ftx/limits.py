@@ -96,6 +96,12 @@ ALIVE: Final = 1.0
 #: Progress reports of the receiver: at least and at most this far apart while something changes.
 PROGRESS_SLOWEST: Final = 1.0
 PROGRESS_FASTEST: Final = 0.25
+#: A receiver whose job is cancelled waits this long for its disk before it says what stays; a sender that gives a
+#: job up waits so long for that answer. Together less than the second in which a cancel must be seen.
+CANCEL_WAIT: Final = 0.4
+CANCEL_ANSWER: Final = 0.9
+#: A sender that was asked to pause and still sends after this time is not read any more until the pause is over.
+PAUSE_GRACE: Final = 0.5
 #: A TCP connect attempt.
 CONNECT_TIMEOUT: Final = 10.0
 

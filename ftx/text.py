@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["duration", "parse_size", "path_text", "plural", "show", "show_path", "size"]
+__all__ = ["duration", "kept", "parse_size", "path_text", "plural", "show", "show_path", "size"]
 
 # Cc: C0, DEL and C1 controls. Cf: bidi overrides and isolates, zero-width characters, BOM, soft hyphen, tags.
 # Cs: lone surrogates (undecodable file names). Zl/Zp: line and paragraph separators. Co/Cn: no agreed glyph.
@@ -108,6 +108,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {whole} s" if whole else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def kept(files: int, content: int) -> str:
+    """What stays of a job that was given up: `3 files (1.2 MiB) are published`, or that nothing is."""
+    if not files:
+        return "nothing was published"
+    return f"{plural(files, 'file')} ({size(content)}) {'is' if files == 1 else 'are'} published, whole and verified"
 
 
 def plural(count: int, noun: str) -> str:

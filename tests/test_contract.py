@@ -86,9 +86,9 @@ NOT_YET: Final[dict[str, str]] = {
     "verbs": "get pull receive ls pair verify doctor config",
     "send": "--name --dry-run --limit --later",
     "discover": "--watch",
-    "ctl": "approve deny pause resume limit pairing",
+    "ctl": "approve deny limit pairing",
     "methods": (
-        "daemon.log_level jobs.pause jobs.resume offers.list offers.approve offers.deny limits.get limits.set "
+        "daemon.log_level offers.list offers.approve offers.deny limits.get limits.set "
         "pairing.open pairing.close queue.add queue.list queue.remove"
     ),
 }

@@ -110,9 +110,14 @@ async def _watch(session: _Session, args: Sequence[str]) -> None:
     await control.subscribe(session.reactor, session.path, args or None, limits.CONTROL_INTERVAL, on_event)
 
 
-async def _cancel(session: _Session, args: Sequence[str]) -> None:
-    job = _mapping(await session.call("jobs.cancel", {"job": await _job_id(session, args[0])}))
-    session.show(job, job_lines(job))
+def _job_order(method: str) -> Callable[[_Session, Sequence[str]], Awaitable[None]]:
+    """A verb that does something to one job and shows it as it is then."""
+
+    async def run(session: _Session, args: Sequence[str]) -> None:
+        job = _mapping(await session.call(method, {"job": await _job_id(session, args[0])}))
+        session.show(job, job_lines(job))
+
+    return run
 
 
 async def _job_id(session: _Session, written: str) -> str:
@@ -164,7 +169,16 @@ VERBS: Final[Mapping[str, Verb]] = {
         Verb("status", "status", "the daemon at a glance", 0, 0, _status),
         Verb("jobs", "jobs", "running, waiting and lately finished jobs", 0, 0, _jobs),
         Verb("watch", "watch [EVENT…]", "what happens, line by line, until the daemon stops", 0, None, _watch),
-        Verb("cancel", "cancel JOB", "end a job; the first digits of its id will do", 1, 1, _cancel),
+        Verb("pause", "pause JOB", "let no content of a job travel for now", 1, 1, _job_order("jobs.pause")),
+        Verb("resume", "resume JOB", "let a paused job go on", 1, 1, _job_order("jobs.resume")),
+        Verb(
+            "cancel",
+            "cancel JOB",
+            "end a job; the first digits of its id will do",
+            1,
+            1,
+            _job_order("jobs.cancel"),
+        ),
         Verb(
             "reload",
             "reload",

@@ -88,6 +88,8 @@ def status_lines(status: _Map) -> list[str]:
         ("sent", size(_count(status.get("bytes_out")))),
         ("peers", f"{_count(status.get('peers_paired')):,} paired"),
     ]
+    if status.get("draining"):
+        rows.append(("draining", "no new jobs; the daemon stops when the running ones have ended"))
     shares = _list(status.get("shares"))
     if shares:
         rows.append(("shares", ", ".join(_text(name) for name in shares)))
@@ -123,8 +125,10 @@ def jobs_table(jobs: Sequence[Any]) -> list[str]:
 
 
 def _state(job: _Map) -> str:
-    """`done`, or `partial` where files failed: what is done may lack some."""
+    """`done`, or `partial` where files failed: what is done may lack some; `paused` where nothing is to travel."""
     state = _text(job.get("state", "-"))
+    if job.get("paused"):
+        return "paused"
     return "partial" if state == "done" and _count(job.get("files_failed")) else state
 
 
@@ -156,6 +160,12 @@ def job_lines(job: _Map) -> list[str]:
         ("durable", size(_count(job.get("bytes_durable")))),
         ("path", _text(job.get("path") or "-", 4096)),
     ]
+    if job.get("paused"):
+        who = {"here": "here", "peer": "by the peer", "both": "here and by the peer"}
+        rows.append(("paused", who.get(str(job["paused"]), _text(job["paused"]))))
+    if job.get("state") == "failed":
+        stored = int(_count(job.get("files_stored")))
+        rows.append(("published", plural(stored, "file") if stored else "nothing"))
     failed = int(_count(job.get("files_failed")))
     rows += [(key, _text(job[key])) for key in ("started", "ended") if job.get(key)]
     rows += [("failed", plural(failed, "file"))] if failed else []
@@ -167,8 +177,6 @@ def job_lines(job: _Map) -> list[str]:
 
 def _error(holder: _Map) -> str:
     error = _map(holder.get("error"))
-    if error.get("name") == "cancelled":  # the sentence is the sender's; whoever asks the daemon stands at this end
-        return "cancelled here"
     return _text(error.get("message") or error.get("name") or "", 500)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,7 +17,7 @@ from ftx.client.outcome import combined
 from ftx.client.run import write_lines
 from ftx.errors import KINDS, FtxError
 from ftx.limits import FAILURES_SHOWN
-from ftx.text import show
+from ftx.text import kept, show
 from ftx.wire.events import (
     Accepted,
     Connected,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from ftx.client.target import Target
 
 __all__ = ["Report", "Sending"]
+
+#: Errors that say that this side ended the job.
+_CUT_SHORT: Final = frozenset({"interrupted", "terminated", "timeout"})
 
 #: Errors that may come from the wrong port.
 _NOBODY_THERE: Final = frozenset({"connection-refused", "connect-timeout", "tls-failed", "not-ftx"})
@@ -111,6 +114,8 @@ class Report:
                     self.output.note(f"{port} is a folder there; another port is named with -p {port}")
                 return TargetResult(peer, done.result, done.exit)
             case Failed() as failed:
+                if failed.files_stored is not None and failed.error.name in _CUT_SHORT:
+                    self.output.note(kept(failed.files_stored, failed.bytes_stored or 0))
                 return TargetResult(peer, "failed", failed.exit)
             case _:
                 return TargetResult(peer, "failed", 1)
@@ -186,8 +191,16 @@ class Sending:
         output = self.options.output
         report = Report(output, target.label, len(self.targets) > 1, target.into, target.lone_port)
         trouble: FtxError | None = None
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, Failed) and stop.error is not None:  # why it was cut short is known here alone
+                error = stop.error
+                info = ErrorInfo(error.number, error.name, error.message, error.hint)
+                event = msgspec.structs.replace(event, error=info, exit=error.exit_code, resumable=True)
+            report.on_event(event)
+
         try:
-            await self._send(reactor, target, report)
+            await self._send(reactor, target, on_event)
             if self.receipt is not None and isinstance(report.last, Done):
                 await self._copy_receipt(reactor, report.last.receipt, self.receipt)
         except FtxError as error:
@@ -216,7 +229,7 @@ class Sending:
             result = msgspec.structs.replace(result, exit=combined({result.exit, trouble.exit_code} - {0}))
         return result
 
-    async def _send(self, reactor: Any, target: Target, report: Report) -> None:
+    async def _send(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         from ftx.client.api import send
         from ftx.client.configured import api_settings
 
@@ -231,7 +244,7 @@ class Sending:
             exclude=self.exclude,
             links=self.links,
             compress=self.compress,
-            on_event=report.on_event,
+            on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -33,6 +34,7 @@ from ftx.net.interfaces import interfaces, own_addresses
 from ftx.net.sending import Sending, Watcher
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
+from ftx.text import kept, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, FEATURES, Offer, Receipt, decode_receipt_body
 
@@ -114,6 +116,10 @@ class Upload(Watcher):
             if self._sending is None:
                 raise  # no job ever existed: the caller says what is wrong
             return self._failed(error)
+        except CancelledError:
+            if self._sending is not None:
+                self._failed(FtxError("interrupted"))
+            raise
         finally:
             if reporting.running:
                 reporting.stop()
@@ -157,9 +163,9 @@ class Upload(Watcher):
             sending = self._begin(dialled)
             return await sending.run(self._totals)
         finally:
-            dialled.connection.finish()
-            if sending is not None:
+            if sending is not None:  # one that was cancelled may still wait for what the receiver says it keeps
                 await sending.wait_stopped()
+            dialled.connection.finish()
 
     def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:
         if self._sending is None:
@@ -319,7 +325,7 @@ class Upload(Watcher):
         now = self._reactor.seconds()
         counts = machine.transcript.counts
         confirmed = machine.progress.verified
-        figures = (confirmed, machine.progress.durable, sending.sent, counts.files, counts.failed)
+        figures = (confirmed, machine.progress.durable, sending.sent, counts.files, counts.failed, machine.paused)
         self._meter.feed(now, confirmed, None if totals is None else totals.bytes, machine.present)
         if figures == self._said and now - self._said_at < limits.PROGRESS_SLOWEST:
             return
@@ -327,6 +333,8 @@ class Upload(Watcher):
         stage = "transferring"
         if self._away:
             stage = "waiting"
+        elif machine.paused:
+            stage = "paused"
         elif totals is None and not confirmed and not sending.sent:
             stage = "scanning"
         elif machine.progress.stage or (totals is not None and confirmed >= totals.bytes):
@@ -383,16 +391,38 @@ class Upload(Watcher):
 
     def _failed(self, error: FtxError) -> events.Failed:
         wish = None if self._offer.conflict is None else CONFLICTS[self._offer.conflict]
+        files, content = self._kept()
+        if error.name == "cancelled":
+            said = f"cancelled by {show(self._found.name) or 'the receiver'}; {kept(files, content)}"
+            error = FtxError(error.name, said, "run the same command again to go on, if the other side agrees")
         info = events.error_info(explained(error.as_value(), tuple(self._offer.into), self._found.name, wish))
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed
-        resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy")
+        resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy", "cancelled")
         if error.exit_code == 6:
             self._emit(events.Refused(job=self._job, peer=self._peer, error=info))
-        failed = events.Failed(job=self._job, peer=self._peer, error=info, exit=error.exit_code, resumable=resumable)
+        failed = events.Failed(
+            job=self._job,
+            peer=self._peer,
+            error=info,
+            exit=error.exit_code,
+            resumable=resumable,
+            files_stored=files,
+            bytes_stored=content,
+        )
         self._emit(failed)
         return failed
+
+    def _kept(self) -> tuple[int, int]:
+        """Files, and their content, that the receiver keeps as far as we know."""
+        if self._sending is None:
+            return 0, 0
+        machine = self._sending.machine
+        counts = machine.transcript.counts
+        if machine.kept is None:
+            return counts.files, counts.bytes
+        return machine.kept.files, machine.kept.bytes
 
     def _emit(self, event: events.Event) -> None:
         self._on_event(event)

@@ -18,6 +18,7 @@ __all__ = [
     "Discard",
     "Effect",
     "FinishFolder",
+    "GiveUp",
     "LeftOut",
     "LookUp",
     "MakeLinks",
@@ -151,6 +152,11 @@ class Discard(Effect):
 @attrs.frozen
 class Conclude(Effect):
     """Both sides agree on every result: sign the receipt, keep it, send it."""
+
+
+@attrs.frozen
+class GiveUp(Effect):
+    """The sender cancels the job: make durable what came, say what stays, and end."""
 
 
 # -- of the sender -----------------------------------------------------------------------------------------

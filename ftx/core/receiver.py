@@ -29,6 +29,7 @@ from ftx.core.events import (
     Discard,
     Effect,
     FinishFolder,
+    GiveUp,
     LeftOut,
     LookUp,
     MakeLinks,
@@ -46,6 +47,7 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, ProtocolError, kind_from_peer
 from ftx.wire.frames import Encoding, Piece
 from ftx.wire.messages import (
+    Cancel,
     DigestedEntry,
     End,
     EntryEnd,
@@ -57,7 +59,9 @@ from ftx.wire.messages import (
     Message,
     Offer,
     Omitted,
+    Pause,
     ProgressMessage,
+    Resume,
     SymlinkEntry,
     Totals,
     WantAgain,
@@ -83,13 +87,16 @@ class LastManifest:
     """The event that a manifest frame with `last` set is, in the table."""
 
 
+_STEERING = (Pause, Resume, Cancel)
 RECEIVER_TABLE: Table[ReceiverState] = {
     ReceiverState.RECEIVING: dict.fromkeys(
-        (Totals, Manifest, Omitted, Piece, EntryFailed, EntryEnd), ReceiverState.RECEIVING
+        (Totals, Manifest, Omitted, Piece, EntryFailed, EntryEnd, *_STEERING), ReceiverState.RECEIVING
     )
     | {LastManifest: ReceiverState.FILLING},
-    ReceiverState.FILLING: dict.fromkeys((Totals, Piece, EntryFailed, EntryEnd), ReceiverState.FILLING)
+    ReceiverState.FILLING: dict.fromkeys((Totals, Piece, EntryFailed, EntryEnd, *_STEERING), ReceiverState.FILLING)
     | {End: ReceiverState.CONCLUDING},
+    # What crosses the receipt comes too late to change anything.
+    ReceiverState.CONCLUDING: dict.fromkeys(_STEERING, ReceiverState.CONCLUDING),
 }
 
 
@@ -124,6 +131,9 @@ class Receiver:
         self.present = 0
         #: Content bytes that came over the wire.
         self.received = 0
+        #: The sender sends no content for now; and we want none.
+        self.paused_there = False
+        self.paused_here = False
         self._offer = offer
         self._features = features
         self._tops = tops
@@ -169,7 +179,34 @@ class Receiver:
                 self.totals = message
             case Omitted():
                 return [self._left_out(tuple(item.path), item.error) for item in message.items]
+            case Pause() | Resume() | Cancel():
+                return self._steered(message)
         return []
+
+    def _steered(self, message: Pause | Resume | Cancel) -> list[Effect]:
+        if message.job != self._offer.job:
+            raise ProtocolError("protocol-error", "the sender spoke of another job")
+        if isinstance(message, Cancel):
+            return [] if self.state is ReceiverState.CONCLUDING else [GiveUp()]
+        self.paused_there = isinstance(message, Pause)
+        return []
+
+    @property
+    def paused(self) -> bool:
+        """Whether either side wants no content to travel for now."""
+        return self.paused_here or self.paused_there
+
+    def steer(self, paused: bool) -> list[Effect]:
+        """Pause or go on, from this side; nothing when it is so already, or when all has come."""
+        if self.state is ReceiverState.CONCLUDING or paused is self.paused_here:
+            return []
+        self.paused_here = paused
+        return [Send(Pause(self._offer.job) if paused else Resume(self._offer.job))]
+
+    def farewell(self) -> Cancel:
+        """What to tell the sender when the job is cancelled: the files that stay, and their content."""
+        counts = self.transcript.counts
+        return Cancel(self._offer.job, counts.files, counts.bytes)
 
     def piece(self, piece: Piece) -> list[Effect]:
         """Part of a block."""

@@ -39,6 +39,7 @@ from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
     PULL,
     Accept,
+    Cancel,
     DigestedEntry,
     End,
     EntryEnd,
@@ -54,10 +55,12 @@ from ftx.wire.messages import (
     Offer,
     Omission,
     Omitted,
+    Pause,
     ProgressMessage,
     Receipt,
     Refuse,
     Results,
+    Resume,
     Skipped,
     Stored,
     SymlinkEntry,
@@ -94,9 +97,10 @@ SENDER_TABLE: Table[SenderState] = {
         Refuse: SenderState.DONE,
         Receipt: SenderState.DONE,
     },
-    SenderState.STREAMING: _each(SenderState.STREAMING, Needs, Results, ProgressMessage)
-    | {End: SenderState.ENDING},
-    SenderState.ENDING: {ProgressMessage: SenderState.ENDING, Receipt: SenderState.DONE},
+    SenderState.STREAMING: _each(SenderState.STREAMING, Needs, Results, ProgressMessage, Pause, Resume)
+    | {End: SenderState.ENDING, Cancel: SenderState.DONE},
+    SenderState.ENDING: _each(SenderState.ENDING, ProgressMessage, Pause, Resume)
+    | {Receipt: SenderState.DONE, Cancel: SenderState.DONE},
 }
 
 
@@ -169,6 +173,11 @@ class Sender:
         self.totals: Totals | None = None
         #: Set when a finished job was answered with its receipt at once.
         self.repeated = False
+        #: The receiver wants no content for now; and we send none.
+        self.paused_there = False
+        self.paused_here = False
+        #: What the receiver keeps of a job that was cancelled: files and content bytes.
+        self.kept: Cancel | None = None
         self._trace = trace
         self._entries: dict[int, _Entry] = {}
         self._next = 0
@@ -186,7 +195,10 @@ class Sender:
     # -- what the receiver sends ---------------------------------------------------------------------------
 
     def receive(self, message: Message) -> list[Effect]:
-        """A message of the job from the receiver. A `refuse` raises FtxError with the receiver's reason."""
+        """A message of the job from the receiver.
+
+        A `refuse` raises FtxError with the receiver's reason, a `cancel` FtxError `cancelled`; `kept` says what stays.
+        """
         self.state = advance(SENDER_TABLE, self.state, type(message), self._trace)
         match message:
             case Accept():
@@ -210,15 +222,43 @@ class Sender:
                 # A receiver that exaggerates must not make our bar do so.
                 verified = message.verified if self.totals is None else min(message.verified, self.totals.bytes)
                 self.progress = ProgressMessage(verified, min(message.durable, verified), message.stage)
+            case Pause() | Resume():
+                self._check_job(message.job)
+                self.paused_there = isinstance(message, Pause)
+            case Cancel():
+                self._check_job(message.job)
+                self.kept = message
+                raise FtxError("cancelled")
             case Receipt():
                 return self._receipt(message)
         return []
 
     # -- the manifest --------------------------------------------------------------------------------------
 
+    @property
+    def paused(self) -> bool:
+        """Whether either side wants no content to travel for now."""
+        return self.paused_here or self.paused_there
+
+    def steer(self, paused: bool) -> list[Effect]:
+        """Pause or go on, from this side; nothing when it is so already, or before the receiver has accepted."""
+        if self.state not in (SenderState.STREAMING, SenderState.ENDING) or paused is self.paused_here:
+            return []
+        self.paused_here = paused
+        return [Send(Pause(self.offer.job) if paused else Resume(self.offer.job))]
+
+    def cancel(self) -> list[Effect]:
+        """Give the job up; the receiver answers with a cancel of its own, or with the receipt if it was done."""
+        running = self.state in (SenderState.STREAMING, SenderState.ENDING)
+        return [Send(Cancel(self.offer.job, 0, 0))] if running else []
+
+    def _check_job(self, job: bytes) -> None:
+        if job != self.offer.job:
+            raise ProtocolError("protocol-error", "the receiver spoke of another job")
+
     def room(self) -> int:
         """How many entries may be added now without going over the windows."""
-        if self.accepted is None or self._manifest_done:
+        if self.accepted is None or self._manifest_done or self.paused:
             return 0
         # What is announced is held here until its result: a receiver may want less of that than our limits, never more.
         unanswered = min(self.accepted.unanswered, limits.WINDOW_UNANSWERED) - self._unanswered
@@ -313,6 +353,8 @@ class Sender:
 
     def next_work(self) -> OpenEntry | ReadBlock | ReadWhole | CloseEntry | None:
         """The next disk work for the owner, or None while there is none (yet)."""
+        if self.paused:
+            return None
         if self._current is not None:
             return self._next_of_current(self._current)
         if not self._ready:

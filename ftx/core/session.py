@@ -25,6 +25,7 @@ from ftx.wire.messages import (
     PULL,
     PUSH,
     Accept,
+    Cancel,
     End,
     EntryEnd,
     EntryFailed,
@@ -42,6 +43,7 @@ from ftx.wire.messages import (
     PairDone,
     PairReply,
     PairStart,
+    Pause,
     Ping,
     Pong,
     ProgressMessage,
@@ -49,6 +51,7 @@ from ftx.wire.messages import (
     Refuse,
     Request,
     Results,
+    Resume,
     Totals,
     decode,
     encode,
@@ -117,9 +120,11 @@ class LastListing:
 
 
 _ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
+_STEERING = (Pause, Resume, Cancel)
 #: What the two sides of a job say, whoever is the client. Its end is said by the receiver, with a refusal or a receipt.
-_SENDER = (Totals, Manifest, Piece, EntryFailed, EntryEnd, End)
-_RECEIVER = (Accept, Needs, Results, ProgressMessage)
+#: Both may steer it; what one says of a job may cross the other's end of it: then it is void.
+_SENDER = (Totals, Manifest, Piece, EntryFailed, EntryEnd, End, *_STEERING)
+_RECEIVER = (Accept, Needs, Results, ProgressMessage, *_STEERING)
 
 
 def _stay(stage: Stage, *events: type) -> dict[type, Stage]:
@@ -130,7 +135,7 @@ def _stay(stage: Stage, *events: type) -> dict[type, Stage]:
 FROM_CLIENT: Table[Stage] = {
     Stage.GREETING: {Hello: Stage.GREETED} | _ALWAYS,
     Stage.GREETED: _ALWAYS,
-    Stage.READY: _stay(Stage.READY)
+    Stage.READY: _stay(Stage.READY, *_STEERING)
     | {Offer: Stage.JOB, List: Stage.LISTING, Request: Stage.ASKED, Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
     Stage.JOB: _stay(Stage.JOB, *_SENDER),
@@ -141,7 +146,7 @@ FROM_CLIENT: Table[Stage] = {
 FROM_SERVER: Table[Stage] = {
     Stage.GREETING: _ALWAYS,
     Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING} | _ALWAYS,
-    Stage.READY: _stay(Stage.READY) | {Goodbye: Stage.CLOSED},
+    Stage.READY: _stay(Stage.READY, *_STEERING) | {Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairReply: Stage.PAIRING, PairDone: Stage.PAIRING} | _ALWAYS,
     Stage.JOB: _stay(Stage.JOB, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED},
     Stage.LISTING: _stay(Stage.LISTING, Listing)

@@ -207,6 +207,12 @@ class Commands:
     async def _cancel(self, client: Client, params: JobParams) -> JobInfo:
         return await self.view.cancel(params.job)
 
+    async def _pause(self, client: Client, params: JobParams) -> JobInfo:
+        return await self.view.pause(params.job, True)
+
+    async def _resume(self, client: Client, params: JobParams) -> JobInfo:
+        return await self.view.pause(params.job, False)
+
     # -- peers ----------------------------------------------------------------------------------------------
 
     async def _peers(self, client: Client, params: CursorParams) -> PeersResult:
@@ -313,7 +319,23 @@ METHODS: Final = _table(
         ),
         Method("jobs.list", "Running, waiting and lately finished jobs.", JobsParams, JobsResult, Commands._jobs),
         Method("jobs.show", "One job.", JobParams, JobInfo, Commands._job),
-        Method("jobs.cancel", "End a job.", JobParams, JobInfo, Commands._cancel, mutating=True),
+        Method(
+            "jobs.pause",
+            "Let no content of a job travel until it is resumed; the peer is told.",
+            JobParams,
+            JobInfo,
+            Commands._pause,
+            mutating=True,
+        ),
+        Method("jobs.resume", "Let a paused job go on.", JobParams, JobInfo, Commands._resume, mutating=True),
+        Method(
+            "jobs.cancel",
+            "End a job; the peer is told, and the result says what stays.",
+            JobParams,
+            JobInfo,
+            Commands._cancel,
+            mutating=True,
+        ),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
         Method(

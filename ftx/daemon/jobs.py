@@ -8,12 +8,13 @@ its disk work is waited for, and only then does the newer one begin (`docs/proto
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -37,13 +38,16 @@ from ftx.errors import Error, FtxError, kind, kind_by_number
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
-from ftx.text import path_text, plural, show
+from ftx.text import kept, path_text, plural, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, Offer, Refuse
 
 __all__ = ["Jobs"]
 
 _log = Logger()
+
+#: (by us, by the peer) in the words of `JobInfo.paused`.
+_PAUSED = {(False, False): "", (True, False): "here", (False, True): "peer", (True, True): "both"}
 
 
 @attrs.define(eq=False)
@@ -98,7 +102,8 @@ class Jobs(Observer):
         self._done = 0
         self._partial = 0
         self._failed = 0
-        self._draining = False
+        #: No new jobs are taken any more.
+        self.draining = False
         self._said = Said(reactor)
         self._idle: Deferred[None] | None = None
         self._reporting = LoopingCall(self._report)
@@ -139,7 +144,7 @@ class Jobs(Observer):
             self._deciding.discard(key)
 
     async def _decide(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
-        if self._draining:
+        if self.draining:
             raise FtxError("peer-stopping")
         verdict = self._deciding_by.offer(offer, trusted, connection.where)
         if verdict.action != "accept":
@@ -156,7 +161,7 @@ class Jobs(Observer):
             lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads)
         )
         store = self._deciding_by.guard(opened, trusted, connection.where, approved=False)
-        if connection.over or self._draining:
+        if connection.over or self.draining:
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")
         receiving = Receiving(
@@ -269,11 +274,21 @@ class Jobs(Observer):
             _log.info("job {job} from {peer}: {result}", job=running.hex, peer=running.peer.name, result=said)
         else:
             self._failed += 1
+            if error.name == "cancelled":
+                error = FtxError(error.name, f"{error.message}; {kept(counts.files, counts.bytes)}", error.hint)
             info = events.error_info(error.as_value())
             if info is not None:
                 code = error.exit_code
                 self.events.publish(
-                    events.Failed(job=running.hex, peer=running.peer, error=info, exit=code, resumable=code == 4)
+                    events.Failed(
+                        job=running.hex,
+                        peer=running.peer,
+                        error=info,
+                        exit=code,
+                        resumable=code == 4 or error.name == "cancelled",
+                        files_stored=counts.files,
+                        bytes_stored=counts.bytes,
+                    )
                 )
             _log.info(
                 "job {job} from {peer} ended: {reason}",
@@ -335,6 +350,8 @@ class Jobs(Observer):
             error=None if error is None else events.error_info(error.as_value()),
             files_done=counts.files + counts.skipped + counts.failed,
             files_failed=counts.failed,
+            files_stored=counts.files,
+            paused=_PAUSED[machine.paused_here, machine.paused_there] if state == "active" else "",
             started=job.started,
             ended=ended,
         )
@@ -350,7 +367,7 @@ class Jobs(Observer):
                 events.Progress(
                     job=job.hex,
                     peer=job.peer,
-                    stage="transferring",
+                    stage="paused" if machine.paused else "transferring",
                     bytes_confirmed=machine.verified,
                     bytes_durable=machine.durable,
                     bytes_sent=machine.received,
@@ -365,16 +382,34 @@ class Jobs(Observer):
     # -- ends ----------------------------------------------------------------------------------------------
 
     async def cancel(self, job: str) -> JobInfo:
-        """End a job; the peer is told. One that is over stays as it is. FtxError `no-such-job`."""
-        for running in list(self._running.values()):
-            if running.hex == job:
-                running.receiving.connection.fail(FtxError("cancelled"))
-                await running.receiving.wait_stopped()
+        """End a job; the peer is told. FtxError `no-such-job`, or `job-over` when there is nothing to end.
+
+        A disk that stalls is not waited for: the job is then shown as it is, and ends when the disk lets it.
+        """
+        running = self._active(job)
+        ended = running.receiving.wait_stopped()
+        running.receiving.cancel(FtxError("cancelled", "cancelled here"))
+        with contextlib.suppress(TimeoutError):  # of Twisted, not Python's own
+            await ended.addTimeout(limits.CANCEL_WAIT + limits.ABORT_AFTER, self._reactor)
         return self.find(job)
+
+    def pause(self, job: str, paused: bool) -> JobInfo:
+        """Pause a job or let it go on; the peer is told. FtxError `no-such-job` or `job-over`."""
+        running = self._active(job)
+        running.receiving.pause(paused)
+        self._report()
+        return self.find(job)
+
+    def _active(self, job: str) -> _Running:
+        for running in reversed(self._running.values()):
+            if running.hex == job:
+                return running
+        ended = self.find(job)
+        raise FtxError("job-over", f"job {job[:8]} is over already: {ended.state}")
 
     def drain(self) -> Deferred[None]:
         """Take no more jobs; fires when there are none."""
-        self._draining = True
+        self.draining = True
         waiting: Deferred[None] = Deferred()
         if not self._running:
             waiting.callback(None)
@@ -386,7 +421,7 @@ class Jobs(Observer):
 
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
-        self._draining = True
+        self.draining = True
         for running in list(self._running.values()):
             running.receiving.connection.fail(FtxError(reason))
         for running in list(self._running.values()):

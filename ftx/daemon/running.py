@@ -74,6 +74,7 @@ class Running:
             bytes_out=0,
             limits=Limits(),
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
+            draining=daemon.jobs is not None and daemon.jobs.draining,
         )
 
     def jobs(self, state: JobState | None) -> Sequence[JobInfo]:
@@ -87,6 +88,10 @@ class Running:
     async def cancel(self, job: str) -> JobInfo:
         """See `DaemonView`."""
         return await self._jobs.cancel(job)
+
+    async def pause(self, job: str, paused: bool) -> JobInfo:
+        """See `DaemonView`."""
+        return self._jobs.pause(job, paused)
 
     async def peers(self) -> Sequence[PeerRecord]:
         """See `DaemonView`."""

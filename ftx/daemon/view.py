@@ -83,6 +83,8 @@ class StatusResult(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int
     limits: Limits
     peers_paired: int
+    #: No new jobs are taken: the daemon stops when the running ones have ended.
+    draining: bool = False
 
 
 class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +108,10 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: Files that have their result, and those among them that failed: a job that is done may lack some.
     files_done: int = 0
     files_failed: int = 0
+    #: Files that are in the inbox, whole, whatever became of the job.
+    files_stored: int = 0
+    #: Who wants no content to travel for now: `here`, `peer`, `both`, or empty.
+    paused: str = ""
     #: When it was accepted and when it was over, ISO 8601 in UTC; `ended` is null while it runs.
     started: str = ""
     ended: str | None = None
@@ -147,10 +153,10 @@ class DaemonView(Protocol):
         """The job with this id; raises `no-such-job`."""
 
     async def cancel(self, job: str) -> JobInfo:
-        """End the job, which the peer is told; returns it as it is then. Raises `no-such-job`.
+        """End the job, which the peer is told; returns it as it is then. Raises `no-such-job` or `job-over`."""
 
-        A job that is over stays as it is.
-        """
+    async def pause(self, job: str, paused: bool) -> JobInfo:
+        """Pause the job, or let it go on; returns it as it is then. Raises `no-such-job` or `job-over`."""
 
     async def peers(self) -> Sequence[PeerRecord]:
         """The known peers, by name."""

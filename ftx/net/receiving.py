@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -30,6 +30,7 @@ from ftx.core.events import (
     Discard,
     Effect,
     FinishFolder,
+    GiveUp,
     LookUp,
     MakeLinks,
     Publish,
@@ -127,6 +128,10 @@ class Receiving:
         self._closing = False
         self._revoked = False
         self._error: FtxError | None = None
+        #: Why the job is being cancelled, and the timer that bounds how long.
+        self._leaving: FtxError | None = None
+        self._overdue: IDelayedCall | None = None
+        self._paused_at = 0.0
         self._next_tick = clock.seconds() + limits.PROGRESS_FASTEST
 
     def begin(self) -> None:
@@ -144,6 +149,8 @@ class Receiving:
 
     def piece(self, piece: Piece) -> None:
         """Part of a block."""
+        if self.machine.paused_here and self._clock.seconds() - self._paused_at > limits.PAUSE_GRACE:
+            self._backlog.stop_reading("paused", True)
         self._perform(self.machine.piece(piece))
 
     def turn(self) -> None:
@@ -181,9 +188,52 @@ class Receiving:
         """The connection ended. What has arrived is still written and made durable, so that it need not come again."""
         if not self._over:
             self._over = True
-            self._error = error
+            self._error = self._leaving or error
+            if self._overdue is not None and self._overdue.active():
+                self._overdue.cancel()
             self._store.stop_looking()
             self._finish()
+
+    # -- steering ------------------------------------------------------------------------------------------
+
+    def pause(self, paused: bool) -> None:
+        """Want no content for now, or want it again; the sender is told. A job that is ending is left alone."""
+        effects = [] if self._over or self._leaving is not None else self.machine.steer(paused)
+        if not effects:
+            return
+        self._paused_at = self._clock.seconds()
+        if self.connection.steers():
+            self._perform(effects)
+        # One that does not understand, or does not obey, is not read: TCP makes it wait.
+        self._backlog.stop_reading("paused", paused and not self.connection.steers())
+
+    def cancel(self, error: FtxError) -> None:
+        """End the job with this reason: what came is made durable, and the sender is told what stays.
+
+        A job whose receipt is being made is as good as done, and is left alone.
+        """
+        if self._over or self._leaving is not None or self.machine.state is ReceiverState.CONCLUDING:
+            return
+        if not self.connection.steers():
+            self.connection.fail(error)
+            return
+        self._leaving = error
+        self.connection.hush()
+        self._store.stop_looking()
+        self._overdue = self._clock.callLater(limits.CANCEL_WAIT, self._leave)
+        self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        if self._leaving is not None and not self._over and self._backlog.empty and not self._storing:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Tell the sender what stays, as far as the disk has said so by now."""
+        error = self._leaving
+        if error is not None and not self._over:
+            self._flush()
+            self.connection.conclude(self.machine.farewell(), error)
+            self.lost(error)
 
     def wait_stopped(self) -> Deferred[None]:
         """Fires when every disk job of this transfer has ended and its store is closed."""
@@ -224,6 +274,8 @@ class Receiving:
                     self._discard(effect)
                 case Conclude():
                     self._conclude()
+                case GiveUp():
+                    self.cancel(FtxError("cancelled", "cancelled by the sender"))
 
     def _flush(self) -> None:
         if not self._over:
@@ -235,6 +287,7 @@ class Receiving:
     def settled(self) -> None:
         """A piece of disk work has ended: send what that led to, and see whether it was the last."""
         self._flush()
+        self._leave_if_done()
         if self._over:
             self._finish()
 
@@ -297,6 +350,7 @@ class Receiving:
         batch = self._gathered.take()
         self._storing = bool(batch.numbers) and not self._revoked
         if not self._storing:
+            self._leave_if_done()
             if self._over:
                 self._finish()
             return

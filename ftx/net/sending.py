@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -43,7 +43,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Accept, Message, Offer, Receipt, Refuse, decode_receipt_body
+from ftx.wire.messages import Accept, Cancel, Message, Offer, Receipt, Refuse, decode_receipt_body
 
 __all__ = ["Sending", "Watcher"]
 
@@ -118,6 +118,7 @@ class Sending:
         self._paused = False
         self._large: LargeSource | None = None
         self._over = False
+        self._withdrawing: IDelayedCall | None = None
         self._closing = False
         self._outcome: Receipt | FtxError | None = None
         self._done: Deferred[Receipt] = Deferred(self._cancelled)
@@ -143,7 +144,7 @@ class Sending:
 
     def message(self, message: Message) -> None:
         """A message of the receiver."""
-        if isinstance(message, Refuse):
+        if isinstance(message, Refuse | Cancel):
             self._refused(message)
             return
         self._perform(self.machine.receive(message))
@@ -151,8 +152,8 @@ class Sending:
             self._watcher.accepted(self)
         self._watcher.progressed(self)
 
-    def _refused(self, message: Refuse) -> None:
-        """The offer is refused: that ends the job, not the session."""
+    def _refused(self, message: Refuse | Cancel) -> None:
+        """The offer is refused, or the job cancelled: that ends the job."""
         try:
             self.machine.receive(message)
         except ProtocolError:
@@ -262,7 +263,7 @@ class Sending:
         return self._counted
 
     def _announce(self) -> None:
-        if self._walking or self._walked or self._over:
+        if self._walking or self._walked or self._closing_down:
             return
         room = self.machine.room()
         # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
@@ -320,7 +321,7 @@ class Sending:
 
     def _read(self) -> None:
         """Start as much reading as the read-ahead allows."""
-        while self._reading < limits.READ_AHEAD and not self._paused and not self._over:
+        while self._reading < limits.READ_AHEAD and not self._paused and not self._closing_down:
             work = self.machine.next_work()
             if work is None:
                 return
@@ -403,16 +404,48 @@ class Sending:
             self._perform(self.machine.source_failed(number, error))
         self._read()
 
+    # -- steering ------------------------------------------------------------------------------------------
+
+    def pause(self, paused: bool) -> None:
+        """Send no content for now, or go on; the receiver is told, where it understands that."""
+        effects = [] if self._over else self.machine.steer(paused)
+        if effects and self._connection.steers():
+            self._perform(effects)
+        if effects and not self.machine.paused:
+            self.turn()
+
+    @property
+    def _closing_down(self) -> bool:
+        """Whether nothing more is to be begun."""
+        return self._over or self._withdrawing is not None
+
+    def cancel(self) -> None:
+        """Give the job up. A receiver that understands says within `limits.CANCEL_ANSWER` what it keeps."""
+        if self._closing_down:
+            return
+        if self._connection.steers() and not self._connection.over:
+            effects = self.machine.cancel()
+            if effects:
+                self._withdrawing = self._clock.callLater(limits.CANCEL_ANSWER, self._withdrawn)
+                self._perform(effects)
+                return
+        self._withdrawn()
+
+    def _withdrawn(self) -> None:
+        self._connection.abort(FtxError("interrupted"))
+        self._end(FtxError("interrupted"))
+
     # -- the end -------------------------------------------------------------------------------------------
 
     def _cancelled(self, _: object) -> None:
-        self._connection.abort(FtxError("interrupted"))
-        self._end(FtxError("interrupted"))
+        self.cancel()
 
     def _end(self, outcome: Receipt | FtxError) -> None:
         if self._over:
             return
         self._over = True
+        if self._withdrawing is not None and self._withdrawing.active():
+            self._withdrawing.cancel()
         self._outcome = outcome
         self._connection.job = None
         if not self._connection.over:

@@ -32,7 +32,19 @@ from ftx.net.failures import connection_failure
 from ftx.net.secure import IRecordListener, SecureTransport
 from ftx.net.tls import PeerKey, peer_of
 from ftx.wire.frames import Piece
-from ftx.wire.messages import FEATURES, ErrorMessage, Goodbye, Hello, Message, Offer, Ping, Pong
+from ftx.wire.messages import (
+    FEATURES,
+    Cancel,
+    ErrorMessage,
+    Goodbye,
+    Hello,
+    Message,
+    Offer,
+    Pause,
+    Ping,
+    Pong,
+    Resume,
+)
 
 __all__ = ["Connection", "Job", "Owner", "our_hello"]
 
@@ -115,6 +127,7 @@ class Connection(Protocol):
         self._more: IDelayedCall | None = None
         #: Why we do not read from the peer at the moment; while there is no reason we do.
         self._unread: set[str] = set()
+        self._hushed = False
 
     # -- what Twisted calls --------------------------------------------------------------------------------
 
@@ -141,7 +154,7 @@ class Connection(Protocol):
 
     def recordsReceived(self, records: list[bytes]) -> None:
         """What was read from the peer at once. Nothing is looked at any more once the connection is over."""
-        if self._over:
+        if self._over or self._hushed:
             return
         now = self.clock.seconds()
         for data in records:
@@ -158,7 +171,7 @@ class Connection(Protocol):
         now = self.clock.seconds()
         left = limits.FRAMES_PER_TURN
         try:
-            while left and not self._over and (event := self.session.next_event(now)) is not None:
+            while left and not self._silenced and (event := self.session.next_event(now)) is not None:
                 left -= 1
                 if isinstance(event, Piece):
                     if self.job is None:
@@ -292,6 +305,28 @@ class Connection(Protocol):
         else:
             self.abort()
 
+    def conclude(self, message: Message, error: FtxError) -> None:
+        """End the session with a last message, which says why: `error` is that reason in our words."""
+        if self._over:
+            return
+        self.send(message)
+        self._reason = error
+        self.session.fail()
+        self._close()
+
+    @property
+    def _silenced(self) -> bool:
+        """Whether nothing that the peer says counts any more."""
+        return self._over or self._hushed
+
+    def hush(self) -> None:
+        """Hear nothing more of what the peer sends; we have something left to say."""
+        self._hushed = True
+
+    def steers(self) -> bool:
+        """Whether the peer understands pause, resume and cancel."""
+        return "steer" in self.session.features
+
     def abort(self, error: FtxError | None = None) -> None:
         """End the connection now, without another word."""
         self._reason = self._reason or error
@@ -319,6 +354,8 @@ class Connection(Protocol):
                 self.abort()
             case _ if self.job is not None:
                 self.job.message(message)
+            case Pause() | Resume() | Cancel() if self.session.stage is Stage.READY:
+                pass  # it crossed the end of its job
             case _:
                 raise ProtocolError("wrong-state")
 

@@ -177,6 +177,9 @@ class Failed(Event, tag="failed", frozen=True, kw_only=True):
     error: ErrorInfo
     exit: int
     resumable: bool
+    #: Files that the receiver keeps all the same, whole and verified, and their content; null where nothing is known.
+    files_stored: int | None = None
+    bytes_stored: int | None = None
 
 
 class TargetResult(msgspec.Struct, frozen=True):

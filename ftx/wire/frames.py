@@ -61,6 +61,9 @@ class FrameType(IntEnum):
     PROGRESS = 0x1A
     END = 0x1B
     RECEIPT = 0x1C
+    PAUSE = 0x20
+    RESUME = 0x21
+    CANCEL = 0x22
     PAIR_START = 0x40
     PAIR_REPLY = 0x41
     PAIR_CONFIRM = 0x42
@@ -103,11 +106,10 @@ WHILE_PAIRING: Final[Mapping[int, int]] = dict.fromkeys(
     {FrameType.ERROR, FrameType.GOODBYE} | _PAIRING, limits.FRAME_PAIRING
 )
 #: Frame types that may only be sent where both hellos listed this feature (section 12).
-_FEATURES: Final[Mapping[FrameType, str]] = dict.fromkeys(_PAIRING, "pairing") | {
-    FrameType.LIST: "pull",
-    FrameType.LISTING: "pull",
-    FrameType.REQUEST: "pull",
-    FrameType.OMITTED: "pull",
+_FEATURES: Final[Mapping[FrameType, str]] = {
+    **dict.fromkeys((FrameType.PAUSE, FrameType.RESUME, FrameType.CANCEL), "steer"),
+    **dict.fromkeys(_PAIRING, "pairing"),
+    **dict.fromkeys((FrameType.LIST, FrameType.LISTING, FrameType.REQUEST, FrameType.OMITTED), "pull"),
 }
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "PULL",
     "PUSH",
     "Accept",
+    "Cancel",
     "DigestedEntry",
     "End",
     "EntryEnd",
@@ -49,6 +50,7 @@ __all__ = [
     "PairDone",
     "PairReply",
     "PairStart",
+    "Pause",
     "Ping",
     "Pong",
     "ProgressMessage",
@@ -57,6 +59,7 @@ __all__ = [
     "Refuse",
     "Request",
     "Results",
+    "Resume",
     "Skipped",
     "Stored",
     "SymlinkEntry",
@@ -74,7 +77,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("checksum", "repair", "symlinks", "zstd")
+FEATURES: Final = ("checksum", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -372,6 +375,24 @@ class PairDone(Message, frozen=True):
     """The server has stored the client's key, and proves that it has the code, too."""
 
     proof: Proof
+class Pause(Message, frozen=True):
+    """From a receiver: send no content until `Resume`. From a sender: none will come (section 17)."""
+
+    job: Job
+
+
+class Resume(Message, frozen=True):
+    """The end of this side's pause."""
+
+    job: Job
+
+
+class Cancel(Message, frozen=True):
+    """From a sender: end the job. From a receiver: it is over, and this much of it stays in the inbox."""
+
+    job: Job
+    files: Count
+    bytes: Count
 
 
 class List(Message, frozen=True):
@@ -461,6 +482,9 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.LISTING: Listing,
     FrameType.REQUEST: Request,
     FrameType.OMITTED: Omitted,
+    FrameType.PAUSE: Pause,
+    FrameType.RESUME: Resume,
+    FrameType.CANCEL: Cancel,
 }
 _NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {

@@ -77,7 +77,7 @@ async def test_jobs(reactor: Any, short_tmp: Path) -> None:
 
 def test_a_column_that_says_nothing_is_left_out() -> None:
     ended = {"job": job_id(1), "state": "done", "peer": {"name": "pi"}, "direction": "in", "files": 2, "path": ""}
-    cancelled = ended | {"state": "failed", "error": {"name": "cancelled", "message": "cancelled by the peer"}}
+    cancelled = ended | {"state": "failed", "error": {"name": "cancelled", "message": "cancelled here"}}
     assert jobs_table([ended])[0].split() == ["JOB", "STATE", "PEER", "FILES", "DONE"]
     head, _, why = jobs_table([ended, cancelled])
     assert head.split()[-1] == "WHY"

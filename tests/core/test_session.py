@@ -60,6 +60,7 @@ def greeted(features: Sequence[str] = ()) -> tuple[Session, Session]:
     answer = hello("attic", signed_in=True, features=features)
     assert events(here, there.send(answer, 0.0)) == [answer]
     assert here.stage is there.stage is Stage.READY
+    assert here.features == there.features == set(features)
     return here, there
 
 
@@ -73,7 +74,7 @@ def in_job(features: Sequence[str] = ()) -> tuple[Session, Session]:
 
 def with_shares(stage: Stage) -> tuple[Session, Session]:
     """The same, where shares are known, in one of the stages that they have."""
-    here, there = greeted(["pull"])
+    here, there = greeted(["pull", "steer"])
     first = messages.List(JOB, [], False) if stage is Stage.LISTING else messages.Request(JOB, [[b"a"]], [], 0)
     assert events(there, here.send(first, 0.0)) == [first]
     if stage is Stage.PULL:
@@ -192,14 +193,18 @@ def test_a_server_that_did_not_sign_the_client_in_hears_nothing_more() -> None:
     refused(there, encode(offer()), "wrong-state")
 
 
-def test_features_of_the_peer_are_nothing_to_us() -> None:
-    """Version 1 lists none; that the peer lists some changes nothing."""
-    here = client()
-    here.send(here.hello, 0.0)
-    answer = msgspec.structs.replace(hello("attic", signed_in=True), features=["steer", "x" * 32], highest=9)
-    assert events(here, encode(answer)) == [answer]
-    assert here.version == 1
-    refused(here, frame(0x20, b"\x90"), "unknown-frame")  # type: ignore[arg-type]
+def test_a_feature_counts_only_where_both_list_it() -> None:
+    """What one side alone can do is neither understood nor sent."""
+    for ours, theirs in (([], ["steer", "x" * 32]), (["steer"], ["x"])):
+        here = Session(Role.CLIENT, msgspec.structs.replace(hello("desk"), features=ours), 0.0)
+        here.send(here.hello, 0.0)
+        answer = msgspec.structs.replace(hello("attic", signed_in=True), features=theirs, highest=9)
+        assert events(here, encode(answer)) == [answer]
+        assert (here.version, here.features) == (1, frozenset())
+        here.send(offer(), 0.0)
+        with pytest.raises(LocalProtocolError):
+            here.send(messages.Pause(JOB), 0.0)
+        refused(here, frame(FrameType.PAUSE, b"\x90"), "wrong-state")
 
 
 # -- who may say what, when --------------------------------------------------------------------------------
@@ -232,6 +237,9 @@ EXAMPLES: list[Message] = [
     messages.Listing(JOB, [], True),
     messages.Request(JOB, [[b"a"]], [], 0),
     messages.Omitted([messages.Omission([b"a"], 302)]),
+    messages.Pause(JOB),
+    messages.Resume(JOB),
+    messages.Cancel(JOB, 0, 0),
 ]
 DATA = b"".join(data_frames(0, 0, b"", DIGEST))
 
@@ -260,7 +268,7 @@ def at(role: Role, stage: Stage) -> Session:
         return (here, there)[index]
     if stage in (Stage.LISTING, Stage.ASKED, Stage.PULL):
         return with_shares(stage)[index]
-    return (greeted(["pull"]) if stage is Stage.READY else in_job(["pull"]))[index]
+    return (greeted(["pull", "steer"]) if stage is Stage.READY else in_job(["pull", "steer"]))[index]
 
 
 def _known(event: Any) -> Any:

@@ -83,7 +83,8 @@ def test_error_ends_every_stage() -> None:
 
 def test_what_each_side_may_say_in_a_job() -> None:
     """The column `by` of section 4."""
-    both = {messages.Ping, messages.Pong, messages.ErrorMessage}
+    steering = {messages.Pause, messages.Resume, messages.Cancel}
+    both = {messages.Ping, messages.Pong, messages.ErrorMessage} | steering
     from_sender = {messages.Totals, messages.Manifest, Piece, messages.EntryFailed, messages.EntryEnd, messages.End}
     from_receiver = {
         messages.Accept,

@@ -113,6 +113,10 @@ class SmallDaemon:
             self.stream.publish(Failed(job=job, error=error, exit=6, resumable=True))
         return found
 
+    async def pause(self, job: str, paused: bool) -> JobInfo:
+        found = self.all_jobs[job] = msgspec.structs.replace(self.job(job), paused="here" if paused else "")
+        return found
+
     async def peers(self) -> Sequence[PeerRecord]:
         if self.gate is not None:
             self.held += 1

@@ -18,7 +18,7 @@ from support.tls_peers import certificate, odd_context
 
 from ftx.core.blocks import block_digest
 from ftx.disk.keys import Identity
-from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece, data_frames
+from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece, after_sign_in, data_frames
 from ftx.wire.messages import (
     Accept,
     ErrorMessage,
@@ -143,6 +143,7 @@ class Hostile:
             "software": "x",
             "signed_in": False,
         } | change
+        self._decoder.bounds = after_sign_in(given["features"])  # type: ignore[arg-type]
         self.send(Hello(**given))  # type: ignore[arg-type]
         answer: Hello = self.until(Hello)
         return answer
@@ -157,9 +158,9 @@ class Hostile:
         """Send a manifest."""
         self.send(Manifest(list(entries), last))
 
-    def job(self, *entries: Any) -> Needs:
+    def job(self, *entries: Any, features: Sequence[str] = ()) -> Needs:
         """Greet, offer, announce, and wait for what is wanted."""
-        self.greet()
+        self.greet(features=list(features))
         self.offer()
         self.announce(entries)
         answer: Needs = self.until(Needs)

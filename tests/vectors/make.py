@@ -131,6 +131,9 @@ VALID: list[tuple[str, str, messages.Message]] = [
         "a file that cannot be read, and a socket",
         messages.Omitted([messages.Omission([b"a", b"b"], 302), messages.Omission([b"a", b"c"], 305)]),
     ),
+    ("pause", "send no content for now", messages.Pause(JOB)),
+    ("resume", "go on", messages.Resume(JOB)),
+    ("cancel", "a receiver that keeps one file of five bytes", messages.Cancel(JOB, 1, 5)),
 ]
 #: What the exchange of `pairing.vector` starts from.
 PAIRING_CODE = "7-acorn-willow"
@@ -178,7 +181,7 @@ def _invalid() -> Iterator[Vector]:
     piece = struct.pack(">IQBB", 0, 0, 0, 0)
     cases = [
         ("unknown-type", "no such frame", "unknown-frame", "after", _raw(0x7F, b"")),
-        ("reserved-type", "pause, whose feature is not agreed", "unknown-frame", "after", _raw(0x20, b"\x90")),
+        ("reserved-type", "waiting, whose feature is not built", "unknown-frame", "after", _raw(0x23, b"\x90")),
         ("hello-too-large", "4,097 bytes", "frame-too-large", "before", _raw(1, b"", 4097)),
         ("manifest-too-large", "65,537 bytes", "frame-too-large", "after", _raw(0x14, b"", 65_537)),
         ("totals-too-large", "16,385 bytes", "frame-too-large", "after", _raw(0x13, b"", 16_385)),
@@ -228,6 +231,9 @@ def _invalid() -> Iterator[Vector]:
         ("results-name", "..", "bad-name", "after", _packed(FrameType.RESULTS, [[0, 0, digest, [b".."]]])),
         ("progress-stage", "no such stage", _packed(FrameType.PROGRESS, 0, 0, 2)),
         ("end-transcript", "no transcript", _packed(FrameType.END, 0, 0, 0, b"")),
+        ("pause-job", "a job id of 17 bytes", _packed(FrameType.PAUSE, JOB + b"x")),
+        ("resume-nothing", "no job", _packed(FrameType.RESUME)),
+        ("cancel-negative", "fewer than no files", _packed(FrameType.CANCEL, JOB, -1, 0)),
         ("receipt-signature", "a signature of 63 bytes", _packed(FrameType.RECEIPT, b"", bytes(63))),
         ("list-path", "up and away", "bad-name", "after", _packed(FrameType.LIST, JOB, [b"a", b".."], False)),
         ("listing-kind", "no such kind", _packed(FrameType.LISTING, JOB, [[5, [b"a"], 0, 0, 0, 0]], True)),

@@ -61,7 +61,14 @@ CASES: list[tuple[type[events.Event], dict[str, Any], dict[str, Any]]] = [
     (
         events.Failed,
         {"error": ERROR, "exit": 6, "resumable": True},
-        {"event": "failed", "error": msgspec.to_builtins(ERROR), "exit": 6, "resumable": True},
+        {
+            "event": "failed",
+            "error": msgspec.to_builtins(ERROR),
+            "exit": 6,
+            "resumable": True,
+            "files_stored": None,
+            "bytes_stored": None,
+        },
     ),
     (
         events.Summary,

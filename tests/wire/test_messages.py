@@ -16,8 +16,8 @@ from support.decoding import check, outcome
 from ftx import limits
 from ftx.errors import ProtocolError
 from ftx.wire import messages
-from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, WHILE_PAIRING, Frame, FrameType, frame
-from ftx.wire.messages import decode, decode_receipt_body, encode, encode_receipt_body
+from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, WHILE_PAIRING, Frame, FrameType, after_sign_in, frame
+from ftx.wire.messages import FEATURES, decode, decode_receipt_body, encode, encode_receipt_body
 
 JOB = bytes(range(16))
 DIGEST = bytes(range(32))
@@ -77,6 +77,9 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
     FrameType.PROGRESS: ([5, 4, 1], messages.ProgressMessage(5, 4, 1)),
     FrameType.END: ([1, 2, 3, DIGEST], messages.End(1, 2, 3, DIGEST)),
     FrameType.RECEIPT: ([b"body", bytes(64)], messages.Receipt(b"body", bytes(64))),
+    FrameType.PAUSE: ([JOB], messages.Pause(JOB)),
+    FrameType.RESUME: ([JOB], messages.Resume(JOB)),
+    FrameType.CANCEL: ([JOB, 1, 5], messages.Cancel(JOB, 1, 5)),
     FrameType.PAIR_START: ([bytes(33)], messages.PairStart(bytes(33))),
     FrameType.PAIR_REPLY: ([bytes(33)], messages.PairReply(bytes(33))),
     FrameType.PAIR_CONFIRM: ([DIGEST, 7389], messages.PairConfirm(DIGEST, 7389)),
@@ -172,6 +175,8 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.END, (3,), *DIGESTS),
     (FrameType.RECEIPT, (0,), [b"", bytes(1024)], [bytes(1025), None, "x"]),
     (FrameType.RECEIPT, (1,), [bytes(range(64))], [b"", bytes(63), bytes(65), None]),
+    *((kind, (0,), *JOBS) for kind in (FrameType.PAUSE, FrameType.RESUME, FrameType.CANCEL)),
+    *((FrameType.CANCEL, (place,), *COUNT) for place in (1, 2)),
     *((kind, (0,), *ELEMENTS) for kind in (FrameType.PAIR_START, FrameType.PAIR_REPLY)),
     *((kind, (0,), *DIGESTS) for kind in (FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE)),
     (FrameType.PAIR_CONFIRM, (1,), [0, 65_535], [-1, 65_536, None, 1.0, "1"]),
@@ -180,7 +185,8 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
 
 def bounds_of(kind: FrameType) -> Mapping[int, int]:
     """Bounds under which frames of this type may come."""
-    return AFTER_SIGN_IN if kind in AFTER_SIGN_IN else WHILE_PAIRING
+    agreed = after_sign_in(FEATURES)
+    return agreed if kind in agreed else WHILE_PAIRING
 
 
 def wire(kind: FrameType, body: Any) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import Verb, Verbs, current
+from ftx.client.options import Options, Verb, Verbs, current
 from ftx.errors import FtxError
+from ftx.text import show
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["ctl", "demo"]
 
@@ -69,8 +73,45 @@ def call(method: str | None, params: str | None) -> int:
     return _run("call", *(one for one in (method, params) if one is not None))
 
 
+def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of running jobs that begin so, as the daemon has them now; none when there is no daemon."""
+    from click.shell_completion import CompletionItem
+
+    from ftx.client.configured import control_path
+    from ftx.client.quick import ask
+
+    try:
+        path = control_path(ctx.find_root().ensure_object(Options))
+    except (FtxError, OSError):
+        return []
+    listed = ask(path, "jobs.list", {"state": "active"})
+    items = []
+    for job in listed.get("jobs") or []:
+        name, peer = str(job.get("job", "")), job.get("peer") or {}
+        if name.startswith(incomplete.lower()):
+            items.append(CompletionItem(name, help=show(str(peer.get("name", "")))))
+    return items
+
+
+_JOB = click.argument("job", shell_complete=_jobs_there_are)
+
+
+@ctl.command(short_help="Pause a job.")
+@_JOB
+def pause(job: str) -> int:
+    """Let no content of JOB travel until `ctl resume`; both ends show it. The first digits of its id will do."""
+    return _run("pause", job)
+
+
+@ctl.command(short_help="Let a paused job go on.")
+@_JOB
+def resume(job: str) -> int:
+    """Let the paused JOB go on where it was."""
+    return _run("resume", job)
+
+
 @ctl.command(short_help="Cancel a job.")
-@click.argument("job")
+@_JOB
 def cancel(job: str) -> int:
     """Cancel JOB, the first digits of its id will do; what has arrived is kept for a later run."""
     return _run("cancel", job)
