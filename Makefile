@@ -3,6 +3,8 @@ BIN ?=
 
 .PHONY: check lint test kills fuzz crowds races docs
 
+.PHONY: bench check lint test kills fuzz races docs
+
 check: lint test
 
 lint:
@@ -36,3 +38,7 @@ races:
 # is part of `test`. Prints what a connection costs and what it leaves behind.
 crowds:
 	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 $(BIN)pytest -q -n 0 -s --timeout 900 tests/integration/test_crowds.py
+
+# ftx beside whichever peers are installed; the tables are written over. See benchmarks/README.md.
+bench:
+	$(BIN)python -m benchmarks --json docs/benchmarks.json --markdown docs/benchmarks.md

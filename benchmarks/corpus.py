@@ -1,0 +1,56 @@
+"""What is sent: random bytes, made once per run of the benchmarks, and the proof that they arrived."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+from blake3 import blake3
+
+from benchmarks.measure import BenchmarkError
+
+__all__ = ["check_file", "check_tree", "large_file", "small_files"]
+
+_PIECE = 1 << 20
+
+
+def large_file(path: Path, size: int, seed: int = 1) -> Path:
+    """A file of `size` bytes that cannot be compressed; the same for the same seed."""
+    source = random.Random(seed)
+    with path.open("wb") as file:
+        for start in range(0, size, _PIECE):
+            file.write(source.randbytes(min(_PIECE, size - start)))
+    return path
+
+
+def small_files(folder: Path, count: int, size: int = 4096, seed: int = 2) -> Path:
+    """`count` files of `size` bytes, a hundred in each folder."""
+    source = random.Random(seed)
+    for number in range(count):
+        below = folder / f"{number // 100:05d}"
+        if number % 100 == 0:
+            below.mkdir(parents=True)
+        (below / f"{number:07d}").write_bytes(source.randbytes(size))
+    return folder
+
+
+def _digest(path: Path) -> str:
+    return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
+
+
+def check_file(source: Path, copy: Path) -> None:
+    """BenchmarkError unless both have the same content."""
+    if not copy.is_file() or _digest(source) != _digest(copy):
+        raise BenchmarkError(f"{copy.name} did not arrive as it was sent")
+
+
+def check_tree(source: Path, copy: Path) -> None:
+    """BenchmarkError unless both have the same files with the same content."""
+    for folder, names, files in os.walk(source):
+        there = copy / Path(folder).relative_to(source)
+        if not there.is_dir() or sorted(os.listdir(there)) != sorted(names + files):
+            raise BenchmarkError(f"{there} did not arrive as it was sent")
+        for name in files:
+            if Path(folder, name).read_bytes() != (there / name).read_bytes():
+                raise BenchmarkError(f"{there / name} did not arrive as it was sent")
