@@ -17,6 +17,7 @@ from ftx.disk.job import Job, Wanted
 from ftx.disk.partial import write_all
 from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
 from ftx.disk.root import storage_error
+from ftx.disk.sparse import PAGE, data_runs
 from ftx.disk.store import Whole
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
@@ -65,7 +66,9 @@ class _Batch:
             name = staging.fresh_name()
             fd = root.create_staged(staging.fd, name)
         try:
-            if wanted.size:
+            if wanted.size >= 2 * PAGE:
+                _write_sparse(fd, b"".join(whole.chunks))
+            elif wanted.size:
                 write_all(fd, whole.chunks, 0)
             os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
             status = os.fstat(fd)
@@ -102,6 +105,18 @@ class _Batch:
             close(staged.fd)
             if staged.staged is not None:
                 device.root.unlink_staged(device.staging.fd, staged.staged)
+
+
+def _write_sparse(fd: int, content: bytes) -> None:
+    """Write a new file, but for its pages of zeros: those are holes."""
+    runs = data_runs(content)
+    if runs is None:
+        write_all(fd, [content], 0)
+        return
+    view = memoryview(content)
+    os.ftruncate(fd, len(content))
+    for start, end in runs:
+        write_all(fd, [view[start:end]], start)
 
 
 def store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:

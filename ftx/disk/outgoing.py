@@ -11,11 +11,12 @@ from typing import Final
 
 import attrs
 
-from ftx.core.blocks import BlockSet, block_count, block_digest, file_digest
+from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, zero_digest
 from ftx.disk.journal import Journal
 from ftx.disk.memory import DigestMemory
 from ftx.disk.packing import Packer
 from ftx.disk.source import OpenSource, SourceFile, read_whole
+from ftx.disk.sparse import PAGE
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
 from ftx.wire.frames import Encoding, data_frames
@@ -58,8 +59,12 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
         digest = block_digest([content])
         if packer is not None:
             packer.begin()
-        encoded, sent = _encoded(number, 0, content, digest, packer)
-        frames += encoded
+        sent = 0
+        if len(content) >= PAGE and content == _ZEROS[: len(content)]:
+            frames += data_frames(number, 0, content, digest, zero=True)
+        else:
+            encoded, sent = _encoded(number, 0, content, digest, packer)
+            frames += encoded
         read.append((number, digest))
         size += sent
     return WholeBatch(b"".join(frames), size, read, failed)
@@ -116,30 +121,36 @@ class LargeSource:
         """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them (a zero run has
         none).
         """
+        if self._source.is_hole(index):
+            digest = zero_digest(block_length(self._source.file.size, index))
+            self._know(index, digest, read=False)
+            return (data_frames(self._number, index, b"", digest, zero=True) if send else ()), 0
         content = self._source.read(index)
         digest = block_digest([content])
         self._know(index, digest)
         if not send:
             return (), 0
-        if len(content) == BLOCK and content == _ZEROS:
+        if content == _ZEROS[: len(content)]:
             return data_frames(self._number, index, content, digest, zero=True), 0
         return _encoded(self._number, index, content, digest, self._packer)
 
-    def _know(self, index: int, digest: bytes) -> None:
+    def _know(self, index: int, digest: bytes, *, read: bool = True) -> None:
         try:
-            self._note(index, digest)
+            self._note(index, digest, read)
         except OSError:
             self._move()
             try:
-                self._note(index, digest)
+                self._note(index, digest, read)
             except OSError as error:
                 raise _no_room() from error
 
-    def _note(self, index: int, digest: bytes) -> None:
+    def _note(self, index: int, digest: bytes, read: bool) -> None:
+        # Holes wait for the next block that had to be read: they are found again for nothing.
         # Memory is committed block by block: whatever the receiver has made durable is then remembered here too, even
         # if this process is killed. It costs two writes to the page cache, and no sync.
         self._journal.set(index, digest)
-        self._journal.commit(sync=False)
+        if read:
+            self._journal.commit(sync=False)
 
     def _move(self) -> None:
         """Go on without the disk that keeps the memory."""

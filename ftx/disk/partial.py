@@ -20,6 +20,7 @@ from ftx.disk import linux
 from ftx.disk.fds import close, sync_folder
 from ftx.disk.journal import Journal
 from ftx.disk.root import storage_error
+from ftx.disk.sparse import PAGE, data_runs
 from ftx.disk.staging import Staging
 from ftx.errors import FtxError
 from ftx.limits import BLOCK, RESERVE_STEP
@@ -129,7 +130,7 @@ class Partial:
                 self._write_zeros(index * BLOCK, length)
             else:
                 self._reserve(index)
-                write_all(self.fd, [content], index * BLOCK)
+                self._write_data(content, index * BLOCK)
         except OSError as error:
             raise self._fail(error) from error
         with self._lock:
@@ -145,13 +146,33 @@ class Partial:
         with self._journal_lock:
             return None if self._journal is None else self._journal.digest(index)
 
+    def _write_data(self, content: bytes, offset: int) -> None:
+        """Write a block, but for its pages of zeros: those are holes."""
+        runs = data_runs(content)
+        if runs is None:
+            write_all(self.fd, [content], offset)
+            return
+        view = memoryview(content)
+        done = 0
+        for start, end in runs:
+            if done < start:
+                self._write_zeros(offset + done, start - done)
+            write_all(self.fd, [view[start:end]], offset + start)
+            done = end
+        if done < len(content):
+            self._write_zeros(offset + done, len(content) - done)
+
     def _write_zeros(self, offset: int, length: int) -> None:
         """Make a hole: an earlier attempt may have left other bytes there that the journal does not speak of."""
         try:
-            linux.punch_hole(self.fd, offset, length)
+            linux.punch_hole(self.fd, offset, self._whole_pages(offset, length))
         except OSError:
             write_all(self.fd, [bytes(length)], offset)
             self._on_disk(length)
+
+    def _whole_pages(self, offset: int, length: int) -> int:
+        """The length of a hole at `offset`: at the end of the file the whole page, which would only be zeroed else."""
+        return length if offset + length < self.size else -(-length // PAGE) * PAGE
 
     def _reserve(self, index: int) -> None:
         """Take the space around block `index` from the file system, as far as it can do that."""
@@ -185,7 +206,8 @@ class Partial:
         try:
             for block in range(offset // BLOCK, -(-end // BLOCK)):
                 if block not in self._known:
-                    linux.punch_hole(self.fd, block * BLOCK, block_length(self.size, block))
+                    length = block_length(self.size, block)
+                    linux.punch_hole(self.fd, block * BLOCK, self._whole_pages(block * BLOCK, length))
         except OSError:
             pass
 

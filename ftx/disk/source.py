@@ -17,6 +17,7 @@ from typing import Final
 from ftx.core.blocks import block_length
 from ftx.disk.counting import Totals, count
 from ftx.disk.roots import Root, roots
+from ftx.disk.sparse import Holes
 from ftx.disk.walk import (
     SourceFile,
     SourceFolder,
@@ -129,11 +130,12 @@ def read_whole(file: SourceFile) -> bytes:
 class OpenSource:
     """A file of any size, open for reading blocks in any order. Made by `open`, ended by `close`."""
 
-    __slots__ = ("_fd", "file")
+    __slots__ = ("_fd", "_holes", "file")
 
     def __init__(self, file: SourceFile, fd: int) -> None:
         self.file = file
         self._fd = fd
+        self._holes = Holes(fd)
 
     @classmethod
     def open(cls, file: SourceFile) -> OpenSource:
@@ -173,6 +175,14 @@ class OpenSource:
         if len(content) != length:
             raise FtxError("source-changed")
         return content
+
+    def is_hole(self, index: int) -> bool:
+        """Whether block `index` is in a hole of the file: zeros, which need not be read. `unchanged()` covers it too.
+
+        Not to be asked from two threads at once.
+        """
+        start = index * BLOCK
+        return self._holes.covers(start, start + block_length(self.file.size, index))
 
     def unchanged(self) -> None:
         """Return if the file is still what the walk saw; else FtxError `source-changed` or `source-vanished`.
