@@ -256,6 +256,14 @@ PEERS: Final = 4096
 PEERS_FILE: Final = 8 * MiB
 #: Bytes of the account of quotas: a line for each of the above.
 LEDGER_FILE: Final = 1 * MiB
+#: Seconds that an offer waits for a person, unless set otherwise, and at most.
+APPROVAL_WAIT: Final = 120.0
+APPROVAL_MOST: Final = 3600
+#: Offers that wait at once, of one source (an IPv4 address, or the /64 of an IPv6 address), and in all.
+OFFERS_PER_SOURCE: Final = 4
+OFFERS_TOTAL: Final = 32
+#: Words in the phrase that two people compare: 24 bits, and an attacker has one try for each offer they look at.
+PHRASE_WORDS: Final = 3
 #: Addresses remembered of one peer, latest first, and characters in one.
 PEER_ADDRESSES: Final = 8
 ADDRESS: Final = 255

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ftx.wire.messages import FileEntry, FolderEntry, Message, SymlinkEntry
+from ftx.wire.messages import FileEntry, FolderEntry, Message, SymlinkEntry, Waiting
 
 __all__ = [
     "CloseEntry",
@@ -31,6 +31,7 @@ __all__ = [
     "StoreWhole",
     "Sync",
     "VerifyReceipt",
+    "Waited",
     "WriteBlock",
 ]
 
@@ -203,3 +204,10 @@ class VerifyReceipt(Effect):
 
     body: bytes
     signature: bytes
+
+
+@attrs.frozen
+class Waited(Effect):
+    """The receiver asks a person: answer its half of the comparison phrase (`ftx.core.approval`), and tell our own."""
+
+    message: Waiting

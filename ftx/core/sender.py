@@ -32,6 +32,7 @@ from ftx.core.events import (
     Resolved,
     Send,
     VerifyReceipt,
+    Waited,
 )
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
@@ -65,6 +66,7 @@ from ftx.wire.messages import (
     Stored,
     SymlinkEntry,
     Totals,
+    Waiting,
     WantAgain,
     WantAll,
     WantGroup,
@@ -79,6 +81,8 @@ class SenderState(Enum):
 
     #: Offered; the receiver is thinking.
     OFFERED = 1
+    #: Somebody at the receiver's end is being asked.
+    WAITING = 5
     #: Accepted: entries and content go out.
     STREAMING = 2
     #: `end` is out; the receipt is awaited.
@@ -93,9 +97,15 @@ def _each(state: SenderState, *events: type) -> dict[type, SenderState]:
 
 SENDER_TABLE: Table[SenderState] = {
     SenderState.OFFERED: {
+        Waiting: SenderState.WAITING,
         Accept: SenderState.STREAMING,
         Refuse: SenderState.DONE,
         Receipt: SenderState.DONE,
+    },
+    SenderState.WAITING: {
+        Waiting: SenderState.WAITING,
+        Accept: SenderState.STREAMING,
+        Refuse: SenderState.DONE,
     },
     SenderState.STREAMING: _each(SenderState.STREAMING, Needs, Results, ProgressMessage, Pause, Resume)
     | {End: SenderState.ENDING, Cancel: SenderState.DONE},
@@ -188,6 +198,7 @@ class Sender:
         self._omissions: list[Omission] = []
         self._omission_size = 0
         self._last_sent = False
+        self._totals_said = False
         self._ready: deque[_Entry] = deque()
         self._current: _Entry | None = None
         self._blocks: Iterator[tuple[int, bool]] | None = None
@@ -201,11 +212,15 @@ class Sender:
         """
         self.state = advance(SENDER_TABLE, self.state, type(message), self._trace)
         match message:
+            case Waiting():
+                if message.job != self.offer.job:
+                    raise ProtocolError("protocol-error", "another job is waiting than was offered")
+                return [Waited(message), *self._say_totals()]
             case Accept():
                 if message.job != self.offer.job:
                     raise ProtocolError("protocol-error", "another job was accepted than was offered")
                 self.accepted = message
-                return [Send(self.totals)] if self.totals is not None else []
+                return self._say_totals()
             case Refuse():
                 if message.job != self.offer.job:
                     raise ProtocolError("protocol-error", "another job was refused than was offered")
@@ -342,8 +357,14 @@ class Sender:
     def counted(self, files: int, folders: int, size: int) -> list[Effect]:
         """The counting walk has ended."""
         self.totals = Totals(files, folders, size)
-        streaming = self.state is SenderState.STREAMING
-        return [Send(self.totals)] if streaming and not self._last_sent else []
+        return self._say_totals() if self.state in (SenderState.WAITING, SenderState.STREAMING) else []
+
+    def _say_totals(self) -> list[Effect]:
+        """Tell the totals, once, as soon as they are known and wanted."""
+        if self.totals is None or self._totals_said or self._last_sent:
+            return []
+        self._totals_said = True
+        return [Send(self.totals)]
 
     # -- content -------------------------------------------------------------------------------------------
 

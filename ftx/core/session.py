@@ -20,7 +20,7 @@ import attrs
 from ftx import limits
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
-from ftx.wire.frames import WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
+from ftx.wire.frames import WHILE_ASKING, WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
 from ftx.wire.messages import (
     PULL,
     PUSH,
@@ -52,16 +52,20 @@ from ftx.wire.messages import (
     Request,
     Results,
     Resume,
+    Reveal,
     Totals,
+    Waiting,
     decode,
     encode,
     needed_feature,
 )
 
 __all__ = [
+    "APPROVAL",
     "FROM_CLIENT",
     "FROM_SERVER",
     "PAIRING",
+    "HelloToAsk",
     "HelloToPair",
     "LastListing",
     "Role",
@@ -77,8 +81,16 @@ __all__ = [
 PAIRING: Final = "pairing"
 
 
+#: The feature of those who can wait for a person's consent (section 18).
+APPROVAL: Final = "approval"
+
+
 class HelloToPair:
     """The event of a server's hello that signs the client in for pairing only."""
+
+
+class HelloToAsk:
+    """The event of a server's hello that does not sign the client in, but takes one offer, for a person to see."""
 
 
 class Role(Enum):
@@ -113,6 +125,12 @@ class Stage(Enum):
     ASKED = 9
     #: The server has offered what was asked for: it sends.
     PULL = 10
+    #: Not signed in, but let in to make one offer, which waits for a person's consent.
+    ASKING = 11
+
+
+#: The stages of a client that is not signed in, but is let in for something.
+_LET_IN: Final = (Stage.PAIRING, Stage.ASKING)
 
 
 class LastListing:
@@ -123,8 +141,8 @@ _ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
 _STEERING = (Pause, Resume, Cancel)
 #: What the two sides of a job say, whoever is the client. Its end is said by the receiver, with a refusal or a receipt.
 #: Both may steer it; what one says of a job may cross the other's end of it: then it is void.
-_SENDER = (Totals, Manifest, Piece, EntryFailed, EntryEnd, End, *_STEERING)
-_RECEIVER = (Accept, Needs, Results, ProgressMessage, *_STEERING)
+_SENDER = (Totals, Reveal, Manifest, Piece, EntryFailed, EntryEnd, End, *_STEERING)
+_RECEIVER = (Waiting, Accept, Needs, Results, ProgressMessage, *_STEERING)
 
 
 def _stay(stage: Stage, *events: type) -> dict[type, Stage]:
@@ -138,6 +156,7 @@ FROM_CLIENT: Table[Stage] = {
     Stage.READY: _stay(Stage.READY, *_STEERING)
     | {Offer: Stage.JOB, List: Stage.LISTING, Request: Stage.ASKED, Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
+    Stage.ASKING: _stay(Stage.ASKING) | {Offer: Stage.JOB, Goodbye: Stage.CLOSED},
     Stage.JOB: _stay(Stage.JOB, *_SENDER),
     Stage.LISTING: _stay(Stage.LISTING),
     Stage.ASKED: _stay(Stage.ASKED),
@@ -145,9 +164,10 @@ FROM_CLIENT: Table[Stage] = {
 }
 FROM_SERVER: Table[Stage] = {
     Stage.GREETING: _ALWAYS,
-    Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING} | _ALWAYS,
+    Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING, HelloToAsk: Stage.ASKING} | _ALWAYS,
     Stage.READY: _stay(Stage.READY, *_STEERING) | {Goodbye: Stage.CLOSED},
     Stage.PAIRING: {PairReply: Stage.PAIRING, PairDone: Stage.PAIRING} | _ALWAYS,
+    Stage.ASKING: _stay(Stage.ASKING) | {Goodbye: Stage.CLOSED},
     Stage.JOB: _stay(Stage.JOB, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED},
     Stage.LISTING: _stay(Stage.LISTING, Listing)
     | {LastListing: Stage.READY, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
@@ -261,10 +281,12 @@ class Session:
             raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
         self.step(self._event(message, ours), now)
-        let_in = isinstance(message, Hello) and (message.signed_in or self.stage is Stage.PAIRING)
+        let_in = isinstance(message, Hello) and (message.signed_in or self.stage in _LET_IN)
         if isinstance(message, Hello) and let_in and self.role is Role.SERVER:
             # Without it nothing is let in: an error from us is all that follows.
             self._agreed(message, self.peer)
+        if isinstance(message, Accept) and self.role is Role.SERVER:  # a person has consented, or nobody had to
+            self._decoder.bounds = after_sign_in(self.features)
         return encode(message)
 
     def step(self, event: type, now: float) -> None:
@@ -329,7 +351,7 @@ class Session:
         self.peer = hello
         if self.role is Role.CLIENT:
             self.version = agree(self.hello, hello)
-            if not hello.signed_in and self.stage is not Stage.PAIRING:
+            if not hello.signed_in and self.stage not in _LET_IN:
                 raise ProtocolError("untrusted")
             self._agreed(self.hello, hello)
         # A server settles the version after it has sent its own hello, so that both ends can name both ranges.
@@ -337,7 +359,12 @@ class Session:
     def _agreed(self, ours: Hello, theirs: Hello | None) -> None:
         """Both hellos are known: the features of both are in force."""
         self.features = frozenset(ours.features) & frozenset(theirs.features if theirs is not None else ())
-        self._decoder.bounds = WHILE_PAIRING if self.stage is Stage.PAIRING else after_sign_in(self.features)
+        if self.stage is Stage.PAIRING:
+            self._decoder.bounds = WHILE_PAIRING
+        elif self.stage is Stage.ASKING and self.role is Role.SERVER:
+            self._decoder.bounds = WHILE_ASKING
+        else:
+            self._decoder.bounds = after_sign_in(self.features)
         self._decoder.encodings = encodings(self.features)
 
     def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
@@ -346,6 +373,8 @@ class Session:
             client = self.hello if self.role is Role.CLIENT else self.peer
             if client is not None and PAIRING in client.features and PAIRING in message.features:
                 return HelloToPair
+            if client is not None and APPROVAL in client.features and APPROVAL in message.features:
+                return HelloToAsk
         return LastListing if isinstance(message, Listing) and message.last else type(message)
 
     def _count_ping(self, now: float) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "BEFORE_SIGN_IN",
     "DATA_HEADER",
     "HEADER",
+    "WHILE_ASKING",
     "WHILE_PAIRING",
     "Encoding",
     "Frame",
@@ -64,6 +65,8 @@ class FrameType(IntEnum):
     PAUSE = 0x20
     RESUME = 0x21
     CANCEL = 0x22
+    WAITING = 0x23
+    REVEAL = 0x24
     PAIR_START = 0x40
     PAIR_REPLY = 0x41
     PAIR_CONFIRM = 0x42
@@ -105,11 +108,25 @@ _PAIRING: Final = frozenset(
 WHILE_PAIRING: Final[Mapping[int, int]] = dict.fromkeys(
     {FrameType.ERROR, FrameType.GOODBYE} | _PAIRING, limits.FRAME_PAIRING
 )
+#: ... while somebody who is not known here asks for approval (section 18), and nothing of a job has been accepted ...
+WHILE_ASKING: Final[Mapping[int, int]] = dict.fromkeys(
+    {
+        FrameType.ERROR,
+        FrameType.GOODBYE,
+        FrameType.PING,
+        FrameType.PONG,
+        FrameType.OFFER,
+        FrameType.TOTALS,
+        FrameType.REVEAL,
+    },
+    limits.FRAME_BEFORE_SIGN_IN,
+)
 #: Frame types that may only be sent where both hellos listed this feature (section 12).
 _FEATURES: Final[Mapping[FrameType, str]] = {
     **dict.fromkeys((FrameType.PAUSE, FrameType.RESUME, FrameType.CANCEL), "steer"),
     **dict.fromkeys(_PAIRING, "pairing"),
     **dict.fromkeys((FrameType.LIST, FrameType.LISTING, FrameType.REQUEST, FrameType.OMITTED), "pull"),
+    **dict.fromkeys((FrameType.WAITING, FrameType.REVEAL), "approval"),
 }
 
 

@@ -60,10 +60,12 @@ __all__ = [
     "Request",
     "Results",
     "Resume",
+    "Reveal",
     "Skipped",
     "Stored",
     "SymlinkEntry",
     "Totals",
+    "Waiting",
     "WantAgain",
     "WantAll",
     "WantGroup",
@@ -77,7 +79,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("checksum", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = ("approval", "checksum", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -352,6 +354,21 @@ class ReceiptBody(Message, frozen=True):
     transcript: Digest
 
 
+class Waiting(Message, frozen=True):
+    """Somebody is being asked about the offer (section 18): first with a commitment as `value`, then with its nonce."""
+
+    job: Job
+    seconds: Annotated[int, Meta(ge=0, le=limits.APPROVAL_MOST)]
+    value: Digest
+
+
+class Reveal(Message, frozen=True):
+    """The sender's part of the comparison phrase (section 18)."""
+
+    job: Job
+    nonce: Digest
+
+
 class PairStart(Message, frozen=True):
     """The client's side of SPAKE2: with it the one attempt of a pairing window begins (section 15)."""
 
@@ -474,6 +491,8 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.PROGRESS: ProgressMessage,
     FrameType.END: End,
     FrameType.RECEIPT: Receipt,
+    FrameType.WAITING: Waiting,
+    FrameType.REVEAL: Reveal,
     FrameType.PAIR_START: PairStart,
     FrameType.PAIR_REPLY: PairReply,
     FrameType.PAIR_CONFIRM: PairConfirm,

@@ -14,6 +14,7 @@ from vectors.make import session as recorded_session
 
 from ftx import limits
 from ftx.core.session import (
+    APPROVAL,
     FROM_CLIENT,
     FROM_SERVER,
     PAIRING,
@@ -74,7 +75,7 @@ def in_job(features: Sequence[str] = ()) -> tuple[Session, Session]:
 
 def with_shares(stage: Stage) -> tuple[Session, Session]:
     """The same, where shares are known, in one of the stages that they have."""
-    here, there = greeted(["pull", "steer"])
+    here, there = greeted(["pull", "steer", APPROVAL])
     first = messages.List(JOB, [], False) if stage is Stage.LISTING else messages.Request(JOB, [[b"a"]], [], 0)
     assert events(there, here.send(first, 0.0)) == [first]
     if stage is Stage.PULL:
@@ -228,6 +229,8 @@ EXAMPLES: list[Message] = [
     messages.ProgressMessage(0, 0, 0),
     messages.End(0, 0, 0, DIGEST),
     messages.Receipt(b"", bytes(64)),
+    messages.Waiting(JOB, 60, DIGEST),
+    messages.Reveal(JOB, DIGEST),
     messages.PairStart(bytes(33)),
     messages.PairReply(bytes(33)),
     messages.PairConfirm(bytes(32), 7389),
@@ -255,11 +258,23 @@ def pairing() -> tuple[Session, Session]:
     return here, there
 
 
+def asking() -> tuple[Session, Session]:
+    """A client that is not known, and a server that lets it make an offer."""
+    wish = hello("desk", features=[APPROVAL, "repair"])
+    answer = hello("attic", features=[APPROVAL])
+    here, there = Session(Role.CLIENT, wish, 0.0), server()
+    assert events(there, here.send(wish, 0.0)) == [wish]
+    assert events(here, there.send(answer, 0.0)) == [answer]
+    assert here.stage is there.stage is Stage.ASKING
+    assert here.features == there.features == {APPROVAL}
+    return here, there
+
+
 def at(role: Role, stage: Stage) -> Session:
     """A session of that role in that stage."""
     index = 0 if role is Role.CLIENT else 1
-    if stage is Stage.PAIRING:
-        return pairing()[index]
+    if stage in (Stage.PAIRING, Stage.ASKING):
+        return (pairing() if stage is Stage.PAIRING else asking())[index]
     if stage is Stage.GREETING:
         return (client(), server())[index]
     if stage is Stage.GREETED:
@@ -268,7 +283,8 @@ def at(role: Role, stage: Stage) -> Session:
         return (here, there)[index]
     if stage in (Stage.LISTING, Stage.ASKED, Stage.PULL):
         return with_shares(stage)[index]
-    return (greeted(["pull", "steer"]) if stage is Stage.READY else in_job(["pull", "steer"]))[index]
+    features = ["pull", "steer", APPROVAL]
+    return (greeted(features) if stage is Stage.READY else in_job(features))[index]
 
 
 def _known(event: Any) -> Any:
@@ -346,6 +362,33 @@ def test_while_pairing(index: int) -> None:
         session.tick(limits.PAIRING_WINDOW_MOST)
     assert caught.value.name == "pairing-closed"
     assert session.over
+
+
+def test_who_asks_says_little_until_it_is_accepted() -> None:
+    """One offer, its totals, its nonce: in small frames. Content and names only after the accept."""
+    here, there = asking()
+    refused(there, (4097).to_bytes(4, "big") + bytes([FrameType.OFFER]), "frame-too-large")
+    for message in (messages.Manifest([], True), messages.End(0, 0, 0, DIGEST), messages.EntryFailed(0, 303)):
+        here, there = asking()
+        events(there, here.send(offer(), 0.0))
+        refused(there, encode(message), "wrong-state")
+    here, there = asking()
+    said: list[Message] = [offer(), messages.Totals(1, 0, 5), messages.Reveal(JOB, DIGEST), Ping(1)]
+    assert [events(there, here.send(message, 0.0)) for message in said] == [[message] for message in said]
+    for answer in (messages.Waiting(JOB, 60, DIGEST), messages.Accept(JOB, 512, 512, 0, 0)):
+        assert events(here, there.send(answer, 0.0)) == [answer]
+    assert events(there, here.send(messages.Manifest([], True), 0.0)) == [messages.Manifest([], True)]
+
+
+def test_asking_needs_the_feature_at_both_ends() -> None:
+    """A hello that signs nobody in is a refusal for whoever cannot wait; nobody waits who does not know how."""
+    answer = hello("attic", features=[APPROVAL])
+    here = Session(Role.CLIENT, hello("desk"), 0.0)
+    here.send(here.hello, 0.0)
+    refused(here, encode(answer), "untrusted")
+    _, there = in_job()
+    with pytest.raises(LocalProtocolError):
+        there.send(messages.Waiting(JOB, 60, DIGEST), 0.0)
 
 
 def test_a_second_hello() -> None:

@@ -10,7 +10,7 @@ import pytest
 from ftx.core.pairing import CLIENT_TABLE, SERVER_TABLE, PairingState
 from ftx.core.receiver import RECEIVER_TABLE, LastManifest, ReceiverState
 from ftx.core.sender import SENDER_TABLE, SenderState
-from ftx.core.session import FROM_CLIENT, FROM_SERVER, HelloToPair, Stage
+from ftx.core.session import FROM_CLIENT, FROM_SERVER, HelloToAsk, HelloToPair, LastListing, Stage
 from ftx.core.table import advance, diagram
 from ftx.errors import ProtocolError
 from ftx.wire import messages
@@ -29,7 +29,8 @@ MESSAGES = [
     for value in vars(messages).values()
     if isinstance(value, type) and issubclass(value, messages.Message) and value is not messages.Message
 ]
-EVENTS = [*(kind for kind in MESSAGES if kind is not messages.ReceiptBody), Piece, LastManifest, HelloToPair]
+EVENTS = [kind for kind in MESSAGES if kind is not messages.ReceiptBody]
+EVENTS += [Piece, LastManifest, LastListing, HelloToAsk, HelloToPair]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -86,7 +87,9 @@ def test_what_each_side_may_say_in_a_job() -> None:
     steering = {messages.Pause, messages.Resume, messages.Cancel}
     both = {messages.Ping, messages.Pong, messages.ErrorMessage} | steering
     from_sender = {messages.Totals, messages.Manifest, Piece, messages.EntryFailed, messages.EntryEnd, messages.End}
+    from_sender |= {messages.Reveal}
     from_receiver = {
+        messages.Waiting,
         messages.Accept,
         messages.Refuse,
         messages.Needs,

@@ -14,13 +14,14 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ftx import limits
+from ftx.core.approval import Asker, Waiter
 from ftx.core.blocks import block_count, block_digest, block_length, file_digest
 from ftx.core.pairing import Binding, PairingClient, PairingServer
 from ftx.core.receipt import line
 from ftx.wire import messages
 from ftx.wire.frames import Encoding, FrameType, data_frames, feature_of, frame
 
-__all__ = ["FOLDER", "content", "files", "pairing", "session"]
+__all__ = ["FOLDER", "approval", "content", "files", "pairing", "session"]
 
 FOLDER = Path(__file__).parent
 JOB = bytes(range(16))
@@ -97,6 +98,8 @@ VALID: list[tuple[str, str, messages.Message]] = [
     ),
     ("progress", "all is verified, nothing is on the disk yet", messages.ProgressMessage(5, 0, 1)),
     ("end", "one file of five bytes", messages.End(1, 0, 5, bytes(32))),
+    ("waiting", "somebody is asked for two minutes; a commitment", messages.Waiting(JOB, 120, bytes(32))),
+    ("reveal", "the sender's nonce", messages.Reveal(JOB, bytes(32))),
     ("pair-start", "side A of SPAKE2; not an element", messages.PairStart(b"A" + bytes(32))),
     ("pair-reply", "side B of SPAKE2; not an element", messages.PairReply(b"B" + bytes(32))),
     ("pair-confirm", "the client's proof, and the port of its daemon", messages.PairConfirm(bytes(32), 7389)),
@@ -181,7 +184,7 @@ def _invalid() -> Iterator[Vector]:
     piece = struct.pack(">IQBB", 0, 0, 0, 0)
     cases = [
         ("unknown-type", "no such frame", "unknown-frame", "after", _raw(0x7F, b"")),
-        ("reserved-type", "waiting, whose feature is not built", "unknown-frame", "after", _raw(0x23, b"\x90")),
+        ("reserved-type", "pack, whose feature is not built", "unknown-frame", "after", _raw(0x28, b"\x90")),
         ("hello-too-large", "4,097 bytes", "frame-too-large", "before", _raw(1, b"", 4097)),
         ("manifest-too-large", "65,537 bytes", "frame-too-large", "after", _raw(0x14, b"", 65_537)),
         ("totals-too-large", "16,385 bytes", "frame-too-large", "after", _raw(0x13, b"", 16_385)),
@@ -253,6 +256,9 @@ def _invalid() -> Iterator[Vector]:
         ("data-flag", "a flag that is reserved", _data(b"x" + digest, flags=3)),
         ("data-zero-content", "a zero run with content", _data(b"x" + digest, encoding=1)),
         ("data-zero-piece", "a zero run that is not a last piece", _data(b"", encoding=1, flags=0)),
+        ("waiting-seconds", "more than an hour", _packed(FrameType.WAITING, JOB, 3601, digest)),
+        ("waiting-value", "no commitment", _packed(FrameType.WAITING, JOB, 60, b"")),
+        ("reveal-nonce", "a nonce of 31 bytes", _packed(FrameType.REVEAL, JOB, digest[:31])),
         ("pair-start-short", "an element of 32 bytes", _packed(FrameType.PAIR_START, bytes(32))),
         ("pair-start-long", "an element of 34 bytes", _packed(FrameType.PAIR_START, bytes(34))),
         ("pair-start-empty", "no element", _packed(FrameType.PAIR_START, b"")),
@@ -317,6 +323,20 @@ def pairing() -> list[tuple[str, messages.Message]]:
     return [("C", start), ("S", reply), ("C", confirm), ("S", done)]
 
 
+def approval() -> tuple[list[tuple[str, messages.Message]], str]:
+    """The exchange of section 18 with the nonces that `approval.vector` states, and its phrase."""
+    asker, waiter = Asker(JOB, SENDER, RECEIVER, b"r" * 32), Waiter(JOB, SENDER, RECEIVER, b"s" * 32)
+    first = asker.commit(120)
+    reveal = waiter.waiting(first)
+    if reveal is None:
+        raise ValueError("the sender did not answer")
+    second = asker.revealed(reveal, 119)
+    waiter.waiting(second)
+    if waiter.phrase is None or waiter.phrase != asker.phrase:
+        raise ValueError("the phrases differ")
+    return [("S", first), ("C", reveal), ("S", second)], waiter.phrase
+
+
 def content(kind: str, size: int) -> bytes:
     """The content of a file that `digests.vector` names."""
     return bytes(size) if kind == "zeros" else (bytes(range(251)) * (size // 251 + 1))[:size]
@@ -349,14 +369,14 @@ def _hex(wire: bytes) -> str:
 def files() -> dict[str, str]:
     """The name and the text of every file."""
     found = {}
-    said = {name: message for name, _, message in VALID}
+    by_name = {name: message for name, _, message in VALID}
     for name, about, expect, stage, wire in [*_valid(), *_invalid()]:
         header = f"about: {about}\nexpect: {expect}\nstage: {stage}\n"
         feature = feature_of(wire[4]) if wire[4] in list(FrameType) else ""
         if feature or name == "data-zstd":
             header += f"feature: {feature or 'zstd'}\n"
-        if name in said:
-            header += f"message: {said[name]!r}\n"
+        if name in by_name:
+            header += f"message: {by_name[name]!r}\n"
         found[f"{name}.vector"] = f"{header}\n{_hex(wire)}"
     body = "".join(f"{who} {kind}\n{_hex(wire)}" for who, kind, wire in session())
     found["session.vector"] = f"about: the session of docs/protocol.md section 14\nexpect: ok\n\n{body}"
@@ -368,6 +388,15 @@ def files() -> dict[str, str]:
     exchange = [(who, messages.encode(message)) for who, message in pairing()]
     found["pairing.vector"] = head + "".join(
         f"{who} {FrameType(wire[4]).name.lower()}\n{_hex(wire)}" for who, wire in exchange
+    )
+    said, words = approval()
+    head = (
+        f"about: the exchange of docs/protocol.md section 18\nexpect: ok\nsender: {SENDER.hex()}\n"
+        f"receiver: {RECEIVER.hex()}\nr: {(b'r' * 32).hex()}\ns: {(b's' * 32).hex()}\nphrase: {words}\n\n"
+    )
+    waits = [(who, messages.encode(message)) for who, message in said]
+    found["approval.vector"] = head + "".join(
+        f"{who} {FrameType(wire[4]).name.lower()}\n{_hex(wire)}" for who, wire in waits
     )
     return found
 

@@ -21,6 +21,7 @@ from ftx.wire.frames import (
     BEFORE_SIGN_IN,
     DATA_HEADER,
     HEADER,
+    WHILE_ASKING,
     WHILE_PAIRING,
     Encoding,
     Frame,
@@ -29,6 +30,7 @@ from ftx.wire.frames import (
     Piece,
     after_sign_in,
     data_frames,
+    feature_of,
     frame,
 )
 
@@ -56,9 +58,10 @@ def test_the_bounds_are_those_of_the_specification() -> None:
     batches = {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS}
     pairing = {FrameType.PAIR_START, FrameType.PAIR_REPLY, FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE}
     assert dict.fromkeys({FrameType.ERROR, FrameType.GOODBYE, *pairing}, 256) == WHILE_PAIRING
-    steering = {FrameType.PAUSE, FrameType.RESUME, FrameType.CANCEL}
-    assert set(AFTER_SIGN_IN) == set(FrameType) - pairing - steering
-    assert set(after_sign_in(["steer", "x"])) == set(FrameType) - pairing
+    asking = {"ERROR", "GOODBYE", "PING", "PONG", "OFFER", "TOTALS", "REVEAL"}
+    assert {FrameType[name]: 4096 for name in asking} == WHILE_ASKING
+    assert set(after_sign_in({feature_of(kind) for kind in FrameType})) == set(FrameType) - pairing
+    assert set(AFTER_SIGN_IN) == {kind for kind in FrameType if not feature_of(kind)}
     for kind, bound in AFTER_SIGN_IN.items():
         assert bound == (14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384)
 
@@ -86,7 +89,7 @@ def test_every_bound(kind: FrameType, bounds: dict[int, int]) -> None:
 @pytest.mark.parametrize("bounds", [BEFORE_SIGN_IN, WHILE_PAIRING, AFTER_SIGN_IN], ids=["before", "pairing", "after"])
 def test_every_unknown_type(bounds: dict[int, int]) -> None:
     """Reserved types too: their feature is not agreed."""
-    assert {0x00, 0x06, 0x23, 0x28, 0x30, 0x44, 0x50, 0x52, 0xFF} <= set(UNKNOWN)
+    assert {0x00, 0x06, 0x28, 0x30, 0x44, 0xFF} <= set(UNKNOWN)
     for kind in UNKNOWN:
         assert outcome([head(kind, 0)], bounds) == ([], "unknown-frame")
         assert outcome([head(kind, 2**31)], bounds) == ([], "unknown-frame")
