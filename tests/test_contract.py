@@ -81,7 +81,7 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "daemon options": "share control-packet limit-in limit-out",
+    "daemon options": "share limit-in limit-out",
     "accept": "ask",
     "verbs": "get pull receive ls pair verify doctor config",
     "send": "--name --dry-run --limit --later",

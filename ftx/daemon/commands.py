@@ -21,6 +21,7 @@ from ftx.daemon.metrics import CONTENT_TYPE, exposition
 from ftx.daemon.view import DaemonView, JobInfo, JobState, PeerRecord, StatusResult
 from ftx.errors import FtxError
 from ftx.net.conversation import Client, SendEvent
+from ftx.net.local import Caller
 from ftx.text import show
 from ftx.wire import events
 from ftx.wire.jsonlines import Request
@@ -145,6 +146,12 @@ class Method:
     result: type[msgspec.Struct]
     run: Callable[[Commands, Client, Any], Awaitable[msgspec.Struct]]
     mutating: bool = False
+    #: Members of the configured group may do it as well: whatever changes nothing, and few things that do.
+    group: bool = False
+
+    def open_to(self, caller: Caller) -> bool:
+        """Whether `caller`, who was let in, may call it."""
+        return self.group or not self.mutating or not caller.restricted
 
 
 class Commands:
@@ -164,6 +171,8 @@ class Commands:
         method = METHODS.get(ALIASES.get(request.method, request.method))
         if method is None:
             raise FtxError("unknown-method", f"there is no method {show(request.method, limits.CONTROL_WORD)}")
+        if not method.open_to(client.caller):
+            raise FtxError("not-authorised", f"{method.name} is for the daemon's own user and root only")
         params = _decode(method, request.params)
         if method.mutating:
             caller = client.caller
@@ -335,6 +344,7 @@ METHODS: Final = _table(
             JobInfo,
             Commands._cancel,
             mutating=True,
+            group=True,
         ),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),

@@ -7,6 +7,7 @@ whatever the process has become since.
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from ftx.disk.configfile import invalid
 from ftx.disk.places import Places, absolute, places
 from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
 from ftx.errors import FtxError
+from ftx.text import show
 
 __all__ = ["Config", "Request", "load"]
 
@@ -81,7 +83,9 @@ class Config:
     no_discovery: bool
     discovery_interface: tuple[str, ...]
     control: str
+    control_packet: str
     no_control: bool
+    control_group: str
     drain_timeout: float
     own_key: str
     origins: Mapping[str, Origin] = attrs.field(repr=False)
@@ -101,6 +105,13 @@ class Config:
         """What the operator allows, as `ftx.core.policy` takes it."""
         return Rules(self.conflict, self.accept, self.rights, self.rule)
 
+    @property
+    def control_gid(self) -> int | None:
+        """The number of the group that may look into the daemon, None for nobody's."""
+        if not self.control_group:
+            return None
+        return group_number(Setting("control_group", self.control_group, self.origins["control_group"]))
+
     def is_default(self, key: str) -> bool:
         """True if nobody set `key`."""
         return self.origins[key].kind == "default"
@@ -115,6 +126,15 @@ def _endpoints(setting: Setting) -> tuple[Endpoint, ...]:
         except ValueError as error:
             raise invalid(setting.origin.of("listen"), str(error), "for example tcp:7389") from error
     return tuple(parsed)
+
+
+def group_number(setting: Setting) -> int:
+    """The number of the group that `setting` names; FtxError `config-invalid` when there is none. Asks the system."""
+    name = str(setting.value)
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        raise setting.origin.wrong(setting.key, f"there is no group {show(name)}", "getent group lists them") from None
 
 
 def load(request: Request) -> Config:
@@ -138,11 +158,17 @@ def load(request: Request) -> Config:
         "no_discovery": False,
         "discovery_interface": (),
         "control": where.control,
+        "control_packet": "",
         "no_control": False,
+        "control_group": "",
         "drain_timeout": _DRAIN_TIMEOUT,
         "own_key": "own-address",
     }
+    if "control_group" in found:
+        group_number(found["control_group"])
     values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in defaults.items()}
+    if not values["control_packet"]:
+        values["control_packet"] = str(values["control"]).removesuffix(".sock") + ".seq"
     origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
     return Config(
         places=where,

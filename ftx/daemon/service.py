@@ -60,6 +60,8 @@ _FIXED = (
     "listen",
     "inbox",
     "control",
+    "control_packet",
+    "control_group",
     "no_control",
     "discovery_port",
     "discovery_interface",
@@ -128,7 +130,14 @@ class Daemon(MultiService):
         self.view = Running(self)
         self.control: ControlServer | None = None
         if not config.no_control:
-            self.control = ControlServer(reactor, config.control, Commands(self.view), owner_uid=os.geteuid())
+            self.control = ControlServer(
+                reactor,
+                config.control,
+                Commands(self.view),
+                owner_uid=os.geteuid(),
+                packet_path=config.control_packet,
+                group=config.control_gid,
+            )
         self._watching = LoopingCall(Watching(self).look)
         self._cleaning = LoopingCall(self._clean)
         self._signals = Signals(reactor)

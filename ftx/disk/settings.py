@@ -114,7 +114,19 @@ ROWS: Final[dict[str, Row]] = {
             check=_interface,
         ),
         Row("control", "path", "path of the control socket", "PATH"),
-        Row("no_control", "switch", "make no control socket"),
+        Row(
+            "control_packet",
+            "path",
+            "path of the control socket for packets (default: beside the other, ending in .seq)",
+            "PATH",
+        ),
+        Row("no_control", "switch", "make no control sockets"),
+        Row(
+            "control_group",
+            "text",
+            "group whose members may look into the daemon and cancel jobs, by name or number (default: none)",
+            "GROUP",
+        ),
         Row(
             "drain_timeout",
             "seconds",

@@ -12,6 +12,7 @@ import select
 import socket
 from typing import Final
 
+import attrs
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
@@ -32,6 +33,7 @@ from ftx.errors import FtxError
 from ftx.net.acceptor import Acceptor, AcceptorReactor
 from ftx.net.conversation import Conversation, Dispatcher
 from ftx.net.local import PrivateListener, caller_of
+from ftx.net.packet import PacketDoor
 from ftx.wire.jsonlines import LineSplitter
 
 __all__ = ["ControlProtocol", "ControlReactor", "ControlServer"]
@@ -235,7 +237,10 @@ class _Connections(ServerFactory):
 
 
 class ControlServer:
-    """The control socket at `path`, for root and the user `owner_uid`, who must be the user of this process.
+    """The control sockets, for root and the user `owner_uid`, who must be the user of this process.
+
+    There is the one for lines at `path`, and with a `packet_path` one for packets. Members of `group` (a number) may
+    look, and cancel jobs.
 
     `bind()` and `start()` may be called apart: what `bind()` refuses is then known before a daemon leaves its
     terminal; connections wait in between.
@@ -243,15 +248,28 @@ class ControlServer:
 
     _log = Logger()
 
-    def __init__(self, reactor: ControlReactor, path: str, dispatcher: Dispatcher, *, owner_uid: int) -> None:
+    def __init__(
+        self,
+        reactor: ControlReactor,
+        path: str,
+        dispatcher: Dispatcher,
+        *,
+        owner_uid: int,
+        packet_path: str = "",
+        group: int | None = None,
+    ) -> None:
         """`dispatcher` carries requests out. Nothing is touched before `bind()`."""
         self.reactor = reactor
         self.path = path
         self.dispatcher = dispatcher
         self._owner_uid = owner_uid
+        self._group = group
+        self._kinds = [(path, socket.SOCK_STREAM)]
+        if packet_path:
+            self._kinds.append((packet_path, socket.SOCK_SEQPACKET))
         self._factory = _Connections(self)
-        self._listener: PrivateListener | None = None
-        self._acceptor: Acceptor | None = None
+        self._listeners: list[PrivateListener] = []
+        self._acceptors: list[Acceptor] = []
         self._open: set[Conversation] = set()
         self._admitted: set[Conversation] = set()
         self._turned_away: set[int] = set()
@@ -260,15 +278,25 @@ class ControlServer:
 
     def bind(self) -> None:
         """Make the socket. Raises `control-unusable` or `already-running`, see `PrivateListener.make`."""
-        if self._listener is None:
-            self._listener = PrivateListener.make(self.path, self._owner_uid)
+        if self._listeners:
+            return
+        try:
+            for path, kind in self._kinds:
+                self._listeners.append(PrivateListener.make(path, self._owner_uid, kind, self._group))
+        except BaseException:
+            self._unbind()
+            raise
 
     def start(self) -> None:
         """Make the socket unless `bind()` did, and serve. Raises as `bind()` does."""
         self.bind()
-        if self._listener is not None and self._acceptor is None:
-            self._acceptor = Acceptor(self.reactor, self._listener.listening, self._connected)
-            self._acceptor.start()
+        if self._acceptors:
+            return
+        for listener, (_, kind) in zip(self._listeners, self._kinds, strict=True):
+            taken = self._connected if kind == socket.SOCK_STREAM else self._packets_connected
+            acceptor = Acceptor(self.reactor, listener.listening, taken)
+            self._acceptors.append(acceptor)
+            acceptor.start()
 
     async def stop(self) -> None:
         """Take no more connections, remove the socket, and end the connections there are.
@@ -277,12 +305,9 @@ class ControlServer:
         not wait for this: it would wait for itself.
         """
         self.stopping = True
-        if self._acceptor is not None:
-            self._acceptor.stop()
-            self._acceptor = None
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        while self._acceptors:
+            self._acceptors.pop().stop()
+        self._unbind()
         for conversation in list(self._open):
             conversation.close()
         if not await self._ended_within(limits.ABORT_AFTER):
@@ -290,13 +315,20 @@ class ControlServer:
                 conversation.abandon()
             await self._ended_within(limits.ABORT_AFTER)
 
+    def _unbind(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+
     # -- from the connections -------------------------------------------------------------------------------
 
     def admit(self, conversation: Conversation) -> None:
         """Serve a new connection, or turn it away with the reason."""
         self._open.add(conversation)
         caller = conversation.caller
-        if caller.uid not in (0, self._owner_uid):
+        member = self._group is not None and self._group in caller.groups
+        if member and caller.uid not in (0, self._owner_uid):
+            conversation.caller = caller = attrs.evolve(caller, restricted=True)
+        if caller.uid not in (0, self._owner_uid) and not member:
             if caller.uid not in self._turned_away and len(self._turned_away) < limits.CONTROL_CLIENTS:
                 self._turned_away.add(caller.uid)  # once per user: the log is not theirs to fill
                 self._log.warn("control socket: user {uid} turned away", uid=caller.uid)
@@ -321,6 +353,12 @@ class ControlServer:
         with connection:  # Twisted works on a duplicate
             if len(self._open) < _OPEN_AT_ONCE:
                 self.reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
+
+    def _packets_connected(self, connection: socket.socket) -> None:
+        if len(self._open) < _OPEN_AT_ONCE:
+            PacketDoor(self, connection).open()
+        else:
+            connection.close()
 
     async def _ended_within(self, seconds: float) -> bool:
         """Whether all connections ended in that time."""

@@ -29,22 +29,38 @@ __all__ = ["Caller", "PrivateListener", "caller_of", "reachable"]
 #: Bytes of a path that fit into sockaddr_un with its NUL.
 _SUN_PATH: Final = 107
 _UCRED: Final = struct.Struct("3i")
+#: asm-generic/socket.h, and the bytes that Python asks the kernel for at most: 256 groups.
+_SO_PEERGROUPS: Final = 59
+_GROUP_BYTES: Final = 1024
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @attrs.frozen
 class Caller:
-    """Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, unix(7))."""
+    """Who is at the other end of a local socket, as the kernel says (`SO_PEERCRED`, `SO_PEERGROUPS`, unix(7))."""
 
     uid: int
     pid: int
+    #: Its groups at the moment when it connected.
+    groups: frozenset[int] = frozenset()
+    #: May read and cancel, and nothing else: it is here as a member of the configured group.
+    restricted: bool = False
 
 
 def caller_of(connection: socket.socket) -> Caller:
     """Who connected to this AF_UNIX socket, as the kernel noted it at that moment."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(raw)
-    return Caller(uid, pid)
+    pid, uid, gid = _UCRED.unpack(raw)
+    return Caller(uid, pid, frozenset({gid, *_groups_of(connection)}))
+
+
+def _groups_of(connection: socket.socket) -> tuple[int, ...]:
+    """The supplementary groups of the peer; none where the kernel does not tell (before Linux 4.13, more than 256)."""
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUP_BYTES)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
 def _split(path: str) -> tuple[str, str]:
@@ -82,17 +98,22 @@ class PrivateListener:
     _made: tuple[int, int]
 
     @classmethod
-    def make(cls, path: str, owner_uid: int, kind: int = socket.SOCK_STREAM) -> PrivateListener:
+    def make(
+        cls, path: str, owner_uid: int, kind: int = socket.SOCK_STREAM, group: int | None = None
+    ) -> PrivateListener:
         """Bind and listen at `path` as `owner_uid`, which must be the user of this process.
 
-        `kind` is SOCK_STREAM or SOCK_SEQPACKET. Raises `already-running` if somebody listens there, and
-        `control-unusable`, with the reason, in every other case; nothing but a dead socket of `owner_uid` is
-        removed.
+        `kind` is SOCK_STREAM or SOCK_SEQPACKET. With a `group` (its number) socket and folder are open to that, too.
+        Raises `already-running` if somebody listens there, and `control-unusable`, with the reason, in every other case;
+        nothing but a dead socket of `owner_uid` is removed.
         """
         try:
             folder = _open_folder(path, owner_uid)
             try:
-                return cls._make_in(folder, path, owner_uid, kind)
+                if group is not None:
+                    os.fchown(folder, -1, group)
+                    os.fchmod(folder, 0o750)
+                return cls._make_in(folder, path, owner_uid, kind, group)
             except BaseException:
                 os.close(folder)
                 raise
@@ -100,8 +121,9 @@ class PrivateListener:
             raise _unusable(path, _reason(error)) from None
 
     @classmethod
-    def _make_in(cls, folder: int, path: str, owner_uid: int, kind: int) -> PrivateListener:
+    def _make_in(cls, folder: int, path: str, owner_uid: int, kind: int, group: int | None) -> PrivateListener:
         name = _split(path)[1]
+        mode = 0o600 if group is None else 0o660
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -115,9 +137,12 @@ class PrivateListener:
                 # no umask of the whole process changed under the worker threads
                 os.fchmod(door.fileno(), 0o600)
                 door.bind(_address(path, folder))
+                if group is not None:
+                    os.chown(name, -1, group, dir_fd=folder, follow_symlinks=False)
+                    os.chmod(name, mode, dir_fd=folder)  # in a folder where nobody else can put anything
                 made = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if not stat.S_ISSOCK(made.st_mode) or made.st_mode & 0o077:
-                    raise _unusable(path, "it was not made with mode 0600")
+                if not stat.S_ISSOCK(made.st_mode) or made.st_mode & 0o777 & ~mode:
+                    raise _unusable(path, f"it was not made with mode {mode:04o}")
                 door.listen(2 * limits.CONTROL_CLIENTS)
             except BaseException:
                 door.close()

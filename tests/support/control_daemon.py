@@ -72,9 +72,11 @@ class SmallDaemon:
     def __attrs_post_init__(self) -> None:
         self.stream = EventStream(self.reactor, lambda: snapshot_of(self.jobs(None)))
 
-    def serve(self, path: str) -> ControlServer:
+    def serve(self, path: str, packet_path: str = "", group: int | None = None) -> ControlServer:
         """A started control server for this daemon."""
-        server = ControlServer(self.reactor, path, Commands(self), owner_uid=os.geteuid())
+        server = ControlServer(
+            self.reactor, path, Commands(self), owner_uid=os.geteuid(), packet_path=packet_path, group=group
+        )
         server.start()
         return server
 
