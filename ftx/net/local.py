@@ -104,8 +104,8 @@ class PrivateListener:
         """Bind and listen at `path` as `owner_uid`, which must be the user of this process.
 
         `kind` is SOCK_STREAM or SOCK_SEQPACKET. With a `group` (its number) socket and folder are open to that, too.
-        Raises `already-running` if somebody listens there, and `control-unusable`, with the reason, in every other case;
-        nothing but a dead socket of `owner_uid` is removed.
+        Raises `already-running` if somebody listens there, and `control-unusable`, with the reason, in every other
+        case; nothing but a dead socket of `owner_uid` is removed.
         """
         try:
             folder = _open_folder(path, owner_uid)

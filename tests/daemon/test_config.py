@@ -59,7 +59,9 @@ def test_defaults(request_: Request, home: Path) -> None:
         no_discovery=False,
         discovery_interface=(),
         control=str(home / "run" / "control.sock"),
+        control_packet=str(home / "run" / "control.seq"),
         no_control=False,
+        control_group="",
         drain_timeout=30.0,
         own_key="own-address",
         origins=dict.fromkeys(ROWS, Origin("default")),
@@ -84,6 +86,8 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         discovery_interface = ["lo", "eth0"]
         control = "run/ctl"
         no_control = true
+        control_group = "0"
+        control_packet = "run/packets"
         drain_timeout = 2
         own_key = "anywhere"
         """,
@@ -96,8 +100,23 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     assert (config.discovery_port, config.no_discovery) == (7001, True)
     assert config.discovery_interface == ("lo", "eth0")
     assert config.control == os.path.join(request_.cwd, "run/ctl"), "relative to where the command was started"
+    assert config.control_packet == os.path.join(request_.cwd, "run/packets")
+    assert config.control_gid == 0
     assert (config.no_control, config.drain_timeout, config.own_key) == (True, 2.0, "anywhere")
     assert set(config.origins.values()) == {Origin("file", str(path))}
+
+
+def test_the_packet_socket_is_beside_the_other(request_: Request, home: Path) -> None:
+    configure(home, 'control = "/srv/ctl.sock"\n')
+    assert load(request_).control_packet == "/srv/ctl.seq"
+
+
+def test_a_group_that_does_not_exist(request_: Request, home: Path) -> None:
+    configure(home, 'control_group = "no such group"\n')
+    with pytest.raises(FtxError) as caught:
+        load(request_)
+    assert caught.value.name == "config-invalid"
+    assert "there is no group no such group" in caught.value.message
 
 
 def test_precedence(request_: Request, home: Path, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ async def test_the_dispatcher_is_told_who_asks(reactor: Any, short_tmp: Path) ->
     server.start()
     with LocalClient(socket_path(short_tmp)) as client:
         await client.ask("anything")
-    assert seen == [Caller(os.geteuid(), os.getpid())]
+    assert [(caller.uid, caller.pid, caller.restricted) for caller in seen] == [(os.geteuid(), os.getpid(), False)]
     await server.stop()
 
 
