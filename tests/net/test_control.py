@@ -229,7 +229,7 @@ with socket.socket(socket.AF_UNIX) as door:
 
 
 @bounded(30)
-async def test_151_another_user_is_turned_away_though_the_modes_were_loosened(reactor: Any, short_tmp: Path) -> None:
+async def test_J151_another_user_is_turned_away_though_the_modes_were_loosened(reactor: Any, short_tmp: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
     server = SmallDaemon(reactor).serve(socket_path(short_tmp))
@@ -287,7 +287,7 @@ async def test_what_changes_something_is_logged_with_the_caller(reactor: Any, sh
 
 
 @bounded(20)
-async def test_156_descriptors_are_closed_and_end_the_connection(reactor: Any, short_tmp: Path) -> None:
+async def test_J156_descriptors_are_closed_and_end_the_connection(reactor: Any, short_tmp: Path) -> None:
     server = SmallDaemon(reactor).serve(socket_path(short_tmp))
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
@@ -304,7 +304,7 @@ async def test_156_descriptors_are_closed_and_end_the_connection(reactor: Any, s
 
 
 @bounded(30)
-async def test_158_the_seventeenth_client_is_told_that_it_is_one_too_many(reactor: Any, short_tmp: Path) -> None:
+async def test_J158_the_seventeenth_client_is_told_that_it_is_one_too_many(reactor: Any, short_tmp: Path) -> None:
     server = SmallDaemon(reactor).serve(socket_path(short_tmp))
     clients = [LocalClient(socket_path(short_tmp)) for _ in range(limits.CONTROL_CLIENTS)]
     for client in clients:
@@ -330,7 +330,7 @@ async def test_158_the_seventeenth_client_is_told_that_it_is_one_too_many(reacto
 
 
 @bounded(30)
-async def test_154_a_line_without_end_is_refused_at_the_limit(reactor: Any, short_tmp: Path) -> None:
+async def test_J154_a_line_without_end_is_refused_at_the_limit(reactor: Any, short_tmp: Path) -> None:
     server = SmallDaemon(reactor).serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client:
         with contextlib.suppress(BrokenPipeError):
@@ -341,7 +341,7 @@ async def test_154_a_line_without_end_is_refused_at_the_limit(reactor: Any, shor
 
 
 @bounded(30)
-async def test_154_half_a_line_then_silence(reactor: Any, short_tmp: Path) -> None:
+async def test_J154_half_a_line_then_silence(reactor: Any, short_tmp: Path) -> None:
     """A client that is between lines may be as silent as it likes."""
     server = SmallDaemon(Hurried(reactor)).serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as silent, LocalClient(socket_path(short_tmp)) as client:
@@ -354,7 +354,7 @@ async def test_154_half_a_line_then_silence(reactor: Any, short_tmp: Path) -> No
 
 
 @bounded(60)
-async def test_154_ten_thousand_requests_at_once(reactor: Any, short_tmp: Path) -> None:
+async def test_J154_ten_thousand_requests_at_once(reactor: Any, short_tmp: Path) -> None:
     """All are answered, in order, while another client is served in between."""
     server = SmallDaemon(reactor).serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client, LocalClient(socket_path(short_tmp)) as other:
@@ -371,7 +371,7 @@ async def test_154_ten_thousand_requests_at_once(reactor: Any, short_tmp: Path) 
 
 
 @bounded(60)
-async def test_157_a_client_that_never_reads_is_dropped(reactor: Any, short_tmp: Path) -> None:
+async def test_J157_a_client_that_never_reads_is_dropped(reactor: Any, short_tmp: Path) -> None:
     """It stops being read first, so what it is owed stays bounded."""
     server = SmallDaemon(Hurried(reactor, 20)).serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client, LocalClient(socket_path(short_tmp)) as other:
@@ -384,7 +384,7 @@ async def test_157_a_client_that_never_reads_is_dropped(reactor: Any, short_tmp:
 
 
 @bounded(30)
-async def test_157_a_client_that_dies_before_its_answer(reactor: Any, short_tmp: Path) -> None:
+async def test_J157_a_client_that_dies_before_its_answer(reactor: Any, short_tmp: Path) -> None:
     daemon = SmallDaemon(reactor)
     daemon.gate = Deferred()
     server = daemon.serve(socket_path(short_tmp))
@@ -432,7 +432,7 @@ async def test_subscribe_to_unknown_events_or_too_often(reactor: Any, short_tmp:
 
 
 @bounded(60)
-async def test_160_a_slow_reader_loses_progress_and_nothing_else(reactor: Any, short_tmp: Path) -> None:
+async def test_J160_a_slow_reader_loses_progress_and_nothing_else(reactor: Any, short_tmp: Path) -> None:
     daemon = SmallDaemon(reactor)
     server = daemon.serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client:
@@ -455,7 +455,7 @@ async def test_160_a_slow_reader_loses_progress_and_nothing_else(reactor: Any, s
 
 
 @bounded(30)
-async def test_157_a_subscriber_that_leaves_too_much_unread_is_dropped(reactor: Any, short_tmp: Path) -> None:
+async def test_J157_a_subscriber_that_leaves_too_much_unread_is_dropped(reactor: Any, short_tmp: Path) -> None:
     daemon = SmallDaemon(reactor)
     server = daemon.serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client:
@@ -468,7 +468,7 @@ async def test_157_a_subscriber_that_leaves_too_much_unread_is_dropped(reactor: 
 
 
 @bounded(30)
-async def test_157_a_subscriber_that_never_reads_is_dropped(reactor: Any, short_tmp: Path) -> None:
+async def test_J157_a_subscriber_that_never_reads_is_dropped(reactor: Any, short_tmp: Path) -> None:
     daemon = SmallDaemon(Hurried(reactor))
     server = daemon.serve(socket_path(short_tmp))
     with LocalClient(socket_path(short_tmp)) as client:
@@ -509,7 +509,7 @@ async def test_a_socket_that_is_not_ours_any_more_is_left_alone_on_stop(reactor:
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
 @bounded(20)
-async def test_153_a_folder_that_others_can_write_to(reactor: Any, short_tmp: Path, mode: int) -> None:
+async def test_J153_a_folder_that_others_can_write_to(reactor: Any, short_tmp: Path, mode: int) -> None:
     folder = short_tmp / "run"
     folder.mkdir()
     folder.chmod(mode)
@@ -530,7 +530,7 @@ async def test_a_folder_of_another_user(reactor: Any, short_tmp: Path) -> None:
 
 @pytest.mark.parametrize("what", ["file", "symlink", "dangling", "folder", "fifo"])
 @bounded(20)
-async def test_152_what_is_not_a_socket_is_never_removed(reactor: Any, short_tmp: Path, what: str) -> None:
+async def test_J152_what_is_not_a_socket_is_never_removed(reactor: Any, short_tmp: Path, what: str) -> None:
     path = Path(socket_path(short_tmp))
     path.parent.mkdir(mode=0o700)
     if what == "file":
@@ -553,7 +553,7 @@ async def test_152_what_is_not_a_socket_is_never_removed(reactor: Any, short_tmp
 
 
 @bounded(20)
-async def test_152_a_symlink_to_a_dead_socket_is_left_alone(reactor: Any, short_tmp: Path) -> None:
+async def test_J152_a_symlink_to_a_dead_socket_is_left_alone(reactor: Any, short_tmp: Path) -> None:
     path = Path(socket_path(short_tmp))
     path.parent.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as dead:
@@ -564,7 +564,7 @@ async def test_152_a_symlink_to_a_dead_socket_is_left_alone(reactor: Any, short_
 
 
 @bounded(20)
-async def test_152_the_socket_of_another_user(reactor: Any, short_tmp: Path) -> None:
+async def test_J152_the_socket_of_another_user(reactor: Any, short_tmp: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to give a socket away")
     path = Path(socket_path(short_tmp))
@@ -624,7 +624,7 @@ async def test_a_path_that_cannot_be(reactor: Any, short_tmp: Path, path: str) -
 
 @pytest.mark.parametrize("length", [100, 107, 108, 300])
 @bounded(20)
-async def test_159_long_paths(reactor: Any, short_tmp: Path, length: int) -> None:
+async def test_J159_long_paths(reactor: Any, short_tmp: Path, length: int) -> None:
     folder = short_tmp
     while length - len(str(folder)) - len("/control.sock") > 60:
         folder = folder / ("d" * 40)

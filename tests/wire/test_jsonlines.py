@@ -105,7 +105,7 @@ def test_a_last_line_too_long_is_refused() -> None:
         splitter.last_line()
 
 
-def test_154_an_endless_line_is_refused_before_it_is_held() -> None:
+def test_J154_an_endless_line_is_refused_before_it_is_held() -> None:
     splitter = LineSplitter()
     for _ in range(limits.CONTROL_LINE // 4096):
         splitter.feed(b"x" * 4096)
@@ -192,7 +192,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_155_refused(name: str) -> None:
+def test_J155_refused(name: str) -> None:
     error = refusal(REFUSED[name])
     assert error.name == "bad-request"
     assert error.message.isprintable()
