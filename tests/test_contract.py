@@ -84,7 +84,7 @@ NOT_YET: Final[dict[str, str]] = {
     "daemon options": "share limit-in limit-out",
     "accept": "ask",
     "verbs": "get pull receive ls pair verify doctor config",
-    "send": "--name --dry-run --limit --later",
+    "send": "--dry-run --limit --later",
     "discover": "--watch",
     "ctl": "approve deny limit pairing",
     "methods": (

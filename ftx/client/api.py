@@ -27,7 +27,7 @@ from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.peers import load
 from ftx.disk.places import Places, places, prepare_home
 from ftx.disk.selection import LINKS, Selection
-from ftx.disk.source import Root, roots
+from ftx.disk.source import Root, pipe_root, roots
 from ftx.errors import FtxError
 from ftx.net.discovery import Reply, find
 from ftx.net.interfaces import interfaces, missing
@@ -84,6 +84,7 @@ async def send(
     checksum: bool = False,
     exclude: Sequence[str] = (),
     links: str = "skip",
+    name: str = "",
     compress: bool = True,
     on_event: OnEvent,
     warn: Callable[[str], object] = lambda _: None,
@@ -94,7 +95,7 @@ async def send(
     that the receiver may refuse. With `checksum` files are read before they are offered, and recognised there by their
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
-    way.
+    way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
@@ -109,7 +110,7 @@ async def send(
     worker = Worker(reactor, limits.WORKER_THREADS)
     worker.start()
     try:
-        identity, peers, tops = await worker.run(_prepare, settings, sources)
+        identity, peers, tops = await worker.run(_prepare, settings, sources, name)
         found = await locate(
             reactor,
             where,
@@ -148,11 +149,16 @@ async def send(
         await worker.stop()
 
 
-def _prepare(settings: Settings, sources: Sequence[str]) -> tuple[Identity, TrustStore, tuple[Root, ...]]:
-    """What is on our own disk: the sources first, since a mistake there should leave nothing behind."""
+def _prepare(settings: Settings, sources: Sequence[str], name: str) -> tuple[Identity, TrustStore, tuple[Root, ...]]:
+    """What is on our own disk: the sources first, since a mistake there should leave nothing behind.
+
+    With a `name` the only source is standard input.
+    """
     if not sources:
         raise FtxError("usage", "there is nothing to send")
-    tops = roots(sources, os.getcwd())
+    if ("-" in sources) is not bool(name) or (name and len(sources) > 1):
+        raise FtxError("usage", "standard input is sent alone, as '-', and under a name")
+    tops = (pipe_root(name),) if name else roots(sources, os.getcwd())
     prepare_home(settings.places)
     return load_or_create(settings.places.key), load(settings.places.peers), tops
 

@@ -161,6 +161,8 @@ class Sending:
     checksum: bool = attrs.field(default=False, kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
     links: str = attrs.field(kw_only=True, default="skip")
+    #: What standard input is called, when that is what is sent.
+    name: str = attrs.field(kw_only=True, default="")
     #: Whether content that gains by it is compressed on the way.
     compress: bool = attrs.field(default=True, kw_only=True)
     #: Where to copy the receipt of the only target, or None.
@@ -243,6 +245,7 @@ class Sending:
             checksum=self.checksum,
             exclude=self.exclude,
             links=self.links,
+            name=self.name,
             compress=self.compress,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),

@@ -173,8 +173,8 @@ class Upload(Watcher):
             # was said met a server with too many strangers at its door.
             if error.name not in _DROPPED or attempt >= limits.RETRY_DROPPED:
                 return False
-        elif error.name not in _AWAY:
-            return False
+        elif error.name not in _AWAY or self._sending.pipe_begun:
+            return False  # what was read of standard input cannot be read again
         if self._retries is not None and attempt >= self._retries:
             return False
         return self._reactor.seconds() - last_heard < limits.RETRY_FOR
@@ -400,6 +400,7 @@ class Upload(Watcher):
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed
         resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy", "cancelled")
+        resumable = resumable and not (self._sending is not None and self._sending.pipe_begun)
         if error.exit_code == 6:
             self._emit(events.Refused(job=self._job, peer=self._peer, error=info))
         failed = events.Failed(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ftx.wire.messages import FileEntry, FolderEntry, Message, SymlinkEntry, Waiting
+from ftx.wire.messages import FileEntry, FolderEntry, Message, PipeEntry, SymlinkEntry, Waiting
 
 __all__ = [
     "CloseEntry",
@@ -25,6 +25,7 @@ __all__ = [
     "OpenEntry",
     "Publish",
     "ReadBlock",
+    "ReadPipe",
     "ReadWhole",
     "Resolved",
     "Send",
@@ -79,7 +80,7 @@ class LeftOut(Effect):
 class LookUp(Effect):
     """Make these folders, look these files up; answer per entry with made, have, want, skip or refuse."""
 
-    entries: Sequence[FileEntry | FolderEntry]
+    entries: Sequence[FileEntry | PipeEntry | FolderEntry]
 
 
 @attrs.frozen
@@ -177,6 +178,14 @@ class ReadBlock(Effect):
     number: int
     block: int
     send: bool
+
+
+@attrs.frozen
+class ReadPipe(Effect):
+    """Read, hash and send the next block of this pipe; answer with pipe_read or source_failed."""
+
+    number: int
+    block: int
 
 
 @attrs.frozen

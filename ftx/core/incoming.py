@@ -64,6 +64,10 @@ class File:
     #: A sync is under way; when the last one ended.
     syncing: bool = False
     synced_at: float = 0.0
+    #: Its size is what has come so far; the blocks that have, and whether the last of them was shorter than a block.
+    pipe: bool = False
+    blocks: int = 0
+    ended: bool = False
     #: The file digest of entry-end.
     digest: bytes | None = None
     #: The disk has been asked to publish it.

@@ -60,6 +60,7 @@ from ftx.wire.messages import (
     Offer,
     Omitted,
     Pause,
+    PipeEntry,
     ProgressMessage,
     Resume,
     SymlinkEntry,
@@ -219,14 +220,13 @@ class Receiver:
         else:
             file = self._expected(piece.entry)
             block, encoding, chunks, length, pieces = piece.block, piece.encoding, [], 0, 0
-            if file.life is not Life.DRAINING and (
-                block not in file.missing if file.missing is not None else block != 0
-            ):
+            if file.life is not Life.DRAINING and not _is_wanted(file, block):
                 raise ProtocolError("protocol-error", "a block came that was not asked for")
-        expected = block_length(file.size, block)
+        expected = limits.BLOCK if file.pipe else block_length(file.size, block)
         length += expected if encoding is Encoding.ZERO else piece.length
         packed = encoding is Encoding.ZSTD
-        if length > expected - packed or (piece.digest is not None and not packed and length != expected):
+        short = piece.digest is not None and not packed and (length == 0 if file.pipe else length != expected)
+        if length > expected - packed or short or (packed and file.pipe):
             raise ProtocolError("protocol-error", "a block had the wrong length")
         pieces += 1
         if pieces > limits.BLOCK_PIECES:
@@ -238,11 +238,14 @@ class Receiver:
             return []
         self._open = None
         zero = encoding is Encoding.ZERO
-        return self._block(file, block, None if zero else chunks, expected, piece.digest, packed)
+        whole = length if file.pipe else expected
+        return self._block(file, block, None if zero else chunks, whole, piece.digest, packed)
 
     def _block(
         self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes, packed: bool
     ) -> list[Effect]:
+        if file.pipe:
+            return self._pipe_block(file, WriteBlock(file.number, block, chunks, length, digest))
         if file.missing is None:
             if file.life is Life.DRAINING:
                 self._drained(file)
@@ -256,10 +259,19 @@ class Receiver:
         file.writing += 1
         return [WriteBlock(file.number, block, chunks, length, digest, packed)]
 
+    def _pipe_block(self, file: File, write: WriteBlock) -> list[Effect]:
+        if file.life is Life.DRAINING:
+            return []
+        file.size += write.length
+        file.blocks += 1
+        file.ended = write.length < limits.BLOCK
+        file.writing += 1
+        return [write]
+
     def _manifest(self, message: Manifest) -> list[Effect]:
         if not message.entries and not message.last:
             raise ProtocolError("bad-message", "a manifest frame was empty")
-        asked: list[FileEntry | FolderEntry] = []
+        asked: list[FileEntry | PipeEntry | FolderEntry] = []
         effects: list[Effect] = []
         for entry in message.entries:
             if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
@@ -273,6 +285,8 @@ class Receiver:
                     # look-up's answer finishes it.
                     effects += self._finish(folder)
                 continue
+            if isinstance(entry, PipeEntry) and "pipes" not in self._features:
+                raise ProtocolError("bad-message", "a pipe came, and nobody had agreed to that")
             if isinstance(entry, SymlinkEntry):
                 effects += self._symlink(entry)
                 continue
@@ -287,8 +301,10 @@ class Receiver:
                 self._folders[entry.number] = Folder(entry.number, path, parent)
             else:
                 self._announced_files += 1
-                self._announced_bytes += entry.size
-                self._files[entry.number] = File(entry.number, path, entry.size, parent)
+                pipe = isinstance(entry, PipeEntry)
+                size = 0 if isinstance(entry, PipeEntry) else entry.size
+                self._announced_bytes += size
+                self._files[entry.number] = File(entry.number, path, size, parent, pipe=pipe)
                 self._unanswered += 1
             asked.append(entry)
         self._check_windows()
@@ -348,14 +364,15 @@ class Receiver:
 
     def _entry_end(self, message: EntryEnd) -> list[Effect]:
         file = self._expected(message.number)
-        if file.missing is None or self._opened(file):
+        if (file.missing is None and not file.pipe) or self._opened(file):
             raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
-        if file.again and file.missing.count == len(file.again):
+        missing = 0 if file.missing is None else file.missing.count
+        if file.again and missing == len(file.again):
             return []  # sent before what we asked for once more was known there: the file is closed anew behind it
         if file.life is Life.DRAINING:
             self._drained(file)
             return []
-        if file.missing.count or message.size != file.size:
+        if missing or message.size != file.size:
             raise ProtocolError("protocol-error", "a file was closed before all of it had come")
         file.life = Life.CLOSING
         file.digest = message.digest
@@ -411,7 +428,7 @@ class Receiver:
         file.life = Life.WANTED
         file.synced_at = now
         blocks = block_count(file.size)
-        if blocks == 1:
+        if blocks == 1:  # a pipe, too
             self._answers.want(WantAll(number))
             return []
         file.missing = held.inverted() if held is not None else BlockSet.full(blocks)
@@ -495,7 +512,7 @@ class Receiver:
         file = self._files.get(number)
         if file is None or file.life is Life.DRAINING:
             return []
-        if error == "digest-mismatch" and file.missing is None:
+        if error == "digest-mismatch" and file.missing is None and not file.pipe:
             return self._mismatch(file, 0)
         return [Discard(number, error != "digest-mismatch"), *self._fail(file, KINDS[error].number)]
 
@@ -538,7 +555,7 @@ class Receiver:
     def _sync_if_due(self, file: File, now: float) -> list[Effect]:
         waiting = file.verified - file.durable
         late = now - file.synced_at >= limits.SYNC_INTERVAL
-        if file.syncing or not waiting or (waiting < limits.SYNC_BYTES and not late):
+        if file.pipe or file.syncing or not waiting or (waiting < limits.SYNC_BYTES and not late):
             return []
         file.syncing = True
         return [Sync(file.number)]
@@ -552,7 +569,7 @@ class Receiver:
     def _mismatch(self, file: File, block: int) -> list[Effect]:
         """A block did not verify: ask for it once more, unless that was the last try of the file."""
         file.mismatches += 1
-        if "repair" not in self._features or file.mismatches >= limits.BLOCK_TRIES:
+        if "repair" not in self._features or file.mismatches >= limits.BLOCK_TRIES or file.pipe:
             keep = file.missing is not None
             return [Discard(file.number, keep), *self._fail(file, KINDS["digest-mismatch"].number)]
         if file.missing is not None:
@@ -592,6 +609,8 @@ class Receiver:
         error: int = 0,
     ) -> list[Effect]:
         del self._files[file.number]
+        if file.pipe and digest is None:
+            file.size = 0  # how much had come is known on one side only
         resolved = self._answers.file(file, status, digest, stored_as, error)
         return [resolved, *self._child_done(file.parent), *self._links_if_ready()]
 
@@ -623,3 +642,10 @@ class Receiver:
         if folder.end is None or folder.open_entries or not folder.made or folder.number not in self._folders:
             return []
         return [FinishFolder(folder.number, folder.end.mode, folder.end.mtime)]
+
+
+def _is_wanted(file: File, block: int) -> bool:
+    """Whether this block may come: a pipe's come one after the other."""
+    if file.pipe:
+        return block == file.blocks and not file.ended
+    return block in file.missing if file.missing is not None else block == 0

@@ -28,6 +28,7 @@ from ftx.core.events import (
     Effect,
     OpenEntry,
     ReadBlock,
+    ReadPipe,
     ReadWhole,
     Resolved,
     Send,
@@ -57,6 +58,7 @@ from ftx.wire.messages import (
     Omission,
     Omitted,
     Pause,
+    PipeEntry,
     ProgressMessage,
     Receipt,
     Refuse,
@@ -137,6 +139,10 @@ class _Entry:
     closed: bool = False
     #: The receiver gave its result before we closed the file: close it, and that is all.
     failed: bool = False
+    #: Its size is what has been read so far: its blocks, of which one at a time is read.
+    pipe: bool = False
+    blocks: int = 0
+    reading: bool = False
     #: We have closed it with an entry-failed: nothing opens it again.
     withdrawn: bool = False
     #: Blocks to be sent once more, and how often that was asked of us.
@@ -192,7 +198,7 @@ class Sender:
         self._entries: dict[int, _Entry] = {}
         self._next = 0
         self._unanswered = 0
-        self._manifest: list[FileEntry | FolderEntry | FolderEnd | SymlinkEntry] = []
+        self._manifest: list[FileEntry | PipeEntry | FolderEntry | FolderEnd | SymlinkEntry] = []
         self._manifest_size = 0
         self._manifest_done = False
         self._omissions: list[Omission] = []
@@ -323,6 +329,18 @@ class Sender:
         return self._announce(FolderEnd(number, mode, mtime), ())
 
     @property
+    def takes_pipes(self) -> bool:
+        """Whether the receiver takes files of unknown size."""
+        return "pipes" in self._features
+
+    def add_pipe(self, path: tuple[bytes, ...], mtime: int, mode: int, source: Any) -> list[Effect]:
+        """Announce a file of unknown size, where `takes_pipes`; `source` is given back by `source()`."""
+        number = self._add(path, 0, False, source)
+        self._entries[number].pipe = True
+        self._unanswered += 1
+        return self._announce(PipeEntry(number, list(path), mtime, mode), path)
+
+    @property
     def keeps_links(self) -> bool:
         """Whether the receiver takes symbolic links."""
         return "symlinks" in self._features
@@ -372,7 +390,7 @@ class Sender:
         """What the owner gave with the file."""
         return self._entries[number].source
 
-    def next_work(self) -> OpenEntry | ReadBlock | ReadWhole | CloseEntry | None:
+    def next_work(self) -> OpenEntry | ReadBlock | ReadPipe | ReadWhole | CloseEntry | None:
         """The next disk work for the owner, or None while there is none (yet)."""
         if self.paused:
             return None
@@ -382,6 +400,9 @@ class Sender:
             return None
         entry = self._ready.popleft()
         entry.active = True
+        if entry.pipe:
+            self._current = entry
+            return self._next_of_current(entry)
         if block_count(entry.size) > 1:
             self._current = entry
             return OpenEntry(entry.number)
@@ -391,6 +412,18 @@ class Sender:
         """The file is open; the digests of the blocks `known` are remembered and need no reading."""
         wanted = self._entries[number].wanted or BlockSet(known.blocks)
         self._blocks = ((block, block in wanted) for block in wanted.union(known.inverted()))
+
+    def pipe_read(self, number: int, length: int, digest: bytes | None) -> list[Effect]:
+        """A block of `length` bytes of a pipe is with the transport; `digest` is the file's, when that was its end."""
+        entry = self._entries[number]
+        entry.reading = False
+        entry.size += length
+        entry.blocks += 1
+        if digest is None or entry.failed:
+            return []
+        self._leave(number)
+        entry.closed, entry.active, entry.digest = True, False, digest
+        return [Send(EntryEnd(number, entry.size, digest))]
 
     def whole_read(self, number: int, digest: bytes) -> list[Effect]:
         """A file of one block was read, hashed to block digest `digest`, and is with the transport: that closes it."""
@@ -434,7 +467,10 @@ class Sender:
         return number
 
     def _announce(
-        self, entry: FileEntry | FolderEntry | FolderEnd | SymlinkEntry, path: Sequence[bytes], more: int = 0
+        self,
+        entry: FileEntry | PipeEntry | FolderEntry | FolderEnd | SymlinkEntry,
+        path: Sequence[bytes],
+        more: int = 0,
     ) -> list[Effect]:
         size = 40 + sum(map(len, path)) + 3 * len(path) + more + 34 * isinstance(entry, DigestedEntry)
         effects: list[Effect] = []
@@ -493,6 +529,8 @@ class Sender:
         if entry is None or not entry.asked or block >= block_count(entry.size):
             raise ProtocolError("protocol-error", "a block was asked for again that was not sent")
         entry.repeats += 1
+        if entry.pipe:
+            raise ProtocolError("protocol-error", "a pipe was asked for again")
         if entry.repeats >= limits.BLOCK_TRIES or (block_count(entry.size) == 1 and not entry.closed):
             raise ProtocolError("protocol-error", "blocks were asked for again too often")
         if entry.withdrawn:
@@ -510,6 +548,8 @@ class Sender:
             self._unanswered -= 1
             entry.answered = True
         asked = (*self.offer.into, *entry.path)
+        if entry.pipe and isinstance(result, Failed | Skipped):
+            entry.size = 0
         if isinstance(result, Failed):
             self.present -= entry.present
             number = kind_from_peer(result.error, (3, 4, 5, 6, 7, 8), "refused").number
@@ -567,7 +607,12 @@ class Sender:
             self._current, self._blocks = None, None
         return self._entries[number]
 
-    def _next_of_current(self, entry: _Entry) -> ReadBlock | CloseEntry | None:
+    def _next_of_current(self, entry: _Entry) -> ReadBlock | ReadPipe | CloseEntry | None:
+        if entry.pipe:
+            if entry.reading:
+                return None
+            entry.reading = True
+            return CloseEntry(entry.number, False) if entry.failed else ReadPipe(entry.number, entry.blocks)
         if self._blocks is None:
             return None  # opened() has not come yet, or the close is under way
         step = None if entry.failed else next(self._blocks, None)
@@ -583,7 +628,7 @@ class Sender:
         numbers, size = [first.number], first.size
         while self._ready and len(numbers) < limits.DISK_BATCH:
             entry = self._ready[0]
-            if block_count(entry.size) > 1 or size + entry.size > limits.DISK_BATCH_BYTES:
+            if entry.pipe or block_count(entry.size) > 1 or size + entry.size > limits.DISK_BATCH_BYTES:
                 break
             self._ready.popleft()
             entry.active = True

@@ -23,6 +23,7 @@ from ftx.disk.store import (
     Have,
     JobStore,
     LinkEntry,
+    PipeEntry,
     Refuse,
     Skip,
     Stored,
@@ -30,6 +31,7 @@ from ftx.disk.store import (
     Whole,
 )
 from ftx.errors import FtxError
+from ftx.limits import FILE_SIZE
 
 __all__ = ["Account", "Guarded"]
 
@@ -68,21 +70,29 @@ class Guarded:
         #: How many files were refused, by who refused them.
         self.refused: Counter[str] = Counter()
 
-    def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+    def look_up(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
         """See `JobStore`."""
         answers: dict[int, Answer] = {}
-        passed: list[FileEntry | FolderEntry] = []
+        passed: list[FileEntry | PipeEntry | FolderEntry] = []
         for entry in entries:
-            error, who = self._judge(entry) if isinstance(entry, FileEntry) else ("", "")
+            error, who = ("", "") if isinstance(entry, FolderEntry) else self._judged(entry)
             if error:
                 self.refused[who] += 1
                 answers[entry.number] = Refuse(entry.number, error)
             else:
                 passed.append(entry)
-        sizes = {entry.number: entry.size for entry in passed if isinstance(entry, FileEntry)}
+        sizes = {entry.number: getattr(entry, "size", 0) for entry in passed}
         for answer in self._store.look_up(passed) if passed else ():
             answers[answer.number] = self._charged(answer, sizes)
         return [answers[entry.number] for entry in entries]
+
+    def _judged(self, entry: FileEntry | PipeEntry) -> tuple[str, str]:
+        """What the judge says. A file of unknown size may become as large as any, and is judged so."""
+        if isinstance(entry, FileEntry):
+            return self._judge(entry)
+        if self._account is not None and self._account.rights().bytes_per_day is not None:
+            return "quota", "a quota of bytes, and a file of unknown size"
+        return self._judge(FileEntry(entry.number, entry.path, FILE_SIZE, entry.mtime_ns, entry.mode))
 
     def _charged(self, answer: Answer, sizes: dict[int, int]) -> Answer:
         """`answer`, or a refusal where the quota has no room for what it wants."""
@@ -128,7 +138,7 @@ class Guarded:
         written = self._store.write_block(number, index, chunks, digest)
         charge = self._charges.get(number)
         if charge is not None and written:
-            charge.came += block_length(charge.file_size, index)
+            charge.came += block_length(charge.file_size, index) if charge.file_size else 0
         return written
 
     def sync(self, number: int) -> int:

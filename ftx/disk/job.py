@@ -11,6 +11,7 @@ from attrs import define, frozen
 
 from ftx import limits
 from ftx.disk.claims import Claims
+from ftx.disk.growing import Growing
 from ftx.disk.handles import HandleCache
 from ftx.disk.names import NameRules
 from ftx.disk.partial import Partial
@@ -69,6 +70,9 @@ class Wanted:
     record: NameRecord | None
     #: What ended the use of its partial, if anything did.
     failure: FtxError | None = None
+    #: A file of unknown size (`size` is 0 until it is complete), and whether its staged file was begun.
+    pipe: bool = False
+    begun: bool = False
     #: Whether the operator has been told of that.
     told: bool = False
 
@@ -85,7 +89,7 @@ class Job:
         self.conflict = conflict
         self.tree = Tree(device.root, device.umask, device.names)
         #: The open partials, by entry number.
-        self.partials: HandleCache[int, Partial] = HandleCache(
+        self.partials: HandleCache[int, Partial | Growing] = HandleCache(
             limits.OPEN_PARTIALS, self._open_partial, self._close_partial
         )
         #: Entry number -> file.
@@ -165,17 +169,22 @@ class Job:
         wanted.promised -= size
         self.device.space.release(size)
 
-    def _open_partial(self, number: int) -> Partial:
+    def _open_partial(self, number: int) -> Partial | Growing:
         wanted = self.file(number)
         if wanted.failure is not None:
             raise FtxError(wanted.failure.name, wanted.failure.message)
+        if wanted.pipe:
+            if wanted.begun:  # its place was needed: a pipe cannot be put aside
+                raise FtxError("storage-failed", "too many files of unknown size at once")
+            wanted.begun = True
+            return Growing(self.device.root, self.device.staging, self.device.space, number)
         if wanted.key is None:
             raise LocalProtocolError(f"entry {number} is a file of one block")
         return Partial(
             self.device.staging, wanted.key, wanted.size, lambda size: self.on_disk(wanted, size), wanted.number
         )
 
-    def _close_partial(self, partial: Partial) -> None:
+    def _close_partial(self, partial: Partial | Growing) -> None:
         partial.close()
         wanted = self.wanted.get(partial.number)
         if wanted is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ftx.disk.batch import store_batch
+from ftx.disk.growing import Growing
 from ftx.disk.job import Device, Job, Wanted, joined
 from ftx.disk.linking import make_links
 from ftx.disk.lookup import folder_record, look_up
@@ -22,6 +23,7 @@ from ftx.disk.store import (
     Have,
     LinkEntry,
     Path,
+    PipeEntry,
     Skip,
     Stored,
     Whole,
@@ -42,7 +44,7 @@ class InboxJob:
         self._job = Job(device, peer, into, conflict, reads=reads)
         self._prepared = False
 
-    def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+    def look_up(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
         """See `JobStore`."""
         with self._job.running():
             self._job.check_looking()
@@ -123,15 +125,15 @@ class InboxJob:
                     raise FtxError("digest-mismatch")
                 job.check()
                 status = partial.finalise(wanted_mode(job, wanted), wanted.mtime_ns)
-                name, _ = device.staging.names(partial.key)
-                staged = Staged(wanted, partial.fd, status, digest, name)
+                wanted.size = partial.size  # of a pipe it is known only now
+                staged = Staged(wanted, partial.fd, status, digest, partial.name)
                 return publish(job, [staged], group)[wanted.number]
         finally:
             group.close()
 
     def _end(self, wanted: Wanted, keep: bool) -> None:
         """Let go of a file, and of its partial unless it is kept."""
-        partial: Partial | None = self._job.partials.drop(wanted.number)
+        partial: Partial | Growing | None = self._job.partials.drop(wanted.number)
         if keep and partial is not None:
             partial.close()
         elif partial is not None:

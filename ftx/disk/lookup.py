@@ -21,7 +21,7 @@ from ftx.disk.publish import REPLACING
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.staging import partial_key
-from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, Refuse, Skip, Want
+from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, PipeEntry, Refuse, Skip, Want
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 from ftx.limits import FILE_SIZE
@@ -43,10 +43,11 @@ class _LookUp:
         #: Those of them whose version had no record.
         self._new: list[tuple[bytes, NameRecord]] = []
 
-    def run(self, entries: Sequence[FileEntry | FolderEntry]) -> None:
+    def run(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> None:
         """Answer `entries`."""
         folders: list[tuple[FolderEntry, Path]] = []
         files: list[tuple[FileEntry, Path]] = []
+        pipes: list[tuple[PipeEntry, Path]] = []
         for entry in entries:
             path = (*self.job.into, *entry.path)
             try:
@@ -56,16 +57,20 @@ class _LookUp:
                 continue
             if isinstance(entry, FolderEntry):
                 folders.append((entry, path))
+            elif isinstance(entry, PipeEntry):
+                pipes.append((entry, path))
             else:
                 files.append((entry, path))
         try:
             self._folders(folders)
             self._files(files)
+            for pipe, path in pipes:
+                self._pipe(pipe, path)
             self._confirm()
         finally:
             self._cursor.close()
 
-    def _check(self, entry: FileEntry | FolderEntry, path: Path) -> None:
+    def _check(self, entry: FileEntry | PipeEntry | FolderEntry, path: Path) -> None:
         """Refuse names and numbers that cannot be stored; a parent that was just checked is not checked again."""
         if not entry.path:
             raise FtxError("bad-name")
@@ -76,7 +81,7 @@ class _LookUp:
         ):
             raise FtxError("bad-message", "a size or time is out of range")
 
-    def _refuse(self, entry: FileEntry | FolderEntry, path: Path, error: FtxError | OSError) -> None:
+    def _refuse(self, entry: FileEntry | PipeEntry | FolderEntry, path: Path, error: FtxError | OSError) -> None:
         failure = storage_error(error) if isinstance(error, OSError) else error
         self.answers[entry.number] = Refuse(entry.number, self.job.reported(failure, path))
 
@@ -190,14 +195,44 @@ class _LookUp:
                 self._found.append((entry, path, same))
                 self._new.append((joined(path), same))
                 return None
-        if there is not None:
-            if stat.S_ISDIR(there.st_mode) or self.job.conflict == "fail":
-                raise FtxError("exists")
-            if self.job.conflict == "skip":
-                return Skip(entry.number)
-            if self.job.conflict in REPLACING and not stat.S_ISREG(there.st_mode):
-                raise FtxError("exists")
+        if there is not None and self._is_skipped(there):
+            return Skip(entry.number)
         return self._want(entry, path, there is not None, record)
+
+    def _is_skipped(self, there: os.stat_result) -> bool:
+        """Whether a taken name means that the file is left out; FtxError `exists` when it is refused for it."""
+        if stat.S_ISDIR(there.st_mode) or self.job.conflict == "fail":
+            raise FtxError("exists")
+        if self.job.conflict in REPLACING and not stat.S_ISREG(there.st_mode):
+            raise FtxError("exists")
+        return self.job.conflict == "skip"
+
+    def _pipe(self, entry: PipeEntry, path: Path) -> None:
+        """The answer for a file of unknown size: no record can know it."""
+        job, whole = self.job, joined(path)
+        keep = False
+        claimed = self.device.claims.take([(job.peer, whole)], job)[0]
+        try:
+            job.check()
+            if not claimed:
+                raise FtxError("busy")
+            there = self.device.root.status(self._cursor.at(path[:-1]), path[-1])
+            if there is not None and self._is_skipped(there):
+                self.answers[entry.number] = Skip(entry.number)
+                return
+            number, mtime, mode = entry.number, entry.mtime_ns, entry.mode
+            job.wanted[number] = Wanted(
+                number, path[:-1], path[-1], whole, 0, mtime, mode, there is not None, None, 0, None, pipe=True
+            )
+            self.answers[number] = Want(number, None)
+            keep = True
+        except (OSError, FtxError) as error:
+            if isinstance(error, FtxError) and error.name == "superseded":
+                raise
+            self._refuse(entry, path, error)
+        finally:
+            if claimed and not keep:
+                self.device.claims.release([(job.peer, whole)], job)
 
     def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None) -> Want:
         job, staging = self.job, self.device.staging
@@ -329,7 +364,7 @@ def _unchanged(record: NameRecord, status: os.stat_result) -> bool:
     return record.ctime_ns == status.st_ctime_ns and record.inode == status.st_ino
 
 
-def look_up(job: Job, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+def look_up(job: Job, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
     """Answer `entries`, in the same order; see `JobStore.look_up()`."""
     lookup = _LookUp(job)
     lookup.run(entries)

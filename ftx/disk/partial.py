@@ -91,6 +91,11 @@ class Partial:
     _journal: Journal | None
 
     @property
+    def name(self) -> bytes:
+        """Its name in the staging folder."""
+        return self._staging.names(self.key)[0]
+
+    @property
     def failure(self) -> FtxError | None:
         """What ended the use of this partial, if anything did."""
         return self._failure

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import attrs
 
+from ftx import limits
 from ftx.errors import FtxError
 from ftx.text import show
 
-__all__ = ["Root", "roots"]
+__all__ = ["Root", "pipe_root", "roots"]
 
 
 @attrs.frozen
@@ -20,6 +21,8 @@ class Root:
 
     name: bytes
     local: bytes
+    #: Our standard input: read to its end, of unknown size.
+    pipe: bool = False
 
 
 def roots(sources: Sequence[str | bytes], cwd: str | bytes) -> tuple[Root, ...]:
@@ -37,6 +40,14 @@ def roots(sources: Sequence[str | bytes], cwd: str | bytes) -> tuple[Root, ...]:
             raise FtxError("duplicate-name", f"two sources are called {show(root.name)}")
         found[root.name] = root
     return tuple(found[name] for name in sorted(found))
+
+
+def pipe_root(name: str) -> Root:
+    """Our standard input as a source that the receiver calls `name`; FtxError `usage` when that is no name."""
+    encoded = os.fsencode(name)
+    if not encoded or len(encoded) > limits.NAME or encoded in (b".", b"..") or b"/" in encoded or b"\0" in encoded:
+        raise FtxError("usage", f"'{show(name)}' is not the name of a file", "a folder is named with --into")
+    return Root(encoded, b"-", pipe=True)
 
 
 def _root(cwd: bytes, source: bytes, shown: str) -> Root:

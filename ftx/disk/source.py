@@ -16,7 +16,7 @@ from typing import Final
 
 from ftx.core.blocks import block_length
 from ftx.disk.counting import Totals, count
-from ftx.disk.roots import Root, roots
+from ftx.disk.roots import Root, pipe_root, roots
 from ftx.disk.sparse import Holes
 from ftx.disk.walk import (
     SourceFile,
@@ -24,6 +24,7 @@ from ftx.disk.walk import (
     SourceFolderEnd,
     SourceItem,
     SourceLink,
+    SourcePipe,
     SourceProblem,
     Walk,
     problem,
@@ -40,10 +41,12 @@ __all__ = [
     "SourceFolderEnd",
     "SourceItem",
     "SourceLink",
+    "SourcePipe",
     "SourceProblem",
     "Totals",
     "Walk",
     "count",
+    "pipe_root",
     "problem",
     "read_whole",
     "roots",

@@ -31,6 +31,7 @@ __all__ = [
     "LinkEntry",
     "Made",
     "Path",
+    "PipeEntry",
     "Refuse",
     "Skip",
     "Store",
@@ -55,6 +56,16 @@ class FileEntry:
     mtime_ns: int
     mode: int
     digest: bytes | None = None
+
+
+@frozen
+class PipeEntry:
+    """A file of unknown size that is offered. Its blocks are written in order; `publish()` says that it is complete."""
+
+    number: int
+    path: Path
+    mtime_ns: int
+    mode: int
 
 
 @frozen
@@ -163,7 +174,7 @@ class JobStore(Protocol):
     `Want` is claimed until it is stored, has failed, or is discarded: no other job gets the same file meanwhile.
     """
 
-    def look_up(self, entries: Sequence[FileEntry | FolderEntry]) -> list[Answer]:
+    def look_up(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
         """Answer a batch of entries, in the same order. Folders come into being by this.
 
         It may have to read files that are there. FtxError `superseded` ends that within a block after `revoke()`,

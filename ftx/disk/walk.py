@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
@@ -33,6 +34,7 @@ __all__ = [
     "SourceFolderEnd",
     "SourceItem",
     "SourceLink",
+    "SourcePipe",
     "SourceProblem",
     "Walk",
     "problem",
@@ -92,6 +94,16 @@ class SourceLink:
 
 
 @attrs.frozen
+class SourcePipe:
+    """Our standard input, under the name that it was given; `ftx.disk.pipe` reads it."""
+
+    path: Path
+    #: When the walk came to it, ns since 1970.
+    mtime_ns: int
+    mode: int = 0o644
+
+
+@attrs.frozen
 class SourceProblem:
     """Something that cannot be sent, and why; nothing else is said about it.
 
@@ -103,7 +115,7 @@ class SourceProblem:
     error: Error
 
 
-SourceItem = SourceFile | SourceFolder | SourceFolderEnd | SourceLink | SourceProblem
+SourceItem = SourceFile | SourcePipe | SourceFolder | SourceFolderEnd | SourceLink | SourceProblem
 
 
 def wire_time(nanoseconds: int) -> int:
@@ -200,6 +212,9 @@ class _Descent:
         """What is there, in order."""
         try:
             for root in roots:
+                if root.pipe:
+                    yield from self._pipe(root)
+                    continue
                 yield from self._enter(None, root.name, root.local)
                 while self._stack:
                     yield from self._next(self._stack[-1])
@@ -264,6 +279,9 @@ class _Descent:
 
     # -- what is told of; the second walk tells of other things ------------------------------------------------
 
+    def _pipe(self, root: Root) -> Iterator[SourceItem]:
+        yield SourcePipe((root.name,), time.time_ns())
+
     def _entered(self, folder: _Open) -> Iterator[SourceItem]:
         yield SourceFolder(folder.path, folder.local)
 
@@ -291,6 +309,9 @@ class _Descent:
 
 class _LinkDescent(_Descent):
     """The second walk: links, and nothing else. What else there is was told of by the first."""
+
+    def _pipe(self, root: Root) -> Iterator[SourceItem]:
+        return iter(())
 
     def _entered(self, folder: _Open) -> Iterator[SourceItem]:
         return iter(())

@@ -55,9 +55,11 @@ from ftx.wire.frames import Piece
 from ftx.wire.messages import (
     Accept,
     DigestedEntry,
+    FileEntry,
     FolderEntry,
     Message,
     Offer,
+    PipeEntry,
     Receipt,
 )
 
@@ -302,19 +304,7 @@ class Receiving:
     # -- looking up ----------------------------------------------------------------------------------------
 
     def _look_up(self, effect: LookUp) -> None:
-        entries: list[store.FileEntry | store.FolderEntry] = [
-            store.FolderEntry(entry.number, tuple(entry.path))
-            if isinstance(entry, FolderEntry)
-            else store.FileEntry(
-                entry.number,
-                tuple(entry.path),
-                entry.size,
-                entry.mtime,
-                entry.mode,
-                entry.digest if isinstance(entry, DigestedEntry) else None,
-            )
-            for entry in effect.entries
-        ]
+        entries = [_store_entry(entry) for entry in effect.entries]
         for start in range(0, len(entries), limits.DISK_BATCH):
             part = entries[start : start + limits.DISK_BATCH]
             self._backlog.run(self._look_lane, self._looked_up, self._store.look_up, part)
@@ -525,3 +515,13 @@ class Receiving:
         for deferred in waiting:
             deferred.callback(None)
 
+
+def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> store.FileEntry | store.PipeEntry | store.FolderEntry:
+    """An entry of the wire as the storage has it."""
+    path = tuple(entry.path)
+    if isinstance(entry, FolderEntry):
+        return store.FolderEntry(entry.number, path)
+    if isinstance(entry, PipeEntry):
+        return store.PipeEntry(entry.number, path, entry.mtime, entry.mode)
+    digest = entry.digest if isinstance(entry, DigestedEntry) else None
+    return store.FileEntry(entry.number, path, entry.size, entry.mtime, entry.mode, digest)

@@ -17,13 +17,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ftx import limits
-from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadWhole, Resolved, Send, VerifyReceipt
+from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole, Resolved, Send, VerifyReceipt
 from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
 from ftx.disk.packing import Packer
+from ftx.disk.pipe import PipeSource
 from ftx.disk.selection import Selection
 from ftx.disk.source import (
     Root,
@@ -31,6 +32,7 @@ from ftx.disk.source import (
     SourceFolder,
     SourceItem,
     SourceLink,
+    SourcePipe,
     SourceProblem,
     Totals,
     Walk,
@@ -117,6 +119,9 @@ class Sending:
         self._backlog = Backlog(connection, self)
         self._paused = False
         self._large: LargeSource | None = None
+        self._pipe: PipeSource | None = None
+        #: Whether standard input was touched: what was read of it cannot be read again.
+        self.pipe_begun = False
         self._over = False
         self._withdrawing: IDelayedCall | None = None
         self._closing = False
@@ -133,10 +138,10 @@ class Sending:
         self._connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         self._counted = counted
         self._connection.send(self.machine.offer)
-        if counted is None:
+        if counted is None and not any(root.pipe for root in self._roots):
             over = self._stopped
             self._backlog.run(self._worker.lane(), self._count_done, count, self._roots, over, self._selection)
-        else:
+        elif counted is not None:
             self._count_done(counted)
         return self._done
 
@@ -300,6 +305,8 @@ class Sending:
                 self._perform(effects)
             elif isinstance(item, SourceLink):
                 self._add_link(item)
+            elif isinstance(item, SourcePipe):
+                self._add_pipe(item)
             elif isinstance(item, SourceProblem):
                 self._watcher.problem(self, item)
             else:
@@ -310,6 +317,12 @@ class Sending:
         else:
             self._walked = True
             self._perform(self.machine.end_manifest())
+
+    def _add_pipe(self, pipe: SourcePipe) -> None:
+        if self.machine.takes_pipes:
+            self._perform(self.machine.add_pipe(pipe.path, pipe.mtime_ns, pipe.mode, pipe))
+        else:
+            self._watcher.problem(self, problem(pipe.path, "not-supported", "the receiver takes no standard input"))
 
     def _add_link(self, link: SourceLink) -> None:
         if self.machine.keeps_links:
@@ -334,6 +347,10 @@ class Sending:
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
                     self._read_entry(work.number, self._block_read, self._block, work.block, work.send)
+                case ReadPipe():
+                    self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
+                case CloseEntry() if isinstance(self.machine.source(work.number), SourcePipe):
+                    self._read_entry(work.number, self._entry_closed, self._give_up_pipe)
                 case CloseEntry():
                     self._read_entry(work.number, self._entry_closed, self._close_large, work.complete)
 
@@ -378,6 +395,24 @@ class Sending:
             self.sent += size
             self._connection.write_data(frames)
 
+    def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
+        if self._pipe is None:
+            self._pipe = PipeSource(0, self._stopped)
+        self.pipe_begun = True
+        return self._pipe.block(number, block)
+
+    def _pipe_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int, bytes | None]) -> None:
+        frames, size, digest = outcome
+        if frames:
+            self.sent += size
+            self._connection.write_data(frames)
+        self._perform(self.machine.pipe_read(number, size, digest))
+
+    def _give_up_pipe(self) -> bytes:
+        """The receiver does not want it any more; that it was not read to its end is for its writer to notice."""
+        self._drop_large()
+        return b""
+
     def _close_large(self, complete: bool) -> bytes | None:
         if self._large is None:
             return None
@@ -386,6 +421,9 @@ class Sending:
         return digest
 
     def _drop_large(self, *, forget: bool = False) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
         large, self._large = self._large, None
         if large is not None:
             large.close(forget=forget)

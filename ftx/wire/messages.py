@@ -52,6 +52,7 @@ __all__ = [
     "PairStart",
     "Pause",
     "Ping",
+    "PipeEntry",
     "Pong",
     "ProgressMessage",
     "Receipt",
@@ -79,7 +80,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("approval", "checksum", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = ("approval", "checksum", "pipes", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -201,6 +202,15 @@ class DigestedEntry(FileEntry, tag=4, frozen=True):
     digest: Digest
 
 
+class PipeEntry(Entry, tag=5, frozen=True):
+    """A file whose size nobody knows yet (feature `pipes`)."""
+
+    number: Number
+    path: WirePath
+    mtime: Time
+    mode: Mode
+
+
 class SymlinkEntry(Entry, tag=3, frozen=True):
     """A symbolic link (feature `symlinks`); after all files and folders."""
 
@@ -229,7 +239,8 @@ class Manifest(Message, frozen=True):
     """The next entries."""
 
     entries: Annotated[
-        list[FileEntry | DigestedEntry | FolderEntry | FolderEnd | SymlinkEntry], Meta(max_length=limits.BATCH)
+        list[FileEntry | DigestedEntry | PipeEntry | FolderEntry | FolderEnd | SymlinkEntry],
+        Meta(max_length=limits.BATCH),
     ]
     last: bool
 

@@ -17,6 +17,7 @@ RECEIVING = [
     "claims.py",
     "digest.py",
     "fds.py",
+    "growing.py",
     "handles.py",
     "inbox.py",
     "job.py",

@@ -13,7 +13,7 @@ from ftx.core.rights import Rights
 from ftx.disk.guarded import Account, Guarded
 from ftx.disk.inbox import Inbox
 from ftx.disk.ledger import Ledger
-from ftx.disk.store import Failed, FileEntry, FolderEntry, Have, LinkEntry, Made, Refuse, Stored, Want, Whole
+from ftx.disk.store import Failed, FileEntry, FolderEntry, Have, LinkEntry, Made, PipeEntry, Refuse, Stored, Want, Whole
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
 
@@ -75,6 +75,30 @@ def test_links_are_judged_and_charged_as_files(tmp_path: Path) -> None:
     assert [type(outcome) for outcome in again.make_links(links[1:])] == [Have, Have, Stored]
     again.close()
     assert sorted(path.name for path in (tmp_path / "inbox" / "t").iterdir()) == ["2", "3", "4"]
+    place.inbox.close()
+
+
+def test_a_file_of_unknown_size_is_judged_as_the_largest(tmp_path: Path) -> None:
+    """A rule about sizes counts for it, and with a quota of bytes it is not taken at all."""
+    place = _Place(tmp_path, Rights())
+    account = Account(place.ledger, PEER, lambda: DAY, lambda: place.rights)
+    sizes: list[int] = []
+
+    def judge(entry: FileEntry) -> tuple[str, str]:
+        sizes.append(entry.size)
+        return "", ""
+
+    job = Guarded(place.inbox.begin(PEER, JOB, (), "rename"), judge, account)
+    assert job.look_up([PipeEntry(0, (b"a",), 1, 0o644)]) == [Want(0, None)]
+    assert sizes == [2**63 - 1]
+    place.rights = Rights(bytes_per_day=10**12)
+    assert job.look_up([PipeEntry(1, (b"b",), 1, 0o644)]) == [Refuse(1, "quota")]
+    place.rights = Rights(files_per_day=1)
+    assert job.look_up([PipeEntry(2, (b"c",), 1, 0o644), PipeEntry(3, (b"d",), 1, 0o644)]) == [
+        Want(2, None),
+        Refuse(3, "quota"),
+    ]
+    job.close()
     place.inbox.close()
 
 

@@ -350,6 +350,7 @@ class Lab:
         cwd: Path | None = None,
         json: bool = True,
         host: int | None = None,
+        stdin: Any = subprocess.DEVNULL,
     ) -> Client:
         """Start `ftx-client WORDS` and return at once."""
         self._count += 1
@@ -358,7 +359,7 @@ class Lab:
         program = ["-m", "ftx"] if user is None else [*_AS_USER, str(user), "client"]
         command: list[str | bytes] = [sys.executable, *program, *globals_, *words]
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            started = self._popen(command, stdout, stderr, environ, cwd, host)
+            started = self._popen(command, stdout, stderr, environ, cwd, host, stdin)
         client = Client(started, out, err)
         self._started.append(client)
         return client
@@ -380,13 +381,14 @@ class Lab:
         environ: Mapping[str, str] | None,
         cwd: Path | None = None,
         host: int | None = None,
+        stdin: Any = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         inside = [] if host is None else ["nsenter", "-t", str(host), "-n", "--"]
         given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
         given |= environ or {}
         return subprocess.Popen(
             [*inside, *_dies_with_us(), *command],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd or self.root,

@@ -69,6 +69,11 @@ VALID: list[tuple[str, str, messages.Message]] = [
         messages.Manifest([messages.DigestedEntry(0, [b"a.txt"], 5, MTIME, 0o644, FILE_DIGEST)], True),
     ),
     (
+        "manifest-stream",
+        "a file of unknown size",
+        messages.Manifest([messages.PipeEntry(0, [b"a.tar"], MTIME, 0o644)], True),
+    ),
+    (
         "manifest-symlink",
         "a symbolic link, behind everything else",
         messages.Manifest([messages.SymlinkEntry(2, [b"a", b"b"], b"../a/c", MTIME)], True),
@@ -214,7 +219,7 @@ def _invalid() -> Iterator[Vector]:
         ("manifest-link-empty", "a link to nothing", _packed(FrameType.MANIFEST, [[3, 0, [b"a", b"b"], b"", 0]], True)),
         ("manifest-link-name", "..", "bad-name", "after",
          _packed(FrameType.MANIFEST, [[3, 0, [b"a", b".."], b"b", 0]], True)),
-        ("manifest-pipe", "a size that is reserved", _packed(FrameType.MANIFEST, [[*file[:3], None, 0, 0]], True)),
+        ("manifest-pipe", "a file without a size", _packed(FrameType.MANIFEST, [[*file[:3], None, 0, 0]], True)),
         ("manifest-mode", "set-user-id", _packed(FrameType.MANIFEST, [[*file[:5], 0o4755]], True)),
         ("manifest-digest", "a digest of 31 bytes", _packed(FrameType.MANIFEST, [[4, *file, digest[:31]]], True)),
         ("manifest-text", "a name that is text, not bytes", _packed(FrameType.MANIFEST, [[1, 0, ["a"]]], True)),

@@ -96,6 +96,12 @@ def _files(incomplete: str) -> list[str]:
     help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
 )
 @click.option(
+    "--name",
+    metavar="NAME",
+    default="",
+    help="What the file is called there when SRC is '-', standard input. It cannot be resumed.",
+)
+@click.option(
     "--exclude",
     multiple=True,
     metavar="PATTERN",
@@ -135,11 +141,27 @@ def send(**given: Any) -> int:
     receipt: str | None = given["receipt"]
     if receipt is not None:
         _check_receipt(receipt, targets)
+    _check_pipe(sources, targets, given["name"])
     _check_patterns(given["exclude"])
-    wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links")}
+    wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
     sending = Sending(options, sources, targets, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
+
+
+def _check_pipe(sources: list[str], targets: list[Target], name: str) -> None:
+    """Whether what is said of standard input fits together; FtxError `usage`."""
+    from ftx.disk.roots import pipe_root
+
+    if "-" in sources and not name:
+        hint = "for example: --name backup.tar; a file that is called '-' is sent as './-'"
+        raise FtxError("usage", "'-' is standard input, and needs a name there", hint)
+    if name and "-" not in sources:
+        raise FtxError("usage", "--name is for standard input", "write '-' as the source")
+    if name and (len(sources) > 1 or len(targets) > 1):
+        raise FtxError("usage", "standard input is sent alone, and to one target: it is read once")
+    if name:
+        pipe_root(name)
 
 
 def _check_patterns(exclude: Sequence[str]) -> None:
@@ -157,12 +179,6 @@ def _split(args: list[str], to: list[str], into: str, port: int | None) -> tuple
     """The sources and the targets, checked as far as the words go; FtxError `usage` or `bad-target`."""
     from ftx.client.target import parse_target
 
-    if "-" in args:
-        raise FtxError(
-            "usage",
-            "standard input cannot be sent",
-            "write it to a file first; a file that is called '-' is sent as './-'",
-        )
     if not args and not to:
         raise FtxError("usage", "missing argument 'SRC... TARGET:[DIR]'", "for example: ftx-client send FILE NAME:")
     written = to or [args[-1]]
