@@ -19,9 +19,11 @@ docs:
 	$(BIN)python docs/generate.py
 
 # Kills either side of a transfer at SEEDS moments each, and runs the same command again; a few are part of `test`.
+# Then stops and interrupts them for as long, and as often.
 SEEDS ?= 20
 kills:
 	KILL_SEEDS=$(SEEDS) $(BIN)pytest -q -n 2 tests/integration/test_kills.py
+	STOPPED_SECONDS=60 INTERRUPTIONS=$(SEEDS) $(BIN)pytest -q --timeout=600 tests/integration/test_processes.py
 
 # Every parser, driven by coverage for SECONDS each; keeps what reaches something new in tests/fuzz/corpus. Needs
 # `pip install -e '.[fuzz]'` and says so; the same parsers get random and damaged input in `test`, without it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ftx.client.cli import main
+from ftx.client.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -115,7 +115,7 @@ def _built(subject: str) -> Set[str]:
         return _fields(by_name[subject.removeprefix("event ")])
     match subject:
         case "commands":
-            scripts = {point.name for point in entry_points(group="console_scripts", module="ftx.client.cli")}
+            scripts = {point.name for point in entry_points(group="console_scripts", module="ftx.client.start")}
             scripts |= {point.name for point in entry_points(group="console_scripts", module="ftx.daemon.main")}
             return scripts | {f"twistd:{maker.tapname}" for maker in getPlugins(IServiceMaker)}
         case "daemon options":

@@ -63,6 +63,9 @@ def run(main: Main, options: Options, *, what: str, resume: str = "") -> int:
     """
     from twisted.internet import reactor
 
+    from ftx.net.steady import steady
+
+    steady(reactor)
     _begin_logging(options)
     bridge = _Bridge(reactor, main, options, what, resume)
     bridge.reactor.callWhenRunning(bridge.start)

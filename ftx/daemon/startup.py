@@ -21,10 +21,16 @@ def _allow_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _forbid_cores() -> None:
+    """Write no core when we crash: it would have the key in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
 def claim(config: Config, *, owns_process: bool = True) -> HomeLock:
     """Make the home and the inbox where they are missing, and take the lock of the home; the caller releases it.
 
-    A daemon that has the process to itself also takes all descriptors the system allows, and settles the heap.
+    A daemon that has the process to itself also takes all descriptors the system allows, forbids cores, and settles the
+    heap.
 
     Blocking, quick, and meant for `makeService`, before a fork. Raises FtxError `home-unusable`, `inbox-unusable`
     or `already-running`. The lock comes before the ports: a second daemon is told that it is the second one, not
@@ -32,6 +38,7 @@ def claim(config: Config, *, owns_process: bool = True) -> HomeLock:
     """
     if owns_process:
         _allow_descriptors()
+        _forbid_cores()
         settle(limits.GARBAGE_DAEMON)
     prepare_home(config.places)
     lock = HomeLock(config.places)

@@ -127,7 +127,9 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     from ftx.daemon.config import load
+    from ftx.net.steady import steady
 
+    steady(reactor)
     speak_plainly(options.program)
     try:
         config = load(options.request())

@@ -213,6 +213,8 @@ class Job:
     def reported(self, error: FtxError, path: Path) -> str:
         """The name of `error`, after telling the operator about it if it is this machine's fault."""
         if error.name in ("storage-failed", "no-space", "internal"):
-            self.device.report(f"{show_path(path)}: {error.message}")
+            inodes = error.name == "no-space" and self.device.space.out_of_inodes()
+            why = "no inodes left on the file system of the inbox" if inodes else error.message
+            self.device.report(f"{show_path(path)}: {why}")
         return error.name
 

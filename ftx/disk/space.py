@@ -52,6 +52,14 @@ class Space:
         with self._lock:
             return max(0, self._ask())
 
+    def out_of_inodes(self) -> bool:
+        """Whether it is files and folders that there is no room for, rather than bytes; False when nobody can tell."""
+        try:
+            status = self._statvfs(self._fd)
+        except OSError:
+            return False
+        return status.f_files > 0 and status.f_favail == 0
+
     def promise(self, size: int) -> bool:
         """Set `size` bytes aside if there are so many. OSError as it comes."""
         with self._lock:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import support.refusing
-from support.lab import Lab
-from support.trees import MiB, make_tree, snapshot
+from support.gate import Gate
+from support.lab import Lab, until
+from support.private_mount import with_private_mount
+from support.trees import MiB, make_tree, snapshot, visible
 
 EVERYTHING = ("openat2", "renameat2", "syncfs", "fallocate", "tmpfile")
 
@@ -51,3 +58,157 @@ def test_D73_D83_a_kernel_that_refuses(lab: Lab, errno: str, calls: tuple[str, .
     assert here == there
     assert daemon.partials() == []
     daemon.clean_log()
+
+
+@pytest.fixture
+def mounted(lab: Lab) -> Iterator[Callable[..., Path]]:
+    """Mounts file systems below the lab, and takes them away after its processes have ended."""
+    places: list[Path] = []
+
+    def mount(name: str, *words: str) -> Path:
+        place = lab.root / name
+        place.mkdir()
+        done = subprocess.run(["mount", *words, place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"cannot be mounted: {done.stderr.strip()}")
+        places.append(place)
+        return place
+
+    yield mount
+    lab.__exit__()
+    for place in places:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def an_image(lab: Lab) -> str:
+    """An ext4 file system in a file."""
+    if shutil.which("mkfs.ext4") is None:
+        pytest.skip("needs mkfs.ext4")
+    image = lab.root / "image"
+    with image.open("wb") as file:
+        file.truncate(48 * MiB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    return str(image)
+
+
+def test_D81_the_file_system_becomes_read_only(lab: Lab, mounted: Callable[..., Path]) -> None:
+    """As ext4 does when its disk fails, in the middle: files fail, the daemon stays; mounted anew, it goes on."""
+    make_tree(lab.root / "source", {"a": 12 * MiB, "b": 10})
+    image = an_image(lab)
+    disk = mounted("disk", "-o", "loop", image)
+    daemon = lab.daemon(inbox=disk / "inbox")
+    with Gate(daemon.port, hold=6 * MiB) as gate:
+        client = lab.sending(gate.url, "source")
+        gate.wait()
+        client.reaches("progress", bytes_sent=4 * MiB)
+        subprocess.run(["mount", "-o", "remount,abort", disk], check=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (disk / "written").write_bytes(b"1")
+        gate.open()
+        code = client.wait()
+    assert code == 6, client.text()
+    failed = {event["path"]: event["error"]["name"] for event in client.of("file") if event["status"] == "failed"}
+    assert failed["source/a"] == "storage-failed"
+    assert visible(daemon.inbox) == {}
+    assert lab.send(daemon, "source", code=6).events
+    assert daemon.call("daemon.status")["jobs"]["active"] == 0
+    assert "read-only file system" in daemon.text()
+    assert "Traceback" not in daemon.text()
+    daemon.kill()
+    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    daemon = lab.again(daemon)
+    lab.send(daemon, "source")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    daemon.clean_log()
+
+
+def test_E90_no_inodes(lab: Lab, mounted: Callable[..., Path]) -> None:
+    """Space there is, and no room for another file: `no-space`, the log says inodes, and the rest arrives later."""
+    make_tree(lab.root / "source", {f"{number}": 10 for number in range(30)})
+    disk = mounted("disk", "-t", "tmpfs", "-o", "size=32m,nr_inodes=30", "none")
+    daemon = lab.daemon(inbox=disk / "inbox")
+    client = lab.send(daemon, "source", code=9)
+    failed = [event["error"]["name"] for event in client.of("file") if event["status"] == "failed"]
+    assert failed
+    assert set(failed) == {"no-space"}
+    assert "no inodes left" in daemon.text()
+    daemon.clean_log()
+    subprocess.run(["mount", "-o", "remount,nr_inodes=1000", disk], check=True)
+    lab.send(daemon, "source")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+
+
+def test_E93_a_disk_that_stalls(lab: Lab) -> None:
+    """Every sync waits: the control socket answers meanwhile, nobody gives up, and all is stored in the end."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    make_tree(lab.root / "source", {"large": 2 * MiB, "small": 10})
+    daemon = lab.daemon()
+    syncs = "fsync,fdatasync,syncfs"
+    stall = f"inject={syncs}:delay_enter=250000"
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={syncs}", "-e", stall, "-p", str(daemon.pid)]
+    tracer = subprocess.Popen(command)
+    try:
+        status = Path(f"/proc/{daemon.pid}/status")
+        until(lambda: f"TracerPid:\t{tracer.pid}\n" in status.read_text(), "the daemon is traced")
+        client = lab.sending(daemon.url, "source")
+        until(lambda: daemon.call("daemon.status")["jobs"]["active"] == 1, "the job runs", said=client)
+        answers = 0
+        while client.alive:
+            until(lambda: daemon.call("jobs.list") is not None, "an answer", 5)
+            answers += 1
+        client.ends()
+    finally:
+        tracer.terminate()
+        tracer.wait(20)
+    assert answers > 10
+    assert client.of("retry") == []
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    daemon.clean_log()
+
+
+def test_E98_no_room_for_the_log(lab: Lab, mounted: Callable[..., Path]) -> None:
+    """The disk of the log is full: files arrive as ever, and the daemon stops as it should."""
+    make_tree(lab.root / "source", {"large": 2 * MiB, "small": 10})
+    disk = mounted("disk", "-t", "tmpfs", "-o", "size=64k", "none")
+    (lab.root / "daemon-1.log").symlink_to(disk / "log")
+    daemon = lab.daemon()
+    with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(512))
+    for _ in range(30):
+        daemon.ask("nonsense")
+    lab.send(daemon, "source")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    lab.send(daemon, "source")
+    daemon.signal(15)
+    assert daemon.wait() == 0
+
+
+def test_D79_staging_on_another_file_system(tmp_path: Path) -> None:
+    """What is staged could not be linked into the inbox: the start is refused with the reason."""
+    (tmp_path / "inbox").mkdir()
+    with_private_mount(tmp_path / "inbox", "size=1m", OTHER_DISK)
+
+
+OTHER_DISK = """
+import os, subprocess, sys
+sys.path.insert(0, sys.argv[2])
+from ftx.disk.inbox import Inbox
+from ftx.errors import FtxError
+
+path = sys.argv[1] + "/inbox"
+os.mkdir(path + "/.ftx", 0o700)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700", "none", path + "/.ftx"], check=True)
+try:
+    Inbox.open(path)
+except FtxError as error:
+    assert error.name == "inbox-unusable", error
+    assert "another file system" in error.message, error.message
+else:
+    raise AssertionError("it was opened")
+subprocess.run(["umount", path + "/.ftx"], check=True)
+Inbox.open(path).close()
+print("all is well")
+"""

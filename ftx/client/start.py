@@ -1,0 +1,34 @@
+"""Where `ftx-client` begins: before this line nothing of ours has run, and an interrupted import has no traceback."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+__all__ = ["main"]
+
+#: As a shell reports a process that SIGINT has ended (`interrupted` of ftx.errors, which is not imported yet).
+_INTERRUPTED = 130
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    os._exit(_INTERRUPTED)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Import the program and run it with `argv` (default: this process's); returns the exit code.
+
+    Nothing has begun while it is imported, so Ctrl-C just ends it. No core is ever written: the key would be in it.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, _leave)
+    from ftx.client.cli import main as run
+
+    if usual:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run(argv)
