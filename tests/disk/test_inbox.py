@@ -438,7 +438,7 @@ def test_folder_against_file_and_link(inbox: Inbox, tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-@pytest.mark.case("D77")
+@pytest.mark.case("D77", "D82")
 @pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
 def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
     """Another program was faster: the next free name, or `exists`; its file is never touched."""

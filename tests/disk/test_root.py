@@ -95,7 +95,7 @@ def test_names_are_checked_at_the_sink_too(root: Root) -> None:
     os.close(fd)
 
 
-@pytest.mark.case("C64")
+@pytest.mark.case("C64", "D82")
 def test_own_folder_is_recognised_by_inode(root: Root, tmp_path: Path) -> None:
     """Whatever name leads to .ftx (a case-folding file system, say), it is refused."""
     os.close(root.open_private(b"partial"))
@@ -159,7 +159,7 @@ def taken(folder: Path) -> None:
     os.mkfifo(folder / "fifo")
 
 
-@pytest.mark.case("D76", "D83")
+@pytest.mark.case("D76", "D83", "D82")
 @pytest.mark.parametrize("noreplace", [True, False])
 def test_publishing_never_replaces(tmp_path: Path, noreplace: bool) -> None:
     """By link and by move: whatever has the name keeps it, and the content is not lost."""
