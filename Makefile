@@ -1,9 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills fuzz crowds races docs
-
-.PHONY: bench check lint test kills fuzz races docs
+.PHONY: check lint test kills fuzz crowds races bench docs
 
 check: lint test
 
