@@ -6,8 +6,8 @@ that keeps a buffer of its own, and a protocol gets all records of one read in o
 
     Twisted's TCP transport  -- getHandle() -->  socket  <-->  SecureTransport  <-->  protocol
         |  connectionMade, connectionLost           ^               |
-        v                                           |            OpenSSL (public calls of pyOpenSSL)
-    _Takeover, the protocol that Twisted sees       +-- the reactor: doRead, doWrite
+        v                                           |            OpenSSL (`ftx.net.records`)
+    the protocol that Twisted sees (`ftx.net.tls`)  +-- the reactor: doRead, doWrite
 
 What a read brought goes into OpenSSL at once; what OpenSSL has for the peer goes to the socket before it is given
 more, so ciphertext never piles up. Plaintext waits in a queue that its writer bounds: a registered producer is paused
@@ -18,35 +18,28 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
-from collections import deque
 from typing import Any, Final
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IAddress,
     IConsumer,
     IDelayedCall,
     IHandshakeListener,
     IProtocol,
-    IProtocolFactory,
     IPushProducer,
     IReadWriteDescriptor,
     ISystemHandle,
     ITransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from ftx import limits
 from ftx.errors import FtxError
+from ftx.net.records import Records
 
-__all__ = ["IRecordListener", "SecureFactory", "SecureTransport"]
-
-#: Plaintext bytes of a TLS record (RFC 8446 section 5.1); one SSL_read(3) gives at most one.
-_RECORD: Final = 16 * 1024
+__all__ = ["IRecordListener", "SecureTransport"]
 
 # Everything that is read from any socket passes through here on its way to OpenSSL: all in the reactor's thread.
 _ARRIVED: Final = bytearray(limits.READ_SIZE_SIGNED_IN)
@@ -58,53 +51,6 @@ class IRecordListener(Interface):
 
     def recordsReceived(records: list[bytes]) -> None:
         """`records`, one or more, arrived together; in the place of as many calls of `dataReceived`."""
-
-
-class _Takeover(Protocol):
-    """What Twisted's TCP transport takes for its protocol: it hears of the beginning and of the end."""
-
-    def __init__(self, factory: SecureFactory, protocol: IProtocol) -> None:
-        self._factory = factory
-        self._protocol: IProtocol | None = protocol
-        self._secure: SecureTransport | None = None
-
-    def connectionMade(self) -> None:
-        """The TCP connection stands: from here on the secure transport has its descriptor."""
-        self._factory.registerProtocol(self)
-        protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            self._secure = SecureTransport(self.transport, protocol, self._factory.connection(), self._factory.client)
-            self._secure.begin()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The TCP connection is gone."""
-        self._factory.unregisterProtocol(self)
-        secure, self._secure = self._secure, None
-        if secure is not None:
-            secure.lost(reason)
-
-
-class SecureFactory(WrappingFactory):
-    """The protocols of `factory`, each behind a `SecureTransport` of its own, as TLS client or server.
-
-    `context` is never changed: OpenSSL's contexts must not be once a connection was made from them.
-    """
-
-    noisy = False
-
-    def __init__(self, context: SSL.Context, factory: IProtocolFactory, *, client: bool) -> None:
-        super().__init__(factory)
-        self.client = client
-        self._context = context
-
-    def connection(self) -> SSL.Connection:
-        """A connection of OpenSSL over memory BIOs."""
-        return SSL.Connection(self._context, None)
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """See IProtocolFactory; None when the wrapped factory wants no connection."""
-        protocol = self.wrappedFactory.buildProtocol(addr)
-        return None if protocol is None else _Takeover(self, protocol)
 
 
 @implementer(ITransport, IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle)
@@ -124,8 +70,6 @@ class SecureTransport:
     disconnecting = False
 
     def __init__(self, tcp: Any, protocol: IProtocol, connection: SSL.Connection, client: bool) -> None:
-        #: The OpenSSL connection, until the connection is lost.
-        self.connection: SSL.Connection | None = connection
         #: Whether the peer has sent anything at all.
         self.spoke = False
         #: Bytes asked of the kernel at once, at most `limits.READ_SIZE_SIGNED_IN`.
@@ -135,22 +79,22 @@ class SecureTransport:
         self._reactor = tcp.reactor
         self._protocol: Any = protocol
         self._gathers = IRecordListener.providedBy(protocol)
-        if client:
-            connection.set_connect_state()
-        else:
-            connection.set_accept_state()
-        self._shaken = False  # the handshake is complete
+        self._records = Records(connection, client=client)
+        self._lost = False
         self._shake_bytes = 0
         self._wanted = True  # the protocol has not paused us
         self._shut = False  # our closing alert is out; what comes is dropped
         self._over = False  # nothing is read, written or delivered any more
         self._why: BaseException | None = None
         self._held: IDelayedCall | None = None  # will deliver what OpenSSL still holds of the last read
-        self._queue: deque[memoryview] = deque()
-        self._queued = 0
         self._sealed: memoryview | None = None  # ciphertext that the socket did not take yet
         self._producer: Any = None
         self._producer_paused = False
+
+    @property
+    def connection(self) -> SSL.Connection | None:
+        """The OpenSSL connection, until the connection is lost."""
+        return None if self._lost else self._records.connection
 
     def begin(self) -> None:
         """Take the descriptor over and begin the handshake."""
@@ -167,14 +111,15 @@ class SecureTransport:
     def lost(self, reason: Failure) -> None:
         """The TCP connection is gone: tell the producer and the protocol, and let go of everything."""
         self._stop()
-        self._queue.clear()
+        self._records.clear()
         self._sealed = None
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
         protocol, self._protocol = self._protocol, None
         protocol.connectionLost(reason if self._why is None else Failure(self._why))
-        self.connection = None
+        self._lost = True
+        del self._records  # and OpenSSL's memory with it
 
     # -- IReadWriteDescriptor: what the reactor calls ------------------------------------------------------
 
@@ -206,42 +151,42 @@ class SecureTransport:
         except OSError as error:
             self._end(error)
             return
-        connection = self._open()
-        if count:
-            self.spoke = True
-            connection.bio_write(_ARRIVED_VIEW[:count])
-        else:
-            connection.bio_shutdown()
-        if not self._shaken:
+        self.spoke = self.spoke or count > 0
+        self._records.feed(_ARRIVED_VIEW[:count])
+        if not self._records.complete:
             self._shake_bytes += count
             if self._shake_bytes > limits.HANDSHAKE:
                 self._end(FtxError("tls-failed", "the peer's handshake is too large"))
                 return
             self._handshake()
-        if self._shaken and not self._over:
+        if self._records.complete and not self._over:
             self._deliver()
 
     def doWrite(self) -> None:
         """See IWriteDescriptor: encrypt and send, until the socket is full or a turn's worth is sent."""
         if self._over:  # the reactor asks once more in the turn in which a read ended it
             return
-        budget = limits.WRITE_TURN
         try:
-            while budget > 0:
-                if not self._flush():
-                    break
-                if not self._queue or not self._shaken:
-                    self._reactor.removeWriter(self)
-                    if self.disconnecting and self._shaken and self._producer is None:
-                        self._shut_down()
-                    break
-                budget -= self._seal()
+            self._write_turn()
         except (SSL.Error, OSError) as error:
             self._end(_reason(error))
             return
-        if self._producer_paused and self._queued < limits.WRITE_QUEUE_LOW and self._producer is not None:
+        if self._producer_paused and self._records.waiting < limits.WRITE_QUEUE_LOW and self._producer is not None:
             self._producer_paused = False
             self._producer.resumeProducing()
+
+    def _write_turn(self) -> None:
+        records, budget = self._records, limits.WRITE_TURN
+        while budget > 0 and self._flush():
+            if records.complete and records.waiting:
+                budget -= records.seal()
+            elif self.disconnecting and records.complete and self._producer is None and not records.closed:
+                records.close()
+            else:
+                self._reactor.removeWriter(self)
+                if records.closed:
+                    self._shut_down()
+                return
 
     # -- ITransport, IConsumer, ISystemHandle --------------------------------------------------------------
 
@@ -249,11 +194,11 @@ class SecureTransport:
         """Send `data`, in a later turn of the reactor; dropped once the connection is over or ending."""
         if self._over or not len(data) or (self.disconnecting and self._producer is None):
             return
-        self._queue.append(memoryview(data))
-        self._queued += len(data)
-        if self._shaken:
+        self._records.write(data)
+        if self._records.complete:
             self._reactor.addWriter(self)
-        if self._queued >= limits.WRITE_QUEUE_HIGH and self._producer is not None and not self._producer_paused:
+        full = self._records.waiting >= limits.WRITE_QUEUE_HIGH
+        if full and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()
 
@@ -294,7 +239,7 @@ class SecureTransport:
         """Send what was written, then end in order; before the handshake is complete this is an abort."""
         if self._over or self.disconnecting:
             return
-        if not self._shaken:
+        if not self._records.complete:
             self.abortConnection()
             return
         self.disconnecting = True
@@ -310,7 +255,7 @@ class SecureTransport:
     def pauseProducing(self) -> None:
         """Read no more for now. What was read already is still delivered."""
         self._wanted = False
-        if self._shaken and not self._shut:
+        if not self._over and self._records.complete and not self._shut:
             self._reactor.removeReader(self)
 
     def resumeProducing(self) -> None:
@@ -325,48 +270,31 @@ class SecureTransport:
 
     # -- within --------------------------------------------------------------------------------------------
 
-    def _open(self) -> SSL.Connection:
-        if self.connection is None:
-            raise RuntimeError("the connection is lost")
-        return self.connection
-
     def _handshake(self) -> None:
         try:
-            self._open().do_handshake()
-            self._shaken = True
-        except SSL.WantReadError:
-            pass
+            complete = self._records.shake_hands()
         except SSL.Error as error:
             self._farewell(error)
             return
         self._reactor.addWriter(self)
-        if self._shaken:
+        if complete:
             if IHandshakeListener.providedBy(self._protocol):
                 self._protocol.handshakeCompleted()
             if not self._wanted and not self._over:
                 self._reactor.removeReader(self)
 
     def _deliver(self) -> None:
-        """Hand over the records that OpenSSL has, a bounded number per turn: a peer may make them very small."""
-        records: list[bytes] = []
-        receive = self._open().recv
-        ended: SSL.Error | None = None
-        try:
-            for _ in range(limits.RECORDS_PER_TURN):
-                records.append(receive(_RECORD))
+        """Hand over the records that have come, a bounded number per turn: a peer may make them very small."""
+        records, ended, more = self._records.opened(limits.RECORDS_PER_TURN)
+        if more:
             self._reactor.removeReader(self)
             self._held = self._reactor.callLater(0, self._deliver_held)
-        except SSL.WantReadError:
-            pass
-        except SSL.Error as error:
-            ended = error.with_traceback(None)  # whose frames would keep this one, and the connection, alive
-        if records:
-            if self._gathers:
-                self._protocol.recordsReceived(records)
-            else:
-                for record in records:
-                    if not self._over:
-                        self._protocol.dataReceived(record)
+        if records and self._gathers:
+            self._protocol.recordsReceived(records)
+        elif records:
+            for record in records:
+                if not self._over:
+                    self._protocol.dataReceived(record)
         if ended is not None and not self._over:
             self._farewell(ended)
 
@@ -377,52 +305,24 @@ class SecureTransport:
         if not self._shut:
             self._deliver()
 
-    def _seal(self) -> int:
-        """Encrypt some of the queue, up to `limits.WRITE_SLICE`; how many bytes."""
-        send, queue, room = self._open().send, self._queue, limits.WRITE_SLICE
-        while queue and room > 0:
-            data = queue.popleft()
-            if len(data) < _RECORD and queue:
-                data = self._joined(data)
-            if len(data) > room:
-                queue.appendleft(data[room:])
-                data = data[:room]
-            send(data)
-            room -= len(data)
-        sealed = limits.WRITE_SLICE - room
-        self._queued -= sealed
-        return sealed
-
-    def _joined(self, data: memoryview) -> memoryview:
-        """`data` and what follows it, as far as both fit into one record."""
-        parts, size = [data], len(data)
-        while self._queue and size + len(self._queue[0]) <= _RECORD:
-            size += len(self._queue[0])
-            parts.append(self._queue.popleft())
-        return data if len(parts) == 1 else memoryview(b"".join(parts))
-
     def _flush(self) -> bool:
         """Give ciphertext to the socket; whether it took all there is."""
-        connection = self._open()
         while True:
-            if self._sealed is None:
-                try:
-                    self._sealed = memoryview(connection.bio_read(2 * limits.WRITE_SLICE))
-                except SSL.WantReadError:
-                    return True
+            sealed = self._sealed or self._records.sealed()
+            if sealed is None:
+                return True
+            self._sealed = sealed
             try:
-                sent = self._socket.send(self._sealed)
+                sent = self._socket.send(sealed)
             except (BlockingIOError, InterruptedError):
                 return False
-            self._sealed = self._sealed[sent:] if sent < len(self._sealed) else None
+            self._sealed = sealed[sent:] if sent < len(sealed) else None
             if self._sealed is not None:
                 return False
 
     def _shut_down(self) -> None:
-        """All is written: say so to TLS and to TCP, then wait for the peer's end."""
+        """All is written, the closing alert too: say so to TCP, then wait for the peer's end."""
         self._shut = True
-        self._open().shutdown()
-        self._flush()
         self._socket.shutdown(sockets.SHUT_WR)
         self._reactor.addReader(self)
 
@@ -440,7 +340,7 @@ class SecureTransport:
         """OpenSSL ended the connection: let the peer have its alert, if the socket takes it, and end."""
         with contextlib.suppress(SSL.Error, OSError):  # if there is nobody left to tell
             if isinstance(error, SSL.ZeroReturnError):
-                self._open().shutdown()
+                self._records.close()
             self._flush()
         self._end(_reason(error))
 

@@ -35,13 +35,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import FILETYPE_ASN1, X509, dump_certificate
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.identity import identity_of
 from ftx.disk.keys import Identity
 from ftx.errors import FtxError
-from ftx.net.secure import SecureFactory, SecureTransport
+from ftx.net.secure import SecureTransport
 
 __all__ = ["ALPN", "Credentials", "PeerKey", "peer_of"]
 
@@ -81,6 +84,53 @@ class PeerKey:
     public_raw: bytes
 
 
+class _Takeover(Protocol):
+    """What Twisted's TCP transport takes for its protocol: it hears of the beginning and of the end."""
+
+    def __init__(self, factory: _SecureFactory, protocol: IProtocol) -> None:
+        self._factory = factory
+        self._protocol: IProtocol | None = protocol
+        self._secure: SecureTransport | None = None
+
+    def connectionMade(self) -> None:
+        """The TCP connection stands: from here on the secure transport has its descriptor."""
+        self._factory.registerProtocol(self)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            self._secure = SecureTransport(self.transport, protocol, self._factory.connection(), self._factory.client)
+            self._secure.begin()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The TCP connection is gone."""
+        self._factory.unregisterProtocol(self)
+        secure, self._secure = self._secure, None
+        if secure is not None:
+            secure.lost(reason)
+
+
+class _SecureFactory(WrappingFactory):
+    """The protocols of `factory`, each behind a `SecureTransport` of its own, as TLS client or server.
+
+    `context` is never changed: OpenSSL's contexts must not be once a connection was made from them.
+    """
+
+    noisy = False
+
+    def __init__(self, context: SSL.Context, factory: IProtocolFactory, *, client: bool) -> None:
+        super().__init__(factory)
+        self.client = client
+        self._context = context
+
+    def connection(self) -> SSL.Connection:
+        """A connection of OpenSSL over memory BIOs."""
+        return SSL.Connection(self._context, None)
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory; None when the wrapped factory wants no connection."""
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else _Takeover(self, protocol)
+
+
 class Credentials:
     """What this machine proves itself with: its certificate and one unchanging TLS context per role.
 
@@ -107,11 +157,11 @@ class Credentials:
         A protocol that provides `IHandshakeListener` learns when to call `peer_of(self.transport)`; before
         that it must not believe anything.
         """
-        return SecureFactory(self._server, factory, client=False)
+        return _SecureFactory(self._server, factory, client=False)
 
     def client(self, factory: IProtocolFactory) -> IProtocolFactory:
         """A factory to connect with; as `server()`, for the client's end."""
-        return SecureFactory(self._client, factory, client=True)
+        return _SecureFactory(self._client, factory, client=True)
 
 
 def peer_of(transport: object) -> PeerKey:

@@ -1,0 +1,116 @@
+"""TLS as bytes in, records out: OpenSSL between two memory buffers, without a socket and without a reactor.
+
+`Records` is fed what was read from the network and asked for what is in it; it takes plaintext and is asked for what is
+to be written to the network. Who does the reading and writing is `ftx.net.secure`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from OpenSSL import SSL
+
+from ftx import limits
+
+__all__ = ["Records"]
+
+#: Plaintext bytes of a TLS record (RFC 8446 section 5.1); one SSL_read(3) gives at most one.
+_RECORD: Final = 16 * 1024
+
+
+class Records:
+    """One end of a TLS connection. SSL.Error, from any method, says how it ended; nothing but `sealed` follows it."""
+
+    def __init__(self, connection: SSL.Connection, *, client: bool) -> None:
+        #: The OpenSSL connection, for questions about the peer.
+        self.connection = connection
+        #: Whether the handshake is complete.
+        self.complete = False
+        #: Bytes of plaintext that wait to be encrypted.
+        self.waiting = 0
+        #: Whether our closing alert was made.
+        self.closed = False
+        self._queue: deque[memoryview] = deque()
+        if client:
+            connection.set_connect_state()
+        else:
+            connection.set_accept_state()
+
+    def feed(self, data: memoryview) -> None:
+        """What was read from the network; nothing for its end. It is copied."""
+        if data:
+            self.connection.bio_write(data)
+        else:
+            self.connection.bio_shutdown()
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake as far as that is possible; whether it is complete."""
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            return False
+        self.complete = True
+        return True
+
+    def opened(self, most: int) -> tuple[list[bytes], SSL.Error | None, bool]:
+        """The records that have come, at most `most`, how the connection ended with them, if it did, and whether there
+        may be more.
+        """
+        records: list[bytes] = []
+        receive = self.connection.recv
+        try:
+            for _ in range(most):
+                records.append(receive(_RECORD))
+        except SSL.WantReadError:
+            return records, None, False
+        except SSL.Error as error:
+            # its frames would keep this one alive, and the connection with it
+            return records, error.with_traceback(None), False
+        return records, None, True
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Plaintext for the peer, by reference: it must not change until it is encrypted."""
+        self._queue.append(memoryview(data))
+        self.waiting += len(data)
+
+    def seal(self) -> int:
+        """Encrypt what waits, at most `limits.WRITE_SLICE` bytes of it; returns how many."""
+        send, queue, room = self.connection.send, self._queue, limits.WRITE_SLICE
+        while queue and room > 0:
+            data = queue.popleft()
+            if len(data) < _RECORD and queue:
+                data = self._joined(data)
+            if len(data) > room:
+                queue.appendleft(data[room:])
+                data = data[:room]
+            send(data)
+            room -= len(data)
+        done = limits.WRITE_SLICE - room
+        self.waiting -= done
+        return done
+
+    def _joined(self, data: memoryview) -> memoryview:
+        """`data` and what follows it, as far as both fit into one record."""
+        parts, size = [data], len(data)
+        while self._queue and size + len(self._queue[0]) <= _RECORD:
+            size += len(self._queue[0])
+            parts.append(self._queue.popleft())
+        return data if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def sealed(self) -> memoryview | None:
+        """The next bytes for the network, at most two slices of them; None when there are none."""
+        try:
+            return memoryview(self.connection.bio_read(2 * limits.WRITE_SLICE))
+        except SSL.WantReadError:
+            return None
+
+    def close(self) -> None:
+        """Make the closing alert (RFC 8446 section 6.1); it is to be sent like everything else."""
+        self.closed = True
+        self.connection.shutdown()
+
+    def clear(self) -> None:
+        """Let go of what waits: nobody will have it any more."""
+        self._queue.clear()
+        self.waiting = 0
