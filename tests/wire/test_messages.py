@@ -26,6 +26,8 @@ U31, U63 = 2**31 - 1, 2**63 - 1
 FILE = [0, 0, [b"a.txt"], 5, 1_700_000_000_000_000_000, 0o644]
 FOLDER = [1, 1, [b"sub"]]
 FOLDER_END = [2, 1, 0o755, -1]
+ITEM = [0, [b"a.txt"], 5, -1, 0o644, 0]
+OMISSION = [[b"pipe"], 305]
 GROUP = [1, 3, 0, b"\x05", True]
 
 #: One valid body of every type, as plain lists in the order of the specification's tables, and its message.
@@ -82,6 +84,16 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
     FrameType.CANCEL: ([JOB, 1, 5], messages.Cancel(JOB, 1, 5)),
     FrameType.WAITING: ([JOB, 60, DIGEST], messages.Waiting(JOB, 60, DIGEST)),
     FrameType.REVEAL: ([JOB, DIGEST], messages.Reveal(JOB, DIGEST)),
+    FrameType.LIST: ([JOB, [b"docs"], True], messages.List(JOB, [b"docs"], True)),
+    FrameType.LISTING: (
+        [JOB, [[0, [b"a.txt"], 5, -1, 0o644, 0]], True],
+        messages.Listing(JOB, [messages.Item(messages.ItemKind.FILE, [b"a.txt"], 5, -1, 0o644, 0)], True),
+    ),
+    FrameType.REQUEST: (
+        [JOB, [[b"docs", b"a.txt"]], ["*.o"], 0],
+        messages.Request(JOB, [[b"docs", b"a.txt"]], ["*.o"], 0),
+    ),
+    FrameType.OMITTED: ([[[[b"pipe"], 305]]], messages.Omitted([messages.Omission([b"pipe"], 305)])),
     FrameType.PAIR_START: ([bytes(33)], messages.PairStart(bytes(33))),
     FrameType.PAIR_REPLY: ([bytes(33)], messages.PairReply(bytes(33))),
     FrameType.PAIR_CONFIRM: ([DIGEST, 7389], messages.PairConfirm(DIGEST, 7389)),
@@ -124,7 +136,7 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.PING, (0,), *COUNT),
     (FrameType.PONG, (0,), *COUNT),
     (FrameType.OFFER, (0,), *JOBS),
-    (FrameType.OFFER, (1,), [0], [1, 2, -1, None]),
+    (FrameType.OFFER, (1,), [0, 1], [2, -1, None]),
     (FrameType.OFFER, (2,), [*PATHS[0], []], PATHS[1][1:]),
     (FrameType.OFFER, (3,), [None, 0, 4], [5, -1, "fail"]),
     *((FrameType.OFFER, (place,), [*COUNT[0], None], [-1, U63 + 1, 1.0, True]) for place in (4, 5, 6)),
@@ -136,6 +148,26 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.REFUSE, (0,), *JOBS),
     (FrameType.REFUSE, (1,), *ERROR),
     *((FrameType.TOTALS, (place,), *COUNT) for place in range(3)),
+    (FrameType.LIST, (0,), *JOBS),
+    (FrameType.LIST, (1,), [*PATHS[0], []], PATHS[1][1:]),
+    (FrameType.LIST, (2,), [True, False], [0, None]),
+    (FrameType.LISTING, (0,), *JOBS),
+    (FrameType.LISTING, (1,), [[], [ITEM] * 512], [[ITEM] * 513, None, [[]], [None], 5]),
+    (FrameType.LISTING, (2,), [True], [0, None]),
+    (FrameType.LISTING, (1, 0, 0), [0, 1, 2, 3, 4], [5, -1, None, "0"]),
+    (FrameType.LISTING, (1, 0, 1), *PATHS),
+    (FrameType.LISTING, (1, 0, 2), *COUNT),
+    (FrameType.LISTING, (1, 0, 3), [-(2**63), U63], [-(2**63) - 1, U63 + 1, None, 1.0]),
+    (FrameType.LISTING, (1, 0, 4), [0, 0o777], [0o1000, -1, None]),
+    (FrameType.LISTING, (1, 0, 5), [0, 20_000], [20_001, -1, None]),
+    (FrameType.REQUEST, (0,), *JOBS),
+    (FrameType.REQUEST, (1,), [[[b"x"]] * limits.REQUEST_PATHS], [[[b"x"]] * (limits.REQUEST_PATHS + 1), [], [[]]]),
+    (FrameType.REQUEST, (2,), [[], ["x" * limits.PATTERN]], [[""], ["x" * (limits.PATTERN + 1)], [b"x"], None]),
+    (FrameType.REQUEST, (2,), [["x"] * limits.REQUEST_PATTERNS], [["x"] * (limits.REQUEST_PATTERNS + 1)]),
+    (FrameType.REQUEST, (3,), [0], [1, -1, None]),
+    (FrameType.OMITTED, (0,), [[OMISSION] * 512], [[], [OMISSION] * 513, None, [[]]]),
+    (FrameType.OMITTED, (0, 0, 0), *PATHS),
+    (FrameType.OMITTED, (0, 0, 1), *ERROR),
     (FrameType.MANIFEST, (0,), [[], [FOLDER_END] * 512], [[FOLDER_END] * 513, None, [[]], [None], [5], {}]),
     (FrameType.MANIFEST, (1,), [False], [0, None]),
     (FrameType.MANIFEST, (0, 0, 0), [], [3, 4, 255, -1, None, "0", 0.0]),
@@ -191,7 +223,7 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
 
 def bounds_of(kind: FrameType) -> Mapping[int, int]:
     """Bounds under which frames of this type may come."""
-    agreed = after_sign_in(FEATURES)
+    agreed = after_sign_in({*FEATURES, "pull"})
     return agreed if kind in agreed else WHILE_PAIRING
 
 
