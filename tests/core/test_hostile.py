@@ -242,4 +242,4 @@ def test_what_is_held_of_a_block_in_crumbs(pieces: int) -> None:
     assert (held is None) == (pieces == 1)
     if held is not None:
         assert sum(len(chunk) for chunk in held[3]) == (pieces - 1) * size
-        assert sum(len(chunk.obj) for chunk in held[2]) < 4 * MIB  # type: ignore[arg-type]
+        assert sum(len(chunk.obj) for chunk in held[3]) < 4 * MIB  # type: ignore[arg-type]
