@@ -46,7 +46,7 @@ CONTRACT: Final[dict[str, str]] = {
     "discover": "--wait --watch",
     "id": "--renew",
     "peers": "list add remove rename show",
-    "ctl": "status jobs watch approve deny pause resume cancel limit pairing reload drain shutdown call",
+    "ctl": "status jobs watch pause resume cancel limit pairing reload drain shutdown call",
     "completion": "bash zsh fish",
     "exit codes": "1 2 3 4 5 6 7 8 9 10 11 12 130 143",
     "error names": "no-space exists untrusted busy digest-mismatch over-offer superseded bad-name identity-copied",
@@ -69,7 +69,7 @@ CONTRACT: Final[dict[str, str]] = {
     "event peer": "name id address port verified paired via interface versions",
     "methods": (
         "daemon.status daemon.reload daemon.drain daemon.shutdown daemon.log_level jobs.list jobs.show jobs.pause "
-        "jobs.resume jobs.cancel offers.list offers.approve offers.deny limits.get limits.set peers.list "
+        "jobs.resume jobs.cancel limits.get limits.set peers.list "
         "peers.add peers.remove pairing.open pairing.close queue.add queue.list queue.remove events.subscribe "
         "metrics.get rpc.discover"
     ),
@@ -82,13 +82,12 @@ CONTRACT: Final[dict[str, str]] = {
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
     "daemon options": "share limit-in limit-out",
-    "accept": "ask",
     "verbs": "get pull receive ls pair verify doctor config",
     "send": "--dry-run --limit --later",
     "discover": "--watch",
-    "ctl": "approve deny limit pairing",
+    "ctl": "limit pairing",
     "methods": (
-        "daemon.log_level offers.list offers.approve offers.deny limits.get limits.set "
+        "daemon.log_level limits.get limits.set "
         "pairing.open pairing.close queue.add queue.list queue.remove"
     ),
 }

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.daemon.events import EVENT_NAMES
 from ftx.daemon.metrics import CONTENT_TYPE, exposition
-from ftx.daemon.view import DaemonView, JobInfo, JobState, PeerRecord, StatusResult
+from ftx.daemon.view import DaemonView, JobInfo, JobState, OfferInfo, PeerRecord, StatusResult
 from ftx.errors import FtxError
 from ftx.net.conversation import Client, SendEvent
 from ftx.net.local import Caller
@@ -33,6 +33,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "status": "daemon.status",
     "jobs": "jobs.list",
     "watch": "events.subscribe",
+    "offers": "offers.list",
     "peers": "peers.list",
     "methods": "rpc.discover",
     "metrics": "metrics.get",
@@ -61,6 +62,21 @@ class JobsParams(Params, frozen=True):
 
     state: JobState | None = None
     cursor: _Cursor = None
+
+
+class ApproveParams(Params, frozen=True):
+    """Which offer, whether its sender is paired from now on, and under which name (null: what it calls itself)."""
+
+    job: _JobId
+    always: bool = False
+    name: str | None = None
+
+
+class DenyParams(Params, frozen=True):
+    """Which offer, and why, for the log."""
+
+    job: _JobId
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class CursorParams(Params, frozen=True):
@@ -102,6 +118,13 @@ class JobsResult(msgspec.Struct, frozen=True):
     """A page of jobs, oldest first."""
 
     jobs: list[JobInfo]
+    cursor: str | None = None
+
+
+class OffersResult(msgspec.Struct, frozen=True):
+    """A page of offers that wait, oldest first."""
+
+    offers: list[OfferInfo]
     cursor: str | None = None
 
 
@@ -221,6 +244,17 @@ class Commands:
 
     async def _resume(self, client: Client, params: JobParams) -> JobInfo:
         return await self.view.pause(params.job, False)
+
+    # -- offers ---------------------------------------------------------------------------------------------
+
+    async def _offers(self, client: Client, params: CursorParams) -> OffersResult:
+        return OffersResult(*_page([(offer.job, offer) for offer in self.view.offers()], params.cursor))
+
+    async def _approve(self, client: Client, params: ApproveParams) -> OfferInfo:
+        return await self.view.approve(params.job, params.always, params.name, client.caller.uid)
+
+    async def _deny(self, client: Client, params: DenyParams) -> OfferInfo:
+        return self.view.deny(params.job, params.reason, client.caller.uid)
 
     # -- peers ----------------------------------------------------------------------------------------------
 
@@ -346,6 +380,16 @@ METHODS: Final = _table(
             mutating=True,
             group=True,
         ),
+        Method("offers.list", "Offers that wait for approval.", CursorParams, OffersResult, Commands._offers),
+        Method(
+            "offers.approve",
+            "Consent to an offer; with always, pair its sender too.",
+            ApproveParams,
+            OfferInfo,
+            Commands._approve,
+            mutating=True,
+        ),
+        Method("offers.deny", "Refuse an offer.", DenyParams, OfferInfo, Commands._deny, mutating=True),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
         Method(

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.identity import same
-from ftx.core.session import Role, agree
+from ftx.core.session import APPROVAL, Role, Stage, agree
 from ftx.core.strangers import Rank, Strangers
 from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said
@@ -37,6 +37,9 @@ from ftx.wire.messages import FEATURES, Hello, Offer
 __all__ = ["Reception"]
 
 _log = Logger()
+
+#: Features for a key that is not known: nothing by which it could read here.
+_FOR_STRANGERS = frozenset({APPROVAL, "repair", "steer", "zstd"})
 
 
 class Reception(ServerFactory):
@@ -67,6 +70,8 @@ class Reception(ServerFactory):
         self._jobs = jobs
         self._strangers: Strangers[Connection] = Strangers()
         self._known: dict[Connection, Trusted] = {}
+        #: Those whom nobody knows, let in to make one offer; None once they have made it.
+        self._asking: dict[Connection, Trusted | None] = {}
         self._running: set[Deferred[None]] = set()
         self._said = Said(reactor)
         #: How many peers are paired, as of the last look.
@@ -101,12 +106,18 @@ class Reception(ServerFactory):
 
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A peer offers a job."""
-        self._spawn(self._jobs.offer(connection, offer, self._known[connection]), connection)
+        trusted = self._known.get(connection)
+        if trusted is None:
+            trusted, self._asking[connection] = self._asking[connection], None
+            if trusted is None:
+                raise FtxError("untrusted", "it may make one offer, and made another")
+        self._spawn(self._jobs.offer(connection, offer, trusted), connection)
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""
         self._strangers.forget(connection)
         known = self._known.pop(connection, None)
+        self._asking.pop(connection, None)
         if error is not None and known is None:
             self._complain(connection, error)
 
@@ -131,7 +142,7 @@ class Reception(ServerFactory):
 
     async def stop(self) -> None:
         """End every connection and wait for what is being decided."""
-        for connection in [*self._strangers, *self._known]:
+        for connection in [*self._strangers, *self._known, *self._asking]:
             connection.abort(FtxError("peer-stopping"))
         for running in list(self._running):
             await running
@@ -139,7 +150,7 @@ class Reception(ServerFactory):
     @property
     def connections(self) -> tuple[int, int]:
         """How many strangers and how many signed in."""
-        return len(self._strangers), len(self._known)
+        return len(self._strangers) + len(self._asking), len(self._known)
 
     # -- within --------------------------------------------------------------------------------------------
 
@@ -150,16 +161,22 @@ class Reception(ServerFactory):
         peers, addresses = await self._worker.run(self._look)
         if connection.over:
             return
-        trusted = judge(
-            peer.id,
-            connection.where,
-            own_id=self._identity.id,
-            own_name=self.name,
-            own_addresses=addresses,
-            own_key_anywhere=self.own_key_anywhere,
-            peers=peers,
-            unknown="untrusted",
-        )
+        try:
+            trusted = judge(
+                peer.id,
+                connection.where,
+                own_id=self._identity.id,
+                own_name=self.name,
+                own_addresses=addresses,
+                own_key_anywhere=self.own_key_anywhere,
+                peers=peers,
+                unknown="untrusted",
+            )
+        except FtxError as error:
+            if error.name != "untrusted" or not self._may_ask(connection, hello):
+                raise
+            self._let_ask(connection, hello, peer)
+            return
         self._strangers.forget(connection)
         mine = sum(same(one.id, trusted.id) for one in self._known.values())
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
@@ -170,6 +187,24 @@ class Reception(ServerFactory):
         connection.signed_in()
         connection.session.version = agree(connection.session.hello, hello)
 
+    def _may_ask(self, connection: Connection, hello: Hello) -> bool:
+        """Whether a key that nobody knows may make an offer: people are asked here, and few enough ask already."""
+        source = source_of(connection.where)
+        alike = sum(source_of(one.where) == source for one in self._asking)
+        return (
+            self._jobs.rules.accept == "ask"
+            and APPROVAL in hello.features
+            and alike < limits.OFFERS_PER_SOURCE
+            and len(self._asking) < limits.OFFERS_TOTAL
+        )
+
+    def _let_ask(self, connection: Connection, hello: Hello, peer: PeerKey) -> None:
+        self._strangers.forget(connection)
+        self._asking[connection] = Trusted(peer.id, show(hello.name, limits.DISPLAY_NAME) or "nameless", own=False)
+        features = [name for name in FEATURES if name in _FOR_STRANGERS]
+        connection.send(our_hello(self.name, features=features))
+        connection.session.version = agree(connection.session.hello, hello)
+
     def _look(self) -> Any:
         return self._watched.current(), own_addresses(interfaces())
 
@@ -177,6 +212,9 @@ class Reception(ServerFactory):
         peers = await self._worker.run(self._watched.current)
         self.paired = len(peers.peers)
         known = {peer.id for peer in peers.peers}
+        for connection, offered in list(self._asking.items()):
+            if offered is None and connection.session.stage is Stage.READY:
+                connection.goodbye()  # its one offer is over
         for connection, trusted in list(self._known.items()):
             if not trusted.own and not any(same(trusted.id, one) for one in known):
                 connection.fail(FtxError("untrusted", "its key is not paired here any more"))

@@ -173,6 +173,7 @@ class Daemon(MultiService):
             time.time,
             ledger=Ledger(os.path.join(config.places.state, "quota.json")),
         )
+        self.jobs.approvals.seconds = config.approval_timeout
         self.reception = Reception(
             self.reactor,
             self.state_worker,
@@ -311,6 +312,7 @@ class Daemon(MultiService):
         self.config = attrs.evolve(config, **fixed)
         if self.jobs is not None and self.reception is not None:
             self.jobs.rules = config.rules
+            self.jobs.approvals.seconds = config.approval_timeout
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
             self.reception.keep_links = config.links == "keep"

@@ -21,6 +21,7 @@ from ftx.daemon.view import (
     JobState,
     Limits,
     Metric,
+    OfferInfo,
     PeerRecord,
     StatusResult,
 )
@@ -56,6 +57,7 @@ class SmallDaemon:
 
     reactor: Any
     all_jobs: dict[str, JobInfo] = attrs.field(factory=dict)
+    all_offers: dict[str, OfferInfo] = attrs.field(factory=dict)
     known: dict[str, PeerRecord] = attrs.field(factory=dict)
     #: Names of the orders that came.
     orders: list[str] = attrs.field(factory=list)
@@ -118,6 +120,24 @@ class SmallDaemon:
     async def pause(self, job: str, paused: bool) -> JobInfo:
         found = self.all_jobs[job] = msgspec.structs.replace(self.job(job), paused="here" if paused else "")
         return found
+
+    def offers(self) -> Sequence[OfferInfo]:
+        return list(self.all_offers.values())
+
+    def _offer(self, job: str) -> OfferInfo:
+        if job not in self.all_offers:
+            raise FtxError("no-such-job")
+        return self.all_offers.pop(job)
+
+    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
+        offer = self._offer(job)
+        self.orders.append(f"approve {always} {name} by {by}")
+        return offer
+
+    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
+        offer = self._offer(job)
+        self.orders.append(f"deny {reason} by {by}")
+        return offer
 
     async def peers(self) -> Sequence[PeerRecord]:
         if self.gate is not None:
