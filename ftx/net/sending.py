@@ -237,6 +237,10 @@ class Sending:
 
     def _waited(self, message: Waiting) -> None:
         """A person is asked: our half of the phrase, and then the phrase."""
+        if any(root.pipe for root in self._roots):
+            what = "the receiver asks a person about it, who would have to know its size"
+            self.give_up(FtxError("not-supported", what, "write it to a file first"))
+            return
         peer = self._connection.peer
         if self._waiter is None:
             receiver = b"" if peer is None else peer.id
