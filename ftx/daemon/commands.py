@@ -263,10 +263,18 @@ class Commands:
         return PeersResult(*_page([(peer.name, peer) for peer in found], params.cursor))
 
     async def _add_peer(self, client: Client, params: PeerParams) -> PeerRecord:
-        return await self.view.add_peer(params.name, params.id, params.addresses)
+        added = await self.view.add_peer(params.name, params.id, params.addresses)
+        self._log.info(
+            "audit: peer {name} ({id}) added by user {uid}", name=show(added.name), id=added.id, uid=client.caller.uid
+        )
+        return added
 
     async def _remove_peer(self, client: Client, params: PeerNameParams) -> PeerRecord:
-        return await self.view.remove_peer(params.name)
+        gone = await self.view.remove_peer(params.name)
+        self._log.info(
+            "audit: peer {name} ({id}) removed by user {uid}", name=show(gone.name), id=gone.id, uid=client.caller.uid
+        )
+        return gone
 
     # -- events and self-description ------------------------------------------------------------------------
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.core.identity import same
+from ftx.core.identity import format_id, same
+from ftx.core.penalties import Penalties
 from ftx.core.session import APPROVAL, Role, Stage, agree
 from ftx.core.strangers import Rank, Strangers
 from ftx.core.trust import Trusted, judge, source_of
@@ -74,6 +75,11 @@ class Reception(ServerFactory):
         self._asking: dict[Connection, Trusted | None] = {}
         self._running: set[Deferred[None]] = set()
         self._said = Said(reactor)
+        self._penalties = Penalties()
+        #: Refusals that are held back, by whom they are for.
+        self._late: dict[Connection, IDelayedCall] = {}
+        #: Who was paired at the last look, by identity, and under which name.
+        self._paired: dict[bytes, str] | None = None
         #: How many peers are paired, as of the last look.
         self.paired = 0
 
@@ -116,6 +122,9 @@ class Reception(ServerFactory):
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""
         self._strangers.forget(connection)
+        late = self._late.pop(connection, None)
+        if late is not None and late.active():
+            late.cancel()
         known = self._known.pop(connection, None)
         self._asking.pop(connection, None)
         if error is not None and known is None:
@@ -151,6 +160,11 @@ class Reception(ServerFactory):
     def connections(self) -> tuple[int, int]:
         """How many strangers and how many signed in."""
         return len(self._strangers) + len(self._asking), len(self._known)
+
+    @property
+    def held_back(self) -> int:
+        """How many refusals have not been said yet."""
+        return sum(call.active() for call in self._late.values())
 
     # -- within --------------------------------------------------------------------------------------------
 
@@ -212,12 +226,41 @@ class Reception(ServerFactory):
         peers = await self._worker.run(self._watched.current)
         self.paired = len(peers.peers)
         known = {peer.id for peer in peers.peers}
+        gone = self._changed({peer.id: peer.name for peer in peers.peers})
         for connection, offered in list(self._asking.items()):
             if offered is None and connection.session.stage is Stage.READY:
                 connection.goodbye()  # its one offer is over
+            if connection.peer is not None and connection.peer.id in gone:
+                connection.fail(FtxError("untrusted", "its key is not paired here any more"))
         for connection, trusted in list(self._known.items()):
             if not trusted.own and not any(same(trusted.id, one) for one in known):
                 connection.fail(FtxError("untrusted", "its key is not paired here any more"))
+
+    def _changed(self, paired: dict[bytes, str]) -> set[bytes]:
+        """Note who is paired now, with a line in the log for every change; returns who is not any more."""
+        before, self._paired = self._paired, paired
+        if before is None:
+            return set()
+        for key in paired.keys() - before.keys():
+            _log.info("audit: {name} is paired now, id {id}", name=show(paired[key]), id=format_id(key))
+        for key in before.keys() - paired.keys():
+            _log.info("audit: {name} is not paired any more, id {id}", name=show(before[key]), id=format_id(key))
+        for key in before.keys() & paired.keys():
+            if before[key] != paired[key]:
+                old, new = show(before[key]), show(paired[key])
+                _log.info("audit: {old} is called {new} now, id {id}", old=old, new=new, id=format_id(key))
+        return set(before) - set(paired)
+
+    def _refuse(self, connection: Connection, error: FtxError) -> None:
+        """End a connection with `error`; a source that was refused often lately hears of it later and later."""
+        if error.name != "untrusted" or connection in self._known or connection.over:
+            connection.fail(error)
+            return
+        delay = self._penalties.refused(source_of(connection.where), self._reactor.seconds())
+        if delay:
+            self._late[connection] = self._reactor.callLater(delay, connection.fail, error)
+        else:
+            connection.fail(error)
 
     def _spawn(self, coroutine: Any, connection: Connection) -> None:
         """Run a decision; what it raises ends the connection."""
@@ -231,6 +274,6 @@ class Reception(ServerFactory):
                 if not isinstance(error, FtxError):
                     _log.failure("deciding about a connection failed in an unforeseen way", failure=outcome)
                     error = FtxError("internal")
-                connection.fail(error)
+                self._refuse(connection, error)
 
         running.addBoth(settled)
