@@ -62,7 +62,7 @@ def progress_parts(event: Progress) -> tuple[str, list[str]]:
     """The stage, and what is known besides: bytes, files, rate and time left, in this order."""
     parts = []
     if event.stage == "approval":
-        return "waiting for approval", [f"{duration(event.eta_s)} left"] if event.eta_s is not None else []
+        return "waiting for approval" + (f", {duration(event.eta_s)} left" if event.eta_s is not None else ""), []
     if event.stage == "scanning":
         # Nothing has moved: the numbers are those of the counting, and grow.
         if event.bytes_total is not None:

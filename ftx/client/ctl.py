@@ -103,7 +103,8 @@ async def _jobs(session: _Session, args: Sequence[str]) -> None:
 async def _watch(session: _Session, args: Sequence[str]) -> None:
     def on_event(event: dict[str, Any]) -> None:
         if event.get("event") == "snapshot":
-            session.show(event, jobs_table(event.get("jobs") or []))
+            offers = event.get("offers") or []
+            session.show(event, [*jobs_table(event.get("jobs") or []), *(offers_table(offers) if offers else [])])
         else:
             session.show(event, [event_line(event)])
 
