@@ -69,7 +69,7 @@ CONTRACT: Final[dict[str, str]] = {
     "event peer": "name id address port verified paired via interface versions",
     "methods": (
         "daemon.status daemon.reload daemon.drain daemon.shutdown daemon.log_level jobs.list jobs.show jobs.pause "
-        "jobs.resume jobs.cancel limits.get limits.set peers.list "
+        "jobs.resume jobs.cancel offers.list offers.approve offers.deny limits.get limits.set peers.list "
         "peers.add peers.remove pairing.open pairing.close queue.add queue.list queue.remove events.subscribe "
         "metrics.get rpc.discover"
     ),
