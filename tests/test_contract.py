@@ -46,7 +46,7 @@ CONTRACT: Final[dict[str, str]] = {
     "discover": "--wait --watch",
     "id": "--renew",
     "peers": "list add remove rename show",
-    "ctl": "status jobs watch pause resume cancel limit pairing reload drain shutdown call",
+    "ctl": "status jobs watch approve deny pause resume cancel limit pairing reload drain shutdown call",
     "completion": "bash zsh fish",
     "exit codes": "1 2 3 4 5 6 7 8 9 10 11 12 130 143",
     "error names": "no-space exists untrusted busy digest-mismatch over-offer superseded bad-name identity-copied",
@@ -82,13 +82,14 @@ CONTRACT: Final[dict[str, str]] = {
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
     "daemon options": "share limit-in limit-out",
-    "verbs": "get pull receive ls pair verify doctor config",
+    "accept": "ask",
+    "verbs": "get pull ls verify doctor config",
     "send": "--dry-run --limit --later",
     "discover": "--watch",
-    "ctl": "limit pairing",
+    "ctl": "approve deny limit",
     "methods": (
-        "daemon.log_level limits.get limits.set "
-        "pairing.open pairing.close queue.add queue.list queue.remove"
+        "daemon.log_level offers.list offers.approve offers.deny limits.get limits.set "
+        "queue.add queue.list queue.remove"
     ),
 }
 

@@ -20,7 +20,7 @@ import attrs
 from ftx import limits
 from ftx.client.find import DEFAULT_PORT, locate, place_of
 from ftx.client.target import parse_folder, parse_target
-from ftx.client.upload import Compare, Upload
+from ftx.client.upload import Upload
 from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
@@ -86,7 +86,6 @@ async def send(
     links: str = "skip",
     name: str = "",
     compress: bool = True,
-    compare: Compare | None = None,
     on_event: OnEvent,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Done | Failed:
@@ -97,9 +96,6 @@ async def send(
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
-
-    With `compare` the receiver may be one that is not paired here: somebody is asked there, `compare` gets its name
-    and the words that are on both screens, and nothing is said of the files before it answers True.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
@@ -141,7 +137,6 @@ async def send(
             own_key_anywhere=settings.own_key_anywhere,
             retries=settings.retries,
             selection=selection,
-            compare=compare,
             on_event=on_event,
         )
         try:

@@ -19,8 +19,10 @@ from ftx.client.options import Options, Verbs
 from ftx.client.verbs.daemon import ctl, demo
 from ftx.client.verbs.discover import discover
 from ftx.client.verbs.local import completion, hash_files, identity
+from ftx.client.verbs.pair import pair
 from ftx.client.verbs.peers import peers
 from ftx.client.verbs.policy import policy
+from ftx.client.verbs.receive import receive
 from ftx.client.verbs.send import send
 from ftx.disk.heap import settle
 from ftx.errors import KINDS, FtxError
@@ -43,11 +45,11 @@ def cli() -> None:
 _ELSEWHERE: Final = {
     **dict.fromkeys(("get", "pull", "fetch"), "ftx does not fetch: run ftx-client send on the other machine"),
     **dict.fromkeys(("cp", "copy", "scp", "upload"), "it is called send: ftx-client send FILE NAME:"),
-    **dict.fromkeys(("receive", "recv", "serve", "listen"), "the daemon receives: ftx-server"),
-    **dict.fromkeys(("pair", "trust"), "ftx-client peers add NAME ID, with the id that `ftx-client id` prints there"),
+    **dict.fromkeys(("recv", "serve", "listen"), "ftx-client receive, or the daemon: ftx-server"),
+    **dict.fromkeys(("trust", "add"), "ftx-client pair NAME, with the code that ftx-client pair --open shows there"),
 }
 
-for verb in (send, discover, peers, policy, identity, hash_files, ctl, demo, completion):
+for verb in (send, receive, discover, pair, peers, policy, identity, hash_files, ctl, demo, completion):
     cli.add_command(verb)
 
 

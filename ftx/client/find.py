@@ -26,7 +26,7 @@ from ftx.net.dial import Place
 from ftx.net.discovery import Reply, find
 from ftx.text import show
 
-__all__ = ["Found", "locate", "pair_again", "place_of"]
+__all__ = ["Found", "check_expected", "locate", "pair_again", "place_of"]
 
 DEFAULT_PORT = 7389
 
@@ -144,11 +144,21 @@ async def _paired(search: _Search, peer: Peer | None, expected: bytes, name: str
     return Found(tuple(dict.fromkeys(places)), expected, name)
 
 
+def check_expected(found: Found, key: bytes, address: str, peers: TrustStore) -> None:
+    """FtxError `key-changed`, with both ids, when whoever answers from `address` is not the one that must."""
+    if found.expected is not None and not same(key, found.expected):
+        raise FtxError(
+            "key-changed",
+            f"{found.name} ({address}) answered with the key {format_id(key)}, not {format_id(found.expected)}",
+            pair_again(found.name) if peers.by_id(found.expected) is not None else "",
+        )
+
+
 def pair_again(name: str) -> str:
     """The way out when the paired machine `name` has another key now, as a hint."""
     return (
-        f"if it was installed anew: ftx-client peers remove {show(name)}, then ftx-client peers add {show(name)} ID, "
-        "with the id that `ftx-client id` prints there"
+        f"if it was installed anew: ftx-client peers remove {show(name)}, then ftx-client pair {show(name)}: "
+        "with the code that `ftx-client pair --open` shows there"
     )
 
 

@@ -116,6 +116,12 @@ class Options:
         return click.confirm(question, default=False, err=True)
 
 
+    def confirm_here(self, question: str) -> bool:
+        """Whether a person says yes; where nobody can be asked, the answer is no, `--yes` or not."""
+        terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+        return terminal and not self.no_input and click.confirm(question, default=False, err=True)
+
+
 def current() -> Options:
     """The options of the verb that is running."""
     return click.get_current_context().find_root().ensure_object(Options)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -157,8 +157,6 @@ class Sending:
     sources: Sequence[str]
     targets: Sequence[Target]
     conflict: str | None = attrs.field(kw_only=True)
-    #: Whether the receiver may be one that is not paired here.
-    ask: bool = attrs.field(default=False, kw_only=True)
     #: Whether the receiver is to recognise files by their content.
     checksum: bool = attrs.field(default=False, kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
@@ -235,11 +233,7 @@ class Sending:
 
     async def _send(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         from ftx.client.api import send
-        from ftx.client.comparing import compare
         from ftx.client.configured import api_settings
-
-        def compared(name: str, phrase: str) -> Awaitable[bool]:
-            return compare(reactor, self.options, name, phrase)
 
         await send(
             reactor,
@@ -253,7 +247,6 @@ class Sending:
             links=self.links,
             name=self.name,
             compress=self.compress,
-            compare=compared if self.ask else None,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

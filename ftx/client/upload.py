@@ -6,20 +6,20 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.client.find import Found, pair_again
+from ftx.client.find import Found, check_expected
 from ftx.client.reasons import explained
 from ftx.client.receiptfile import ReceiptFile
 from ftx.core.events import Resolved
-from ftx.core.identity import format_id, same
+from ftx.core.identity import format_id
 from ftx.core.peers import TrustStore
 from ftx.core.progress import Meter
 from ftx.core.trust import Trusted, judge
@@ -38,7 +38,7 @@ from ftx.text import kept, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, FEATURES, Offer, Receipt, decode_receipt_body
 
-__all__ = ["Compare", "Upload"]
+__all__ = ["Upload"]
 
 _log = Logger()
 
@@ -48,10 +48,6 @@ _LOST = frozenset({"connection-lost", "connection-reset", "peer-silent", "connec
 _DROPPED = frozenset({"connection-lost", "connection-reset"})
 #: Reasons that mean the peer may be on its way back, once a connection had stood.
 _AWAY = _LOST | {"connection-refused", "peer-stopping", "busy", "hello-timeout"}
-
-
-#: Asks our own person whether the words, shown with the receiver's name, are on the other screen as well.
-Compare = Callable[[str, str], Awaitable[bool]]
 
 
 class Upload(Watcher):
@@ -76,7 +72,6 @@ class Upload(Watcher):
         own_key_anywhere: bool,
         retries: int | None,
         selection: Selection,
-        compare: Compare | None = None,
         on_event: Callable[[events.Event], object],
     ) -> None:
         self._reactor: IReactorTime = reactor
@@ -96,12 +91,6 @@ class Upload(Watcher):
         self._own_key_anywhere = own_key_anywhere
         self._retries = retries
         self._selection = selection
-        self._compare = compare
-        #: Who answered is not known here: nothing is said of the files before the phrase was compared.
-        self._stranger = False
-        self._comparing: Deferred[None] | None = None
-        #: While somebody is asked at the other end: until when, on the clock of the reactor.
-        self._asked_until: float | None = None
         self._on_event = on_event
         self._peer = events.PeerInfo(name=found.name)
         self._began = reactor.seconds()
@@ -174,10 +163,6 @@ class Upload(Watcher):
             sending = self._begin(dialled)
             return await sending.run(self._totals)
         finally:
-            self._asked_until = None
-            if self._comparing is not None:
-                self._comparing.cancel()
-                self._comparing = None
             if sending is not None:  # one that was cancelled may still wait for what the receiver says it keeps
                 await sending.wait_stopped()
             dialled.connection.finish()
@@ -202,28 +187,17 @@ class Upload(Watcher):
         addresses = await self._worker.run(lambda: own_addresses(interfaces()))
 
         def accept(key: bytes, address: str) -> Trusted:
-            expected = self._found.expected
-            if expected is not None and not same(key, expected):
-                raise FtxError(
-                    "key-changed",
-                    f"{self._found.name} ({address}) answered with the key {format_id(key)}, not {format_id(expected)}",
-                    pair_again(self._found.name) if self._peers.by_id(expected) is not None else "",
-                )
-            try:
-                return judge(
-                    key,
-                    address,
-                    own_id=self._identity.id,
-                    own_name=self._name,
-                    own_addresses=addresses,
-                    own_key_anywhere=self._own_key_anywhere,
-                    peers=self._peers,
-                    unknown="unknown-peer",
-                )
-            except FtxError as error:
-                if error.name != "unknown-peer" or self._compare is None:
-                    raise
-                return Trusted(key, self._found.name, own=False)
+            check_expected(self._found, key, address, self._peers)
+            return judge(
+                key,
+                address,
+                own_id=self._identity.id,
+                own_name=self._name,
+                own_addresses=addresses,
+                own_key_anywhere=self._own_key_anywhere,
+                peers=self._peers,
+                unknown="unknown-peer",
+            )
 
         dialled = await dial(
             self._reactor,
@@ -234,7 +208,6 @@ class Upload(Watcher):
             features=self._features,
         )
         trusted = dialled.trusted
-        self._stranger = not trusted.own and trusted.peer is None
         self._peer = events.PeerInfo(
             self._found.name if trusted.own else trusted.name, format_id(trusted.id), dialled.address, dialled.port
         )
@@ -266,7 +239,6 @@ class Upload(Watcher):
             own_id=self._identity.id,
             watcher=self,
             concluded=concluded,
-            held=self._stranger,
             checksums=self._checksum,
             selection=self._selection,
         )
@@ -276,45 +248,11 @@ class Upload(Watcher):
 
     # -- what the job tells (Watcher) ----------------------------------------------------------------------
 
-    def waiting(self, job: Sending, seconds: int, phrase: str | None) -> None:
-        """Somebody at the other end is asked. Where the receiver is not known here, somebody at this end is, too."""
-        self._asked_until = self._reactor.seconds() + seconds
-        if phrase is None:
-            return
-        totals = job.totals
-        self._emit(
-            events.Waiting(
-                job=self._job,
-                peer=self._peer,
-                files=None if totals is None else totals.files,
-                bytes=None if totals is None else totals.bytes,
-                deadline_s=float(seconds),
-                phrase=phrase,
-            )
-        )
-        if self._stranger and self._compare is not None:
-            self._comparing = Deferred.fromCoroutine(self._compared(job, self._compare(self._found.name, phrase)))
-
-    async def _compared(self, job: Sending, answer: Awaitable[bool]) -> None:
-        try:
-            same_words = await answer
-        except CancelledError:
-            return
-        if same_words:
-            job.release()
-        else:
-            job.give_up(FtxError("unknown-peer", "the words were not confirmed, so nothing was sent"))
-
     def accepted(self, job: Sending) -> None:
         """The receiver takes the job: it begins anew, and what an earlier attempt gathered is void.
 
         Not so when a finished job is answered by its receipt at once: then what was gathered before is all there is.
         """
-        self._asked_until = None
-        if self._stranger and self._comparing is None:
-            why = "its key is not paired here, and it asked nobody there: there are no words to compare"
-            job.give_up(FtxError("unknown-peer", why))
-            return
         self._problems, self._skipped = [], 0
         self._reasons = set()
         self._receipt.begin_anew()
@@ -387,9 +325,7 @@ class Upload(Watcher):
             return
         self._said, self._said_at = figures, now
         stage = "transferring"
-        if self._asked_until is not None:
-            stage = "approval"
-        elif self._away:
+        if self._away:
             stage = "waiting"
         elif machine.paused:
             stage = "paused"
@@ -409,13 +345,9 @@ class Upload(Watcher):
                 files_done=counts.files + counts.skipped + counts.failed,
                 files_total=None if totals is None else totals.files,
                 rate=None if self._away else self._meter.rate,
-                eta_s=None if self._away else self._left(now),
+                eta_s=None if self._away else self._meter.eta_s,
             )
         )
-
-    def _left(self, now: float) -> float | None:
-        """Seconds until the transfer is over, or, while somebody is asked, until nobody is any more."""
-        return self._meter.eta_s if self._asked_until is None else max(self._asked_until - now, 0.0)
 
     # -- ends ----------------------------------------------------------------------------------------------
 

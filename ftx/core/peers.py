@@ -6,6 +6,7 @@ hints for dialling. Every change makes a new `TrustStore`; reading and writing t
 
 from __future__ import annotations
 
+import ipaddress
 import unicodedata
 from typing import Final
 
@@ -15,7 +16,7 @@ from ftx import limits, text
 from ftx.core import identity
 from ftx.errors import FtxError
 
-__all__ = ["Peer", "TrustStore", "peer_address", "peer_name"]
+__all__ = ["Peer", "TrustStore", "is_address", "peer_address", "peer_name"]
 
 # These end or split a target (`NAME:DIR`, `NAME@ADDRESS`, `[IPv6]`, `ftx://NAME/DIR`).
 _FORBIDDEN: Final = ":/@[]"
@@ -59,6 +60,15 @@ def peer_address(written: str) -> str:
     if text.show(address, limits.ADDRESS) != address or any(char.isspace() for char in address):
         raise FtxError("usage", f"that is not an address: {text.show(address)}")
     return address
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` is an IP address: as a target it would mean the address, whoever is there."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _addresses(written: tuple[str, ...]) -> tuple[str, ...]:
@@ -124,6 +134,24 @@ class TrustStore:
             if identity.same(peer.id, id):
                 found = peer
         return found
+
+    def free_name(self, suggested: str) -> str:
+        """A name that nobody has, as like `suggested` (what a peer calls itself, not to be trusted) as can be."""
+        cleaned = text.show(suggested, limits.DISPLAY_NAME)
+        for char in _FORBIDDEN:
+            cleaned = cleaned.replace(char, "-")
+        cleaned = cleaned.strip("- ")
+        try:
+            base = peer_name(cleaned)
+        except FtxError:
+            base = "peer"
+        if is_address(base):
+            base = f"peer-{base}"
+        name, number = base, 2
+        while self.by_name(name) is not None:
+            end = f"-{number}"
+            name, number = base[: limits.DISPLAY_NAME - len(end)].rstrip() + end, number + 1
+        return name
 
     def add(self, peer: Peer) -> TrustStore:
         """With `peer` paired.

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.daemon.events import EVENT_NAMES
 from ftx.daemon.metrics import CONTENT_TYPE, exposition
-from ftx.daemon.view import DaemonView, JobInfo, JobState, OfferInfo, PeerRecord, StatusResult
+from ftx.daemon.view import DaemonView, JobInfo, JobState, PairingResult, PeerRecord, StatusResult
 from ftx.errors import FtxError
 from ftx.net.conversation import Client, SendEvent
 from ftx.net.local import Caller
@@ -33,7 +33,6 @@ ALIASES: Final[Mapping[str, str]] = {
     "status": "daemon.status",
     "jobs": "jobs.list",
     "watch": "events.subscribe",
-    "offers": "offers.list",
     "peers": "peers.list",
     "methods": "rpc.discover",
     "metrics": "metrics.get",
@@ -64,21 +63,6 @@ class JobsParams(Params, frozen=True):
     cursor: _Cursor = None
 
 
-class ApproveParams(Params, frozen=True):
-    """Which offer, whether its sender is paired from now on, and under which name (null: what it calls itself)."""
-
-    job: _JobId
-    always: bool = False
-    name: str | None = None
-
-
-class DenyParams(Params, frozen=True):
-    """Which offer, and why, for the log."""
-
-    job: _JobId
-    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
-
-
 class CursorParams(Params, frozen=True):
     """Where to go on."""
 
@@ -97,6 +81,19 @@ class PeerParams(Params, frozen=True):
     name: str
     id: str
     addresses: list[str] = []
+
+
+class PairingParams(Params, frozen=True):
+    """A pairing window: for how long, how many words in the code, what to call the peer, and whether to keep it."""
+
+    seconds: Annotated[
+        float, msgspec.Meta(ge=limits.PAIRING_WINDOW_LEAST, le=limits.PAIRING_WINDOW_MOST)
+    ] = limits.PAIRING_WINDOW
+    words: Annotated[
+        int, msgspec.Meta(ge=limits.PAIRING_WORDS, le=limits.PAIRING_WORDS_MOST)
+    ] = limits.PAIRING_WORDS
+    name: Annotated[str, msgspec.Meta(description="empty for what the peer suggests")] = ""
+    keep: Annotated[bool, msgspec.Meta(description="false: trust the peer until the daemon ends")] = True
 
 
 class SubscribeParams(Params, frozen=True):
@@ -118,13 +115,6 @@ class JobsResult(msgspec.Struct, frozen=True):
     """A page of jobs, oldest first."""
 
     jobs: list[JobInfo]
-    cursor: str | None = None
-
-
-class OffersResult(msgspec.Struct, frozen=True):
-    """A page of offers that wait, oldest first."""
-
-    offers: list[OfferInfo]
     cursor: str | None = None
 
 
@@ -245,17 +235,6 @@ class Commands:
     async def _resume(self, client: Client, params: JobParams) -> JobInfo:
         return await self.view.pause(params.job, False)
 
-    # -- offers ---------------------------------------------------------------------------------------------
-
-    async def _offers(self, client: Client, params: CursorParams) -> OffersResult:
-        return OffersResult(*_page([(offer.job, offer) for offer in self.view.offers()], params.cursor))
-
-    async def _approve(self, client: Client, params: ApproveParams) -> OfferInfo:
-        return await self.view.approve(params.job, params.always, params.name, client.caller.uid)
-
-    async def _deny(self, client: Client, params: DenyParams) -> OfferInfo:
-        return self.view.deny(params.job, params.reason, client.caller.uid)
-
     # -- peers ----------------------------------------------------------------------------------------------
 
     async def _peers(self, client: Client, params: CursorParams) -> PeersResult:
@@ -263,18 +242,16 @@ class Commands:
         return PeersResult(*_page([(peer.name, peer) for peer in found], params.cursor))
 
     async def _add_peer(self, client: Client, params: PeerParams) -> PeerRecord:
-        added = await self.view.add_peer(params.name, params.id, params.addresses)
-        self._log.info(
-            "audit: peer {name} ({id}) added by user {uid}", name=show(added.name), id=added.id, uid=client.caller.uid
-        )
-        return added
+        return await self.view.add_peer(params.name, params.id, params.addresses)
 
     async def _remove_peer(self, client: Client, params: PeerNameParams) -> PeerRecord:
-        gone = await self.view.remove_peer(params.name)
-        self._log.info(
-            "audit: peer {name} ({id}) removed by user {uid}", name=show(gone.name), id=gone.id, uid=client.caller.uid
-        )
-        return gone
+        return await self.view.remove_peer(params.name)
+
+    async def _open_pairing(self, client: Client, params: PairingParams) -> PairingResult:
+        return await self.view.open_pairing(params.seconds, params.words, params.name, params.keep)
+
+    async def _close_pairing(self, client: Client, params: NoParams) -> Ok:
+        return Ok(await self.view.close_pairing())
 
     # -- events and self-description ------------------------------------------------------------------------
 
@@ -388,16 +365,6 @@ METHODS: Final = _table(
             mutating=True,
             group=True,
         ),
-        Method("offers.list", "Offers that wait for approval.", CursorParams, OffersResult, Commands._offers),
-        Method(
-            "offers.approve",
-            "Consent to an offer; with always, pair its sender too.",
-            ApproveParams,
-            OfferInfo,
-            Commands._approve,
-            mutating=True,
-        ),
-        Method("offers.deny", "Refuse an offer.", DenyParams, OfferInfo, Commands._deny, mutating=True),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
         Method(
@@ -408,6 +375,15 @@ METHODS: Final = _table(
             Commands._remove_peer,
             mutating=True,
         ),
+        Method(
+            "pairing.open",
+            "Open a pairing window and show its code; it closes after one attempt, or in time.",
+            PairingParams,
+            PairingResult,
+            Commands._open_pairing,
+            mutating=True,
+        ),
+        Method("pairing.close", "Close the pairing window.", NoParams, Ok, Commands._close_pairing, mutating=True),
         Method(
             "events.subscribe",
             "Turn this connection into a stream of events, a snapshot first.",

@@ -25,9 +25,8 @@ from ftx.core.policy import Rules
 from ftx.core.progress import Meter
 from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
-from ftx.daemon.approvals import Approvals
 from ftx.daemon.complaints import Said
-from ftx.daemon.deciding import Deciding, who_is
+from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.daemon.words import job_result
@@ -46,9 +45,6 @@ from ftx.wire.messages import CONFLICTS, Offer, Refuse
 __all__ = ["Jobs"]
 
 _log = Logger()
-
-#: Errors that a key which is not known is told as they are; every other refusal is `untrusted` to it.
-_TOLD = frozenset({"denied", "approval-timeout", "peer-stopping", "no-space", "storage-failed"})
 
 #: (by us, by the peer) in the words of `JobInfo.paused`.
 _PAUSED = {(False, False): "", (True, False): "here", (False, True): "peer", (True, True): "both"}
@@ -92,8 +88,7 @@ class Jobs(Observer):
     ) -> None:
         """`ledger` counts for quotas; without one, nobody has any."""
         self._deciding_by = Deciding(rules, ledger, wall)
-        self.events = EventStream(reactor, lambda: snapshot_of(self.list(None), self.approvals.offers()))
-        self.approvals = Approvals(reactor, identity.id, lambda: self.events, wall)
+        self.events = EventStream(reactor, lambda: snapshot_of(self.list(None)))
         self.bytes_in = 0
         self._reactor = reactor
         self._worker = worker
@@ -126,7 +121,6 @@ class Jobs(Observer):
             refusal = self._deciding_by.still_welcome(running.trusted)
             if refusal is not None:
                 running.receiving.connection.fail(FtxError(refusal.error, refusal.why))
-        self.approvals.forget(lambda trusted: self._deciding_by.still_welcome(trusted) is None)
 
     # -- offers --------------------------------------------------------------------------------------------
 
@@ -144,10 +138,7 @@ class Jobs(Observer):
                 return
             if self._said.is_news((trusted.id, error.name)):
                 job = offer.job.hex()
-                name = show(trusted.name)
-                _log.info("audit: job {job} of {peer} refused: {reason}", job=job, peer=name, reason=error.message)
-            if who_is(trusted) == "unknown":  # which learns no more than that, whatever the rules say
-                raise error if error.name in _TOLD else FtxError("untrusted") from error
+                _log.info("job {job} from {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.message)
             connection.send(Refuse(offer.job, error.number))
         finally:
             self._deciding.discard(key)
@@ -156,25 +147,20 @@ class Jobs(Observer):
         if self.draining:
             raise FtxError("peer-stopping")
         verdict = self._deciding_by.offer(offer, trusted, connection.where)
-        if verdict.action == "refuse":
-            raise FtxError(verdict.error, f"{kind(verdict.error).sentence} ({verdict.why})")
+        if verdict.action != "accept":
+            error = verdict.error or "not-authorised"
+            raise FtxError(error, f"{kind(error).sentence} ({verdict.why})")
         await self._settle(connection, offer, trusted)
         receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
         if receipt is not None:
             if not connection.over:
                 connection.send(decode_receipt(receipt))
             return
-        asked = verdict.action == "ask"
-        if asked:
-            offer = await self.approvals.ask(connection, offer, trusted, verdict.why)
-            if self._deciding_by.still_welcome(trusted) is not None or self.draining:
-                raise FtxError("peer-stopping" if self.draining else "not-authorised")
-            connection.signed_in()
         into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
         opened = await self._worker.run(
             lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads)
         )
-        store = self._deciding_by.guard(opened, trusted, connection.where, approved=asked)
+        store = self._deciding_by.guard(opened, trusted, connection.where, approved=False)
         if connection.over or self.draining:
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")
@@ -189,15 +175,12 @@ class Jobs(Observer):
             identity=self._identity,
             observer=self,
         )
-        self._begin(receiving, trusted, into, store, offered=asked)
+        self._begin(receiving, trusted, into, store)
         _log.info(
             "audit: job {job} of {peer} accepted: {why}", job=offer.job.hex(), peer=show(trusted.name), why=verdict.why
         )
 
-    def _begin(
-        self, receiving: Receiving, trusted: Trusted, into: Path, guarded: Guarded, *, offered: bool
-    ) -> None:
-        """The job begins; `offered`: whoever listens has heard of the offer."""
+    def _begin(self, receiving: Receiving, trusted: Trusted, into: Path, guarded: Guarded) -> None:
         connection = receiving.connection
         address = connection.transport.getPeer()  # type: ignore[union-attr]
         peer = events.PeerInfo(
@@ -207,8 +190,7 @@ class Jobs(Observer):
         began = self._reactor.seconds()
         job = self._running[receiving] = _Running(receiving, trusted, peer, began, started, into, guarded)
         offer = receiving.offer
-        if not offered:
-            self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
+        self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         receiving.begin()
         self.events.publish(events.Accepted(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         _log.info("job {job} from {peer} ({address}) begins", job=job.hex, peer=peer.name, address=peer.address)
@@ -330,8 +312,7 @@ class Jobs(Observer):
 
     def list(self, state: JobState | None) -> list[JobInfo]:
         """Every job there is and the last ones that ended, oldest first; or those in `state`."""
-        running = (self._info(job, "active") for job in self._running.values())
-        every = [*self._finished, *running, *self.approvals.jobs()]
+        every = [*self._finished, *(self._info(job, "active") for job in self._running.values())]
         return [info for info in every if state is None or info.state == state]
 
     def find(self, job: str) -> JobInfo:
@@ -344,13 +325,7 @@ class Jobs(Observer):
     @property
     def counts(self) -> JobCounts:
         """How many there are in each state."""
-        return JobCounts(
-            active=len(self._running),
-            waiting=len(self.approvals),
-            done=self._done,
-            failed=self._failed,
-            partial=self._partial,
-        )
+        return JobCounts(active=len(self._running), done=self._done, failed=self._failed, partial=self._partial)
 
     def received_so_far(self) -> int:
         """Content bytes that came over the wire since the start."""
@@ -435,7 +410,6 @@ class Jobs(Observer):
     def drain(self) -> Deferred[None]:
         """Take no more jobs; fires when there are none."""
         self.draining = True
-        self.approvals.close("peer-stopping")
         waiting: Deferred[None] = Deferred()
         if not self._running:
             waiting.callback(None)
@@ -448,7 +422,6 @@ class Jobs(Observer):
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
         self.draining = True
-        self.approvals.close("peer-stopping")
         for running in list(self._running.values()):
             running.receiving.connection.fail(FtxError(reason))
         for running in list(self._running.values()):

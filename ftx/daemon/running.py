@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
 from ftx import __version__, limits
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer, TrustStore
@@ -21,7 +19,7 @@ from ftx.daemon.view import (
     JobState,
     Limits,
     Metric,
-    OfferInfo,
+    PairingResult,
     PeerRecord,
     StatusResult,
 )
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from ftx.daemon.service import Daemon
 
 __all__ = ["Running"]
-
-
-_log = Logger()
 
 
 def _record(peer: Peer) -> PeerRecord:
@@ -99,25 +94,6 @@ class Running:
         """See `DaemonView`."""
         return self._jobs.pause(job, paused)
 
-    def offers(self) -> Sequence[OfferInfo]:
-        """See `DaemonView`."""
-        return self._jobs.approvals.offers()
-
-    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
-        """See `DaemonView`."""
-        approvals = self._jobs.approvals
-        identity = approvals.identity_of(job)
-        if always:
-            offer = next(one for one in approvals.offers() if one.job == job)
-            peer = Peer(name or offer.peer.name, identity, (), iso_time())
-            await self._update(lambda store: store.add(peer))
-            _log.info("audit: peer {name} ({id}) added by user {by}", name=peer.name, id=format_id(identity), by=by)
-        return approvals.approve(job, by)
-
-    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
-        """See `DaemonView`."""
-        return self._jobs.approvals.deny(job, reason, by)
-
     async def peers(self) -> Sequence[PeerRecord]:
         """See `DaemonView`."""
         store: TrustStore = await self._daemon.state_worker.run(self._daemon.watched.current)
@@ -144,6 +120,17 @@ class Running:
         if self._daemon.reception is not None:
             await self._daemon.reception.recheck()
         return _record(gone[0])
+
+    async def open_pairing(self, seconds: float, words: int, name: str, keep: bool) -> PairingResult:
+        """See `DaemonView`."""
+        pairings = self._daemon.pairings
+        if pairings is None:
+            raise FtxError("busy", "the daemon is starting")
+        return PairingResult(code=await pairings.open(seconds, words, name, keep), expires_s=seconds)
+
+    async def close_pairing(self) -> bool:
+        """See `DaemonView`."""
+        return self._daemon.pairings is not None and self._daemon.pairings.close()
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

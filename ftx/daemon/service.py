@@ -31,6 +31,7 @@ from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import ListeningService
+from ftx.daemon.pairing import Pairings
 from ftx.daemon.reception import Reception
 from ftx.daemon.running import Running
 from ftx.daemon.signals import Signals
@@ -120,6 +121,7 @@ class Daemon(MultiService):
         self.state_worker = Worker(reactor, limits.STATE_THREADS)
         self.inbox: Inbox | None = None
         self.jobs: Jobs | None = None
+        self.pairings: Pairings | None = None
         self.responder: Responder | None = None
         self._lock = lock
         self._owns_process = owns_process
@@ -173,7 +175,14 @@ class Daemon(MultiService):
             time.time,
             ledger=Ledger(os.path.join(config.places.state, "quota.json")),
         )
-        self.jobs.approvals.seconds = config.approval_timeout
+        self.pairings = Pairings(
+            self.reactor,
+            self.state_worker,
+            self.identity.id,
+            lambda: self.config.name,
+            self.watched,
+            self.jobs.events.publish,
+        )
         self.reception = Reception(
             self.reactor,
             self.state_worker,
@@ -181,6 +190,7 @@ class Daemon(MultiService):
             config.name,
             self.watched,
             self.jobs,
+            pairings=self.pairings,
             own_key_anywhere=config.own_key == "anywhere",
             keep_links=config.links == "keep",
         )
@@ -231,6 +241,8 @@ class Daemon(MultiService):
             await self._bounded(self.jobs.stop(), "jobs")
         if self.reception is not None:
             await self._bounded(self.reception.stop(), "connections")
+        if self.pairings is not None:
+            await self._bounded(self.pairings.stop(), "pairing")
         if await self._bounded(self.worker.stop(), "the disk") and self.inbox is not None:
             self.inbox.close()
         await self._bounded(self.state_worker.stop(), "the state folder")
@@ -312,7 +324,6 @@ class Daemon(MultiService):
         self.config = attrs.evolve(config, **fixed)
         if self.jobs is not None and self.reception is not None:
             self.jobs.rules = config.rules
-            self.jobs.approvals.seconds = config.approval_timeout
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
             self.reception.keep_links = config.links == "keep"

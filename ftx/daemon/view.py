@@ -24,7 +24,7 @@ __all__ = [
     "JobState",
     "Limits",
     "Metric",
-    "OfferInfo",
+    "PairingResult",
     "PeerRecord",
     "StatusResult",
 ]
@@ -118,27 +118,6 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None = None
 
 
-class OfferInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One offer that waits for a person. `phrase` is what the sender's screen shows as well."""
-
-    job: str
-    peer: PeerInfo
-    #: `unknown` or `paired`.
-    who: str
-    files: int
-    folders: int
-    bytes: int
-    #: Where it wants to go, below the inbox.
-    path: str
-    phrase: str
-    #: Seconds left.
-    left_s: float
-    #: When it was made, ISO 8601 in UTC.
-    since: str
-    #: The rule that asks, or that there is none.
-    why: str
-
-
 class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One known peer, as `ftx-client peers --json` prints it. Times are ISO 8601, `seen` null if never."""
 
@@ -147,6 +126,13 @@ class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[str]
     added: str
     seen: str | None = None
+
+
+class PairingResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A pairing window that is open: what to type on the other machine, and for how many seconds."""
+
+    code: str
+    expires_s: float
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -180,18 +166,6 @@ class DaemonView(Protocol):
     async def pause(self, job: str, paused: bool) -> JobInfo:
         """Pause the job, or let it go on; returns it as it is then. Raises `no-such-job` or `job-over`."""
 
-    def offers(self) -> Sequence[OfferInfo]:
-        """The offers that wait for a person, oldest first."""
-
-    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
-        """Consent to an offer, for the user `by` (a uid); `always`: pair its sender too, as `name` or its own.
-
-        Raises `no-such-job`, and `name-taken` when another peer has that name; the offer waits on then.
-        """
-
-    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
-        """Refuse an offer, for the user `by`; `reason` is for the log. Raises `no-such-job`."""
-
     async def peers(self) -> Sequence[PeerRecord]:
         """The known peers, by name."""
 
@@ -200,6 +174,12 @@ class DaemonView(Protocol):
 
     async def remove_peer(self, name: str) -> PeerRecord:
         """Trust it no more, running jobs of its included; returns what was removed. Raises `no-such-peer`."""
+
+    async def open_pairing(self, seconds: float, words: int, name: str, keep: bool) -> PairingResult:
+        """Open a pairing window; raises `busy`, `usage` or `name-taken`."""
+
+    async def close_pairing(self) -> bool:
+        """Close it again; whether one was open."""
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

@@ -85,18 +85,9 @@ ROWS: Final[dict[str, Row]] = {
         Row(
             "accept",
             "text",
-            "who may send to this daemon: own (this identity only), paired (known peers too; default) or ask (anybody, "
-            "after a person's approval)",
+            "who may send to this daemon: own (this identity only) or paired (known peers too; default)",
             "WHO",
-            choices=("own", "paired", "ask"),
-        ),
-        Row(
-            "approval_timeout",
-            "seconds",
-            "seconds that an offer waits for approval (default: 120)",
-            "SECONDS",
-            least=1,
-            most=limits.APPROVAL_MOST,
+            choices=("own", "paired"),
         ),
         Row(
             "conflict",

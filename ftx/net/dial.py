@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.core.session import Role
+from ftx.core.session import PAIRING, Role, Stage
 from ftx.core.trust import Trusted, canonical_address
 from ftx.errors import FtxError
 from ftx.net.failures import connection_failure
@@ -47,7 +47,7 @@ Accept = Callable[[bytes, str], Trusted]
 
 @attrs.frozen(eq=False)
 class Dialled:
-    """A connection that is ready for an offer."""
+    """A connection that is ready for an offer, or in stage pairing if that is what it was dialled for."""
 
     connection: Connection
     trusted: Trusted
@@ -73,6 +73,7 @@ class _Attempt:
         self._accept = accept
         self._trusted: Trusted | None = None
         self._address = place.host
+        self._pairs = PAIRING in features
         self.connection = Connection(reactor, Role.CLIENT, name, self, str(place), features)
         self._connecting: Deferred[Any] = _endpoint(reactor, place).connect(
             credentials.client(_Single(self.connection))
@@ -94,7 +95,10 @@ class _Attempt:
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """The server lets us in."""
-        connection.signed_in()
+        if not self._pairs:
+            connection.signed_in()
+        elif connection.session.stage is not Stage.PAIRING:
+            raise FtxError("not-supported", "the ftx there does not pair by code", "pair by id: ftx-client peers add")
         if self._trusted is not None and not self.done.called:
             self.done.callback(Dialled(connection, self._trusted, self._address, self._place.port))
 
@@ -159,8 +163,8 @@ async def dial(
 ) -> Dialled:
     """Try all `places` at once and return the first connection that is ready.
 
-    `name` is what we call ourselves, `features` what we want to use. Raises FtxError: of the attempts'
-    errors the one that says most. Cancelling gives all attempts up.
+    `name` is what we call ourselves, `features` what our hello lists: with `pairing` in it we come to pair. Raises
+    FtxError: of the attempts' errors the one that says most. Cancelling gives all attempts up.
     """
     if not places:
         raise FtxError("name-not-found")

@@ -283,7 +283,8 @@ class Connection(Protocol):
 
     def goodbye(self) -> None:
         """End the session cleanly."""
-        if not self._over and self.session.stage is Stage.READY:
+        pairing = self.session.stage is Stage.PAIRING and self.session.role is Role.CLIENT
+        if not self._over and (pairing or self.session.stage is Stage.READY):
             self.send(Goodbye())
             self._close()
 

@@ -27,6 +27,7 @@ __all__ = [
     "Failed",
     "FileEvent",
     "Offered",
+    "Pairing",
     "PeerInfo",
     "Progress",
     "Refused",
@@ -104,8 +105,6 @@ class Waiting(Event, tag="waiting", frozen=True, kw_only=True):
     files: int | None = None
     bytes: int | None = None
     deadline_s: float | None = None
-    #: The words that are on both screens, once they are known.
-    phrase: str | None = None
 
 
 class Accepted(Event, tag="accepted", frozen=True, kw_only=True):
@@ -219,6 +218,14 @@ class Discovered(Event, tag="peer", frozen=True, kw_only=True):
     interface: str
     versions: list[int]
     announced: str = ""
+
+
+class Pairing(Event, tag="pairing", frozen=True, kw_only=True):
+    """A pairing window: `opened`, `attempt` (its code is used up), then `paired` or `failed`; or `closed` unused."""
+
+    state: str
+    error: ErrorInfo | None = None
+    expires_s: float | None = None
 
 
 _encoder = msgspec.json.Encoder()

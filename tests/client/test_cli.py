@@ -22,7 +22,7 @@ from ftx.core.blocks import block_digest, file_digest
 from ftx.core.identity import format_id, parse_id
 from ftx.text import show
 
-VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "peers", "policy", "send"}
+VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "pair", "peers", "policy", "receive", "send"}
 PEER_ID = format_id(bytes(range(32)))
 #: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
 LAUNCH = (
@@ -98,10 +98,8 @@ def test_the_verbs_are_those_of_this_version():
         "call",
         "pause",
         "resume",
-        "offers",
-        "approve",
-        "deny",
         "cancel",
+        "pairing",
         "reload",
         "drain",
         "shutdown",

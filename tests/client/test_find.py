@@ -141,7 +141,7 @@ async def test_another_machine_of_that_name_is_said_with_the_way_out(reactor, an
         await search(reactor, "cellar:", PEERS, port, warn=warnings.append)
     assert "another machine calls itself cellar" in warnings[0]
     assert "peers remove cellar" in caught.value.hint
-    assert "peers add cellar ID" in caught.value.hint
+    assert "ftx-client pair cellar" in caught.value.hint
 
 
 @bounded(10)

@@ -123,3 +123,28 @@ def test_the_number_of_peers_is_bounded() -> None:
 def test_a_store_is_a_value() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         store().peers = ()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("suggested", "name"),
+    [
+        ("desk", "desk"),
+        ("attic", "attic-2"),
+        ("ATTIC", "ATTIC-2"),
+        ("pi", "pi-3"),
+        ("", "peer"),
+        ("---", "peer"),
+        ("a/b:c@[d]", "a-b-c--d"),
+        ("x" * 200, None),
+        ("192.0.2.1", "peer-192.0.2.1"),
+        ("\x1b[31mred", None),
+        (format_id(bytes(32)), "peer"),
+    ],
+)
+def test_a_free_name(suggested: str, name: str | None) -> None:
+    """As like the suggestion as can be, always a name, never one that somebody has."""
+    store = TrustStore((Peer("attic", b"1" * 32), Peer("Pi", b"2" * 32), Peer("pi-2", b"3" * 32)))
+    free = store.free_name(suggested)
+    assert store.by_name(free) is None
+    assert Peer(free, b"4" * 32).name == free
+    assert name is None or free == name

@@ -197,11 +197,11 @@ def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
         "daemon.reload",
         "daemon.drain",
         "daemon.shutdown",
-        "offers.approve",
-        "offers.deny",
         "jobs.cancel",
         "jobs.pause",
         "jobs.resume",
+        "pairing.close",
+        "pairing.open",
         "peers.add",
         "peers.remove",
     }

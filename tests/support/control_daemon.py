@@ -21,7 +21,7 @@ from ftx.daemon.view import (
     JobState,
     Limits,
     Metric,
-    OfferInfo,
+    PairingResult,
     PeerRecord,
     StatusResult,
 )
@@ -57,7 +57,6 @@ class SmallDaemon:
 
     reactor: Any
     all_jobs: dict[str, JobInfo] = attrs.field(factory=dict)
-    all_offers: dict[str, OfferInfo] = attrs.field(factory=dict)
     known: dict[str, PeerRecord] = attrs.field(factory=dict)
     #: Names of the orders that came.
     orders: list[str] = attrs.field(factory=list)
@@ -121,24 +120,6 @@ class SmallDaemon:
         found = self.all_jobs[job] = msgspec.structs.replace(self.job(job), paused="here" if paused else "")
         return found
 
-    def offers(self) -> Sequence[OfferInfo]:
-        return list(self.all_offers.values())
-
-    def _offer(self, job: str) -> OfferInfo:
-        if job not in self.all_offers:
-            raise FtxError("no-such-job")
-        return self.all_offers.pop(job)
-
-    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
-        offer = self._offer(job)
-        self.orders.append(f"approve {always} {name} by {by}")
-        return offer
-
-    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
-        offer = self._offer(job)
-        self.orders.append(f"deny {reason} by {by}")
-        return offer
-
     async def peers(self) -> Sequence[PeerRecord]:
         if self.gate is not None:
             self.held += 1
@@ -158,6 +139,14 @@ class SmallDaemon:
         if name not in self.known:
             raise FtxError("no-such-peer")
         return self.known.pop(name)
+
+    async def open_pairing(self, seconds: float, words: int, name: str, keep: bool) -> PairingResult:
+        self.orders.append(f"pairing {seconds:g} {words} {name} {keep}")
+        return PairingResult(code="7-acorn-willow", expires_s=seconds)
+
+    async def close_pairing(self) -> bool:
+        self.orders.append("no pairing")
+        return self.orders.count("no pairing") == 1
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

@@ -7,18 +7,29 @@ order in which it happens.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import struct
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL
 from support.tls_peers import certificate, odd_context
 
 from ftx.core.blocks import block_digest
+from ftx.core.pairing import Binding
 from ftx.disk.keys import Identity
-from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece, after_sign_in, data_frames
+from ftx.wire.frames import (
+    AFTER_SIGN_IN,
+    BEFORE_SIGN_IN,
+    WHILE_PAIRING,
+    FrameDecoder,
+    Piece,
+    after_sign_in,
+    data_frames,
+)
 from ftx.wire.messages import (
     Accept,
     ErrorMessage,
@@ -71,7 +82,7 @@ class Hostile:
         self._tls = SSL.Connection(context, self._socket)
         self._tls.set_connect_state()
         self._tls.do_handshake()
-        self._decoder = FrameDecoder(AFTER_SIGN_IN)
+        self._decoder = FrameDecoder({**WHILE_PAIRING, **AFTER_SIGN_IN})
 
     def __enter__(self) -> Hostile:
         return self
@@ -130,6 +141,15 @@ class Hostile:
                 number = message.number
         return number
 
+    def binding(self, own_id: bytes) -> Binding:
+        """What a pairing on this connection is bound to."""
+        leaf = self._tls.get_peer_certificate(as_cryptography=True)
+        if leaf is None:
+            raise AssertionError("no certificate")
+        spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        exported = self._tls.export_keying_material(b"EXPORTER-ftx-pairing-v1", 32, None)
+        return Binding(own_id, hashlib.sha256(spki).digest(), exported)
+
     # -- the beginnings ------------------------------------------------------------------------------------
 
     def greet(self, **change: Any) -> Hello:
@@ -143,7 +163,9 @@ class Hostile:
             "software": "x",
             "signed_in": False,
         } | change
-        self._decoder.bounds = after_sign_in(given["features"])  # type: ignore[arg-type]
+        features: Any = given["features"]
+        waiting = {**BEFORE_SIGN_IN, **WHILE_PAIRING}
+        self._decoder.bounds = waiting if "pairing" in features else after_sign_in(features)
         self.send(Hello(**given))  # type: ignore[arg-type]
         answer: Hello = self.until(Hello)
         return answer

@@ -17,7 +17,7 @@ from support.tls_peers import certificate, odd_context
 
 from ftx.core.identity import SIGN_RECEIPT
 from ftx.disk.keys import Identity
-from ftx.wire.frames import AFTER_SIGN_IN, FrameDecoder, Piece
+from ftx.wire.frames import AFTER_SIGN_IN, WHILE_PAIRING, FrameDecoder, Piece
 from ftx.wire.messages import (
     Accept,
     End,
@@ -54,7 +54,7 @@ class HostileServer:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._listening.settimeout(20)
         self._socket: socket.socket | None = None
-        self._decoder = FrameDecoder(AFTER_SIGN_IN)
+        self._decoder = FrameDecoder({**WHILE_PAIRING, **AFTER_SIGN_IN})
         key = identity.private_key
         self._context = odd_context(server=True, key=key, leaf=certificate(key))
         #: The offer and the entries of its manifest, once they came.

@@ -96,29 +96,6 @@ def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str)
 _JOB = click.argument("job", shell_complete=_jobs_there_are)
 
 
-@ctl.command(short_help="List what waits for approval.")
-def offers() -> int:
-    """List the offers that wait for approval, with the words that the sender's screen shows as well."""
-    return _run("offers")
-
-
-@ctl.command(short_help="Let an offer in.")
-@click.option("--always", is_flag=True, help="Pair its sender too, as NAME or as it calls itself.")
-@_JOB
-@click.argument("name", required=False)
-def approve(always: bool, job: str, name: str | None) -> int:
-    """Let the offer JOB in; the first digits of its id will do. Compare the words with the sender's screen first."""
-    return _run("approve", job, *(["--always"] if always else []), *([name] if name else []))
-
-
-@ctl.command(short_help="Refuse an offer.")
-@_JOB
-@click.argument("reason", nargs=-1)
-def deny(job: str, reason: tuple[str, ...]) -> int:
-    """Refuse the offer JOB. The REASON goes into the log of the daemon; the sender learns only that it was denied."""
-    return _run("deny", job, *reason)
-
-
 @ctl.command(short_help="Pause a job.")
 @_JOB
 def pause(job: str) -> int:
@@ -138,6 +115,16 @@ def resume(job: str) -> int:
 def cancel(job: str) -> int:
     """Cancel JOB, the first digits of its id will do; what has arrived is kept for a later run."""
     return _run("cancel", job)
+
+
+@ctl.command(short_help="Open a pairing window.")
+@click.argument("close", required=False, metavar="[close]")
+def pairing(close: str | None) -> int:
+    """Open a pairing window on the daemon and show its code, good for two minutes and one attempt; or close it again.
+
+    This returns at once. To see how the attempt ends: ftx-client pair --open, which opens one too.
+    """
+    return _run("pairing", *([close] if close is not None else []))
 
 
 @ctl.command("reload", short_help="Read the configuration again.")

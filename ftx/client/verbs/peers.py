@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ftx.core.peers import Peer, TrustStore
 
-__all__ = ["named_peer", "peers"]
+__all__ = ["named_peer", "peer_record", "peers", "print_peer"]
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -71,7 +71,7 @@ def add(name: str, identity: str, addresses: tuple[str, ...]) -> int:
     added = _change(options, change).by_id(peer.id)
     if added is not None:
         until_now = "".join(f" (until now {show(one.name)})" for one in before if one.name != added.name)
-        _print(options, added, f"paired {show(added.name)}{until_now}, id {format_id(added.id)}, {words(added.id)}")
+        print_peer(options, added, f"paired {show(added.name)}{until_now}, id {format_id(added.id)}, {words(added.id)}")
     return 0
 
 
@@ -85,7 +85,7 @@ def remove(name: str) -> int:
         options.output.note("nothing was changed")
         return 0
     _change(options, lambda store: store.remove(name))
-    _print(options, gone, f"removed {show(gone.name)}")
+    print_peer(options, gone, f"removed {show(gone.name)}")
     return 0
 
 
@@ -97,7 +97,7 @@ def rename(old: str, new: str) -> int:
     options = current()
     _refuse_address(new)
     changed = _named(_change(options, lambda store: store.rename(old, new)), new)
-    _print(options, changed, f"renamed {show(old)} to {show(changed.name)}")
+    print_peer(options, changed, f"renamed {show(old)} to {show(changed.name)}")
     return 0
 
 
@@ -109,7 +109,7 @@ def show_peer(name: str) -> int:
 
     options = current()
     peer = _named(_load(options), name)
-    options.output.record(_record(peer))
+    options.output.record(peer_record(peer))
     for label, value in (
         ("name", peer.name),
         ("id", format_id(peer.id)),
@@ -128,7 +128,7 @@ def _list() -> int:
     options = current()
     store = _load(options)
     for peer in store.peers:
-        options.output.record(_record(peer))
+        options.output.record(peer_record(peer))
     if store.peers:
         for line in peers_table(store):
             options.output.result(line)
@@ -168,11 +168,9 @@ def _named(store: TrustStore, name: str) -> Peer:
 
 def _refuse_address(name: str) -> None:
     """An address as a name would be dialled by nobody: as a target it means the address, whoever is there."""
-    import ipaddress
+    from ftx.core.peers import is_address
 
-    try:
-        ipaddress.ip_address(name.strip())
-    except ValueError:
+    if not is_address(name.strip()):
         return
     raise FtxError(
         "usage",
@@ -196,7 +194,8 @@ def _refuse_own(options: Options, identity: bytes) -> None:
         )
 
 
-def _record(peer: Peer) -> dict[str, Any]:
+def peer_record(peer: Peer) -> dict[str, Any]:
+    """`peer` as `--json` prints it."""
     from ftx.core.identity import format_id
 
     return {
@@ -208,7 +207,8 @@ def _record(peer: Peer) -> dict[str, Any]:
     }
 
 
-def _print(options: Options, peer: Peer, sentence: str) -> None:
-    options.output.record(_record(peer))
+def print_peer(options: Options, peer: Peer, sentence: str) -> None:
+    """Say `sentence` about `peer`: for programs, the peer itself."""
+    options.output.record(peer_record(peer))
     if not options.quiet:
         options.output.result(sentence)

@@ -91,11 +91,6 @@ def _files(incomplete: str) -> list[str]:
     help="When a name exists there with other content (default: what the receiver has set).",
 )
 @click.option(
-    "--ask",
-    is_flag=True,
-    help="Also to a receiver that is not paired here: it asks its person, and you compare the words on both screens.",
-)
-@click.option(
     "--checksum",
     is_flag=True,
     help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
@@ -148,7 +143,7 @@ def send(**given: Any) -> int:
         _check_receipt(receipt, targets)
     _check_pipe(sources, targets, given["name"])
     _check_patterns(given["exclude"])
-    wishes = {name: given[name] for name in ("ask", "conflict", "checksum", "exclude", "links", "name")}
+    wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
     sending = Sending(options, sources, targets, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))

@@ -1,0 +1,64 @@
+"""`receive`: a receiver for one time, without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.lab import Client, Lab, until
+
+LOOPBACK = {"FTX_LISTEN": "tcp:0:interface=127.0.0.1", "FTX_NO_DISCOVERY": "true"}
+
+
+@pytest.fixture
+def lab(short_tmp: Path) -> Iterator[Lab]:
+    """A laboratory."""
+    with Lab(short_tmp) as made:
+        yield made
+
+
+def receiving(lab: Lab, *words: str) -> tuple[Client, str, str]:
+    """A receiver that is ready, its code, and how to reach it."""
+    client = lab.client("receive", *words, home="receiver", environ=LOOPBACK)
+    until(lambda: any("code" in one for one in client.events) or not client.alive, "a code", said=client)
+    codes = [one["code"] for one in client.events if "code" in one]
+    assert codes, client.text()
+    [target] = {word for word in client.text().split() if word.startswith("ftx://")}
+    return client, str(codes[0]), target
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_code_a_file_and_the_end(lab: Lab, keep: bool) -> None:
+    """What comes lies in the folder; who sent it is paired for good only on request; nothing is left running."""
+    (lab.root / "a").write_bytes(b"1")
+    client, code, target = receiving(lab, "here", "--once", *(["--keep"] if keep else []))
+    lab.client("pair", target, "--name", "attic", home="sender", environ={"FTX_CODE": code}).ends()
+    lab.client("send", "a", "--to", target, home="sender").ends()
+    client.ends()
+    assert (lab.root / "here" / "a").read_bytes() == b"1"
+    assert client.one("done")["files"] == 1
+    known = lab.client("peers", home="receiver").ends().events
+    assert [one["id"] for one in known] == ([lab.identity("sender")] if keep else [])
+    lab.client("send", "a", "attic:", home="sender").ends(4)
+    assert not (lab.root / "receiver" / "run" / "control.sock").exists()
+
+
+def test_a_code_that_is_used_up_is_followed_by_another(lab: Lab) -> None:
+    """And Ctrl-C ends the receiver and its daemon."""
+    client, code, target = receiving(lab)
+    wrong = f"{code[0]}-acorn-{'adobe' if not code.endswith('adobe') else 'agate'}"
+    lab.client("pair", target, home="sender", environ={"FTX_CODE": wrong}).ends(5)
+    until(lambda: len([one for one in client.events if "code" in one]) == 2, "another code", said=client)
+    second = [one["code"] for one in client.events if "code" in one][1]
+    lab.client("pair", target, home="sender", environ={"FTX_CODE": second}).ends()
+    client.signal(2)
+    client.ends(130)
+    until(lambda: not (lab.root / "receiver" / "run" / "control.sock").exists(), "the daemon has ended")
+
+
+def test_where_a_daemon_runs(lab: Lab) -> None:
+    """It is the one that receives, and the way to a code for it is told."""
+    lab.daemon("receiver")
+    refused = lab.client("receive", home="receiver", environ=LOOPBACK).ends(1)
+    assert "ftx-client pair --open" in refused.text()
