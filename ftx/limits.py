@@ -70,6 +70,14 @@ RENAME_TRIES: Final = 999
 REQUEST_PATHS: Final = 64
 REQUEST_PATTERNS: Final = 64
 PATTERN: Final = 255
+#: Stars in a pattern of a peer: the time to match one grows with a power of their number.
+PATTERN_STARS: Final = 3
+#: Folders of `get` of which the records are kept, the latest used.
+LANDINGS: Final = 200
+#: Events that wait for whoever iterates over them before the connection is read no further.
+EVENTS_QUEUED: Final = 1024
+#: Items of a listing that wait likewise.
+ITEMS_QUEUED: Final = 2048
 
 # -- windows (entries) -------------------------------------------------------------------------------------
 #: Manifest entries sent and not yet answered by needs.

@@ -81,9 +81,9 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "daemon options": "share limit-in limit-out",
+    "daemon options": "limit-in limit-out",
     "accept": "ask",
-    "verbs": "get pull ls verify doctor config",
+    "verbs": "verify doctor config",
     "send": "--dry-run --limit --later",
     "discover": "--watch",
     "ctl": "approve deny limit",

@@ -98,6 +98,29 @@ def test_a_script_and_a_watcher_without_a_daemon(short_tmp: Path, started: list[
         assert "Traceback" not in example.text
 
 
+def test_a_script_lists_and_gets(short_tmp: Path, started: list[Example]) -> None:
+    """Only so many items are looked at; the files come; the second time they are here already."""
+    make_tree(short_tmp / "tree", {f"file-{number:02}": 10 for number in range(30)})
+    home = short_tmp / "home"
+    home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(f'share = ["all={short_tmp / "tree"}"]\n')
+    application = Example(short_tmp, "embed_receiver.py", home)
+    started.append(application)
+    url = application.says(r"send to (ftx://127\.0\.0\.1:\d+); files appear in ")[1]
+    for here in (0, 30):
+        script = Example(short_tmp, "get_and_list.py", f"{url}/all", short_tmp / "out")
+        started.append(script)
+        assert script.end() == 0, script.text
+        assert "file: 'all/file-19'\n...\n" in script.text
+        assert f"done: 30 files, {here} were here already" in script.text
+        assert "Traceback" not in script.text
+    assert snapshot(short_tmp / "out" / "all") == snapshot(short_tmp / "tree")
+    absent = Example(short_tmp, "get_and_list.py", f"{url}/none", short_tmp / "out")
+    started.append(absent)
+    assert absent.end() == 6, absent.text
+    assert application.end(signal.SIGTERM) in (0, -signal.SIGTERM), application.text
+
+
 def test_every_example_is_short_and_in_this_test() -> None:
     """A reader sees each of them whole."""
     here = Path(__file__).read_text("utf-8")

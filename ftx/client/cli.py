@@ -24,6 +24,7 @@ from ftx.client.verbs.peers import peers
 from ftx.client.verbs.policy import policy
 from ftx.client.verbs.receive import receive
 from ftx.client.verbs.send import send
+from ftx.client.verbs.shares import get, ls
 from ftx.disk.heap import settle
 from ftx.errors import KINDS, FtxError
 
@@ -32,7 +33,7 @@ __all__ = ["cli", "main"]
 
 @click.group(
     cls=Verbs,
-    aliases={"put": "send", "push": "send"},
+    aliases={"put": "send", "push": "send", "pull": "get"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 2 usage, 3 local file, 4 unreachable, 5 untrusted, 6 refused, 7 not verified, "
     "8 protocol, 9 partial, 10 timeout, 11 nobody found, 12 no daemon, 1 anything else.",
@@ -43,13 +44,27 @@ def cli() -> None:
 
 #: What other programs call things that ftx does otherwise, with the way it does them.
 _ELSEWHERE: Final = {
-    **dict.fromkeys(("get", "pull", "fetch"), "ftx does not fetch: run ftx-client send on the other machine"),
+    **dict.fromkeys(("fetch", "download"), "it is called get: ftx-client get NAME:SHARE/FILE"),
     **dict.fromkeys(("cp", "copy", "scp", "upload"), "it is called send: ftx-client send FILE NAME:"),
     **dict.fromkeys(("recv", "serve", "listen"), "ftx-client receive, or the daemon: ftx-server"),
     **dict.fromkeys(("trust", "add"), "ftx-client pair NAME, with the code that ftx-client pair --open shows there"),
 }
 
-for verb in (send, receive, discover, pair, peers, policy, identity, hash_files, ctl, demo, completion):
+for verb in (
+    send,
+    get,
+    ls,
+    receive,
+    discover,
+    pair,
+    peers,
+    policy,
+    identity,
+    hash_files,
+    ctl,
+    demo,
+    completion,
+):
     cli.add_command(verb)
 
 

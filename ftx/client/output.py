@@ -66,11 +66,19 @@ class Output:
     closed: bool = attrs.field(default=False, init=False)
     #: Why stdout took no more, if that is an error.
     problem: FtxError | None = attrs.field(default=None, init=False)
+    #: Whether stdout carries the content of a file, so that everything that is said goes to stderr.
+    _content: bool = attrs.field(default=False, init=False)
     _view: View | None = attrs.field(default=None, init=False)
+
+    def results_to_stderr(self) -> None:
+        """Standard output is for the content of a file: results go to stderr."""
+        self._content = True
 
     def result(self, text: str, style: str = "") -> None:
         """One line of the result, for people: nothing with `--json`. Flushed."""
-        if not self.json:
+        if self._content:
+            self.note(text, style)
+        elif not self.json:
             self._stdout(self._styled(text, style, sys.stdout))
 
     def record(self, value: Event | dict[str, Any]) -> None:

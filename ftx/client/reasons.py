@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ftx.disk.names import PRIVATE, NameRules, check_path
 from ftx.errors import Error, FtxError
 from ftx.text import show
 
-__all__ = ["explained"]
+__all__ = ["explained", "explained_here"]
 
 
 def explained(error: Error, path: tuple[bytes, ...], peer: str, wish: str | None = None) -> Error:
@@ -42,3 +44,21 @@ def _reason(error: Error, path: tuple[bytes, ...], peer: str) -> Error:
     except FtxError:
         return Error(error.name, "the name or the path is too long for a receiver", error.hint)
     return Error(error.name, "there is a control character in the name", error.hint)
+
+
+#: What a receiver's words mean when the receiver is this machine: kind, sentence, hint.
+_HERE: Final = {
+    "exists": ("exists", "the name is taken by other content here", "--conflict rename keeps both, skip this one"),
+    "no-space": ("local-no-space", "the disk here is full", "free some space, then run this again"),
+    "storage-failed": ("local-io", "it could not be stored here", "run again with -v to see why"),
+    "bad-name": ("bad-name", "a name that is not accepted here", "rename it there"),
+    "source-unreadable": ("source-unreadable", "it cannot be read there", "check its permissions there"),
+    "source-changed": ("source-changed", "it changed while it was read", "get it again when it is at rest"),
+    "source-vanished": ("source-vanished", "it disappeared while it was read", ""),
+}
+
+
+def explained_here(error: Error) -> Error:
+    """`error` of a file that was to come here, in the words of this machine: as a receiver says it, or the sender."""
+    name, sentence, hint = _HERE.get(error.name, (error.name, error.message, error.hint))
+    return Error(name, sentence, hint)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +20,9 @@ from ftx.errors import KINDS
 from ftx.limits import COMMAND_SHOWN, RATE_FROM
 from ftx.text import duration, path_text, plural, show, size
 from ftx.wire.events import Connected, Connecting, Discovered, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
+
+if TYPE_CHECKING:
+    from ftx.client.listing import Listed
 
 __all__ = [
     "command_line",
@@ -29,6 +33,8 @@ __all__ = [
     "failure_lines",
     "file_line",
     "json_line",
+    "listed_json",
+    "listed_line",
     "other_name",
     "peer_label",
     "peers_table",
@@ -48,7 +54,10 @@ def json_line(value: Event | dict[str, Any]) -> str:
     Everything beyond printable ASCII is written as `\\uXXXX`: exact for a program whatever the locale is, and
     harmless on a terminal, where a name may hide bidirectional overrides.
     """
-    raw = encode(value) if isinstance(value, Event) else msgspec.json.encode(value)
+    return _ascii(encode(value) if isinstance(value, Event) else msgspec.json.encode(value))
+
+
+def _ascii(raw: bytes) -> str:
     line = raw.decode("utf-8")
     if line.isascii() and "\x7f" not in line:
         return line
@@ -127,13 +136,13 @@ def other_name(event: FileEvent, into: str = "") -> bool:
     return event.stored_as != wanted
 
 
-def renamed_line(event: FileEvent) -> str:
+def renamed_line(event: FileEvent, where: str = "there") -> str:
     """`  notes.txt is notes (1).txt there`, for a file whose name was taken by other content."""
-    return f"  {show(event.path, _SENTENCE)} is {show(event.stored_as or '', _SENTENCE)} there"
+    return f"  {show(event.path, _SENTENCE)} is {show(event.stored_as or '', _SENTENCE)} {where}"
 
 
-def done_line(done: Done, fallback: str = "", renamed: int = 0) -> str:
-    """The last line of a transfer; `renamed` files are there under another name.
+def done_line(done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool = False) -> str:
+    """The last line of a transfer; `renamed` files are there under another name. `pulled`: they came here.
 
     `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical, verified`. The rate counts only what
     travelled this time, and what travelled is named when it is less than the whole. Of a few bytes there is no rate.
@@ -141,10 +150,11 @@ def done_line(done: Done, fallback: str = "", renamed: int = 0) -> str:
     count = plural(done.files, "file")
     if done.files_failed:
         count = f"{done.files:,} of {plural(done.files + done.files_failed, 'file')}"
-    parts = [f"sent {count}"]
+    did, way = ("received", "from") if pulled else ("sent", "to")
+    parts = [f"{did} {count}"]
     if done.directories:
         parts[0] += f" in {plural(done.directories, 'folder')}"
-    parts.append(f"{size(done.bytes)} to {peer_label(done.peer, fallback)} in {duration(done.seconds)}{_pace(done)}")
+    parts.append(f"{size(done.bytes)} {way} {peer_label(done.peer, fallback)} in {duration(done.seconds)}{_pace(done)}")
     for number, word in (
         (renamed, "under another name"),
         (done.files_identical, "identical"),
@@ -165,6 +175,25 @@ def _pace(done: Done) -> str:
         moved = f"{size(done.bytes_wire)} of it moved now"
         return f" ({moved}, {rate})" if rate else f" ({moved})"
     return f" ({rate})" if rate else ""
+
+
+def listed_json(item: Listed) -> str:
+    """One item of `ls` as a line of JSON in ASCII."""
+    return _ascii(msgspec.json.encode(item))
+
+
+def listed_line(item: Listed, asked: str, *, long: bool) -> str:
+    """One item of `ls` for people: its name below what was `asked` for; `long`: permissions, size and time, too."""
+    above = path_text(os.fsencode(part) for part in asked.split("/") if part)
+    name = item.path.removeprefix(above).lstrip("/") or item.path.rpartition("/")[2]
+    shown = show(name, _SENTENCE)
+    if not long:
+        return shown
+    kind = {"folder": stat.S_IFDIR, "share": stat.S_IFDIR, "link": stat.S_IFLNK}.get(item.kind, 0)
+    mode = stat.filemode(kind | item.mode)
+    much = "-" if item.size is None else size(item.size)
+    why = f"  ({show(item.error)})" if item.error else ""
+    return f"{mode.replace('?', '-', 1)}  {much:>9}  {item.mtime[:16].replace('T', ' ')}  {shown}{why}"
 
 
 def failure_lines(failures: Sequence[FileEvent], total: int) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
 import msgspec
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ftx.client.run import Stop
     from ftx.client.target import Target
 
-__all__ = ["Report", "Sending"]
+__all__ = ["Report", "Sending", "Transfers"]
 
 #: Errors that say that this side ended the job.
 _CUT_SHORT: Final = frozenset({"interrupted", "terminated", "timeout"})
@@ -63,6 +63,8 @@ class Report:
     into: str = ""
     #: That folder, where it looks like a port that was meant.
     lone_port: int | None = None
+    #: Whether files come here instead of going there.
+    pulls: bool = False
     peer: PeerInfo | None = attrs.field(default=None, init=False)
     failures: list[FileEvent] = attrs.field(factory=list, init=False)
     failed_files: int = attrs.field(default=0, init=False)
@@ -107,7 +109,8 @@ class Report:
             case Done() as done:
                 style = "ok" if done.exit == 0 and not self.renamed_files else "warn"
                 if not self.output.quiet:
-                    self.output.result(render.done_line(done, self.called, self.renamed_files), style)
+                    line = render.done_line(done, self.called, self.renamed_files, pulled=self.pulls)
+                    self.output.result(line, style)
                     self._say_renamed()
                 if self.lone_port is not None:
                     port = self.lone_port
@@ -137,39 +140,39 @@ class Report:
         if self.output.verbose or self.output.json:
             return
         for event in self.renamed:
-            self.output.note(render.renamed_line(event))
+            self.output.note(render.renamed_line(event, "here" if self.pulls else "there"))
         if self.renamed_files > len(self.renamed):
             self.output.note(f"  and {self.renamed_files - len(self.renamed):,} more; -v names them all")
 
     def _say_failures(self) -> None:
         if self.failed_files:
             noun = "1 file was" if self.failed_files == 1 else f"{self.failed_files:,} files were"
-            self.output.stderr(f"ftx-client: {noun} not sent to {render.peer_label(self.peer, self.called)}:", "error")
+            what = "not received from" if self.pulls else "not sent to"
+            self.output.stderr(f"ftx-client: {noun} {what} {render.peer_label(self.peer, self.called)}:", "error")
             for line in render.failure_lines(self.failures, self.failed_files):
                 self.output.stderr(line, "hint" if line.startswith("hint:") else "")
 
 
 @attrs.define(eq=False)
-class Sending:
-    """The whole run. `main` is what `ftx.client.run.run` wants; the names are `ftx.client.api.send`'s."""
+class Transfers:
+    """A run with a job for each of several targets, one after the other. `main` is what `ftx.client.run.run` wants."""
 
     options: Options
-    sources: Sequence[str]
     targets: Sequence[Target]
     conflict: str | None = attrs.field(kw_only=True)
-    #: Whether the receiver is to recognise files by their content.
-    checksum: bool = attrs.field(default=False, kw_only=True)
-    exclude: Sequence[str] = attrs.field(kw_only=True, default=())
-    links: str = attrs.field(kw_only=True, default="skip")
-    #: What standard input is called, when that is what is sent.
-    name: str = attrs.field(kw_only=True, default="")
-    #: Whether content that gains by it is compressed on the way.
-    compress: bool = attrs.field(default=True, kw_only=True)
-    #: Where to copy the receipt of the only target, or None.
-    receipt: str | None = attrs.field(kw_only=True)
+
+    #: Whether files come here instead of going there.
+    pulls: ClassVar[bool] = False
+
+    async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
+        """Run the job of one target; raises FtxError for what went wrong before there was one."""
+        raise NotImplementedError
+
+    async def finish(self, reactor: Any, done: Done) -> None:
+        """Do what remains to be done when the job of a target has ended well."""
 
     async def main(self, reactor: Any, stop: Stop) -> int:
-        """Send to one target after the other; fires with the exit code, and never fails with an FtxError."""
+        """One target after the other; fires with the exit code, and never fails with an FtxError."""
         output = self.options.output
         output.open_view()
         results: list[TargetResult] = []
@@ -191,7 +194,8 @@ class Sending:
         from twisted.internet.defer import CancelledError
 
         output = self.options.output
-        report = Report(output, target.label, len(self.targets) > 1, target.into, target.lone_port)
+        into, port = ("", None) if self.pulls else (target.into, target.lone_port)
+        report = Report(output, target.label, len(self.targets) > 1, into, port, self.pulls)
         trouble: FtxError | None = None
 
         def on_event(event: Event) -> None:
@@ -202,9 +206,9 @@ class Sending:
             report.on_event(event)
 
         try:
-            await self._send(reactor, target, on_event)
-            if self.receipt is not None and isinstance(report.last, Done):
-                await self._copy_receipt(reactor, report.last.receipt, self.receipt)
+            await self.transfer(reactor, target, on_event)
+            if isinstance(report.last, Done):
+                await self.finish(reactor, report.last)
         except FtxError as error:
             trouble = error
             if self.options.debug:
@@ -218,20 +222,38 @@ class Sending:
     def _conclude(self, report: Report, stop: Stop, target: Target, trouble: FtxError | None) -> TargetResult:
         """Say what went wrong, as an event too where the job has not said so itself, and how it ended."""
         if trouble is not None:
-            trouble.hint = port_hint(trouble.name, target) or trouble.hint
+            trouble.hint = ("" if self.pulls else port_hint(trouble.name, target)) or trouble.hint
         if trouble is not None and report.last is None:
             info = ErrorInfo(trouble.number, trouble.name, trouble.message, trouble.hint)
             report.on_event(Failed(error=info, exit=trouble.exit_code, resumable=stop.error is not None))
         result = report.finish()
         if isinstance(report.last, Failed) and stop.error is None:
             said = _as_error(report.last.error)
-            self.options.output.error(said, f"cannot send to {target.label}")
+            self.options.output.error(said, f"cannot {'get from' if self.pulls else 'send to'} {target.label}")
         elif trouble is not None and isinstance(report.last, Done):  # sent, but the receipt could not be copied
             self.options.output.error(trouble, "the files were sent")
             result = msgspec.structs.replace(result, exit=combined({result.exit, trouble.exit_code} - {0}))
         return result
 
-    async def _send(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
+
+@attrs.define(eq=False)
+class Sending(Transfers):
+    """A run of `send`; the names are `ftx.client.api.send`'s."""
+
+    sources: Sequence[str] = attrs.field(kw_only=True)
+    #: Whether the receiver is to recognise files by their content.
+    checksum: bool = attrs.field(default=False, kw_only=True)
+    exclude: Sequence[str] = attrs.field(kw_only=True, default=())
+    links: str = attrs.field(kw_only=True, default="skip")
+    #: What standard input is called, when that is what is sent.
+    name: str = attrs.field(kw_only=True, default="")
+    #: Whether content that gains by it is compressed on the way.
+    compress: bool = attrs.field(default=True, kw_only=True)
+    #: Where to copy the receipt of the only target, or None.
+    receipt: str | None = attrs.field(kw_only=True)
+
+    async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
+        """See `Transfers`."""
         from ftx.client.api import send
         from ftx.client.configured import api_settings
 
@@ -251,12 +273,15 @@ class Sending:
             warn=lambda text: self.options.output.note(text, "warn"),
         )
 
-    async def _copy_receipt(self, reactor: Any, source: str | None, to: str) -> None:
+    async def finish(self, reactor: Any, done: Done) -> None:
+        """Copy the receipt where it was wanted."""
         from twisted.internet.threads import deferToThread
 
-        if source is None:
+        if self.receipt is None:
+            return
+        if done.receipt is None:
             raise FtxError("local-io", "there is no receipt to copy")
-        await deferToThread(copy_receipt, source, to)
+        await deferToThread(copy_receipt, done.receipt, self.receipt)
 
 
 def port_hint(name: str, target: Target) -> str:

@@ -358,6 +358,9 @@ class Sender:
         """Something cannot be sent, for the reason of kind `error`: who has asked for it is told. Not in a push."""
         if self.offer.kind != PULL:
             return []
+        path = path[: limits.DEPTH]
+        while sum(map(len, path)) + len(path) - 1 > limits.PATH:
+            path = path[:-1]
         self._omissions.append(Omission(list(path), KINDS[error].number))
         self._omission_size += 16 + sum(map(len, path)) + 3 * len(path)
         full = len(self._omissions) >= limits.BATCH or self._omission_size > limits.FRAME_BATCH - 2 * limits.PATH

@@ -21,6 +21,7 @@ from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_e
 from ftx.disk.configfile import invalid
 from ftx.disk.places import Places, absolute, places
 from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
+from ftx.disk.shares import ShareSetting, overlapping, shares_of
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -92,6 +93,7 @@ class Config:
     request: Request = attrs.field(repr=False)
     rights: Mapping[bytes, Rights] = attrs.field(factory=dict, repr=False)
     rule: tuple[Rule, ...] = attrs.field(default=(), repr=False)
+    share: tuple[ShareSetting, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -137,6 +139,22 @@ def group_number(setting: Setting) -> int:
         raise setting.origin.wrong(setting.key, f"there is no group {show(name)}", "getent group lists them") from None
 
 
+def _shares(setting: Setting, inbox: str, cwd: str) -> tuple[ShareSetting, ...]:
+    """The shares that were named; FtxError `config-invalid` for one that has no business there."""
+    try:
+        shares = shares_of(cast("tuple[str, ...]", setting.value), cwd)
+    except FtxError as error:
+        raise setting.origin.wrong("share", error.message, error.hint) from error
+    for share in shares:
+        if not share.with_inbox and overlapping(share.path, inbox):
+            raise setting.origin.wrong(
+                "share",
+                f"{show(share.name)} and the inbox overlap: what others send could be pulled",
+                f"if that is meant: [share.{show(share.name)}] with with_inbox = true, in config.toml",
+            )
+    return shares
+
+
 def load(request: Request) -> Config:
     """The configuration for `request`. Blocking: reads the configuration files, creates nothing.
 
@@ -175,6 +193,7 @@ def load(request: Request) -> Config:
         listen=endpoints,
         rights=cast("Mapping[bytes, Rights]", found["peer"].value) if "peer" in found else {},
         rule=cast("tuple[Rule, ...]", found["rule"].value) if "rule" in found else (),
+        share=_shares(found["share"], values["inbox"], request.cwd) if "share" in found else (),
         origins=origins,
         request=request,
         **values,

@@ -28,6 +28,7 @@ from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
+from ftx.daemon.serving import Serving
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.daemon.words import job_result
 from ftx.disk.guarded import Guarded
@@ -85,10 +86,14 @@ class Jobs(Observer):
         wall: Callable[[], float],
         *,
         ledger: Ledger | None = None,
+        serving: Serving | None = None,
     ) -> None:
-        """`ledger` counts for quotas; without one, nobody has any."""
+        """`ledger` counts for quotas; without one, nobody has any. `serving` has the jobs that go out, if any can."""
+        self._serving = serving
         self._deciding_by = Deciding(rules, ledger, wall)
         self.events = EventStream(reactor, lambda: snapshot_of(self.list(None)))
+        if serving is not None:
+            serving.events = self.events
         self.bytes_in = 0
         self._reactor = reactor
         self._worker = worker
@@ -121,6 +126,8 @@ class Jobs(Observer):
             refusal = self._deciding_by.still_welcome(running.trusted)
             if refusal is not None:
                 running.receiving.connection.fail(FtxError(refusal.error, refusal.why))
+        if self._serving is not None:
+            self._serving.recheck()
 
     # -- offers --------------------------------------------------------------------------------------------
 
@@ -312,7 +319,10 @@ class Jobs(Observer):
 
     def list(self, state: JobState | None) -> list[JobInfo]:
         """Every job there is and the last ones that ended, oldest first; or those in `state`."""
-        every = [*self._finished, *(self._info(job, "active") for job in self._running.values())]
+        out = [] if self._serving is None else self._serving.list()
+        finished = sorted([*self._finished, *(info for info in out if info.ended)], key=lambda info: info.ended or "")
+        running = [self._info(job, "active") for job in self._running.values()]
+        every = [*finished, *running, *(info for info in out if not info.ended)]
         return [info for info in every if state is None or info.state == state]
 
     def find(self, job: str) -> JobInfo:
@@ -325,11 +335,21 @@ class Jobs(Observer):
     @property
     def counts(self) -> JobCounts:
         """How many there are in each state."""
-        return JobCounts(active=len(self._running), done=self._done, failed=self._failed, partial=self._partial)
+        out = self._serving
+        return JobCounts(
+            active=len(self._running) + (out.active if out is not None else 0),
+            done=self._done + (out.done if out is not None else 0),
+            failed=self._failed + (out.failed if out is not None else 0),
+            partial=self._partial + (out.partial if out is not None else 0),
+        )
 
     def received_so_far(self) -> int:
         """Content bytes that came over the wire since the start."""
         return self.bytes_in + sum(job.receiving.machine.received for job in self._running.values())
+
+    def sent_so_far(self) -> int:
+        """Content bytes that went out over the wire since the start."""
+        return 0 if self._serving is None else self._serving.sent_so_far()
 
     def _info(
         self, job: _Running, state: JobState, error: FtxError | None = None, ended: str | None = None
@@ -386,6 +406,8 @@ class Jobs(Observer):
 
         A disk that stalls is not waited for: the job is then shown as it is, and ends when the disk lets it.
         """
+        if self._serving is not None and await self._serving.cancel(job):
+            return self.find(job)
         running = self._active(job)
         ended = running.receiving.wait_stopped()
         running.receiving.cancel(FtxError("cancelled", "cancelled here"))
@@ -417,7 +439,9 @@ class Jobs(Observer):
             self._idle = waiting
         else:
             self._idle.chainDeferred(waiting)
-        return waiting
+        if self._serving is None:
+            return waiting
+        return gatherResults([waiting, self._serving.drain()]).addCallback(lambda _: None)
 
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
@@ -426,4 +450,6 @@ class Jobs(Observer):
             running.receiving.connection.fail(FtxError(reason))
         for running in list(self._running.values()):
             await running.receiving.wait_stopped()
+        if self._serving is not None:
+            await self._serving.stop(reason)
         self.events.close()

@@ -24,16 +24,17 @@ from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.pairing import Pairings
+from ftx.daemon.serving import Serving
 from ftx.daemon.words import why_ended
 from ftx.disk.keys import Identity
 from ftx.disk.peers import Watched
-from ftx.errors import FtxError
+from ftx.errors import FtxError, kind
 from ftx.net.interfaces import interfaces, own_addresses
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker
 from ftx.text import show
-from ftx.wire.messages import FEATURES, Hello, Offer
+from ftx.wire.messages import FEATURES, Hello, List, Offer, Refuse, Request
 
 __all__ = ["Reception"]
 
@@ -57,6 +58,7 @@ class Reception(ServerFactory):
         own_key_anywhere: bool,
         keep_links: bool = False,
         pairings: Pairings | None = None,
+        serving: Serving | None = None,
     ) -> None:
         self.name = name
         self.own_key_anywhere = own_key_anywhere
@@ -68,6 +70,7 @@ class Reception(ServerFactory):
         self._watched = watched
         self._jobs = jobs
         self._pairings = pairings
+        self._serving = serving
         self._strangers: Strangers[Connection] = Strangers()
         self._known: dict[Connection, Trusted] = {}
         self._running: set[Deferred[None]] = set()
@@ -110,6 +113,14 @@ class Reception(ServerFactory):
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A peer offers a job."""
         self._spawn(self._jobs.offer(connection, offer, self._known[connection]), connection)
+
+    def asked(self, connection: Connection, message: List | Request) -> None:
+        """A peer asks what there is in the shares, or for it."""
+        trusted = self._known[connection]
+        if self._serving is None:
+            connection.send(Refuse(message.job, kind("not-shared").number))
+            return
+        self._spawn(self._serving.asked(connection, message, trusted), connection)
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""

@@ -69,10 +69,10 @@ class Running:
             listening=[Address(host, port) for host, port in daemon.listening.addresses],
             discovery=DiscoveryInfo(responder.port, list(responder.interfaces)) if found and responder else None,
             inbox=show(daemon.config.inbox, limits.PATH),
-            shares=[],
+            shares=[] if daemon.serving is None else daemon.serving.names(),
             jobs=counts,
             bytes_in=daemon.jobs.received_so_far() if daemon.jobs is not None else 0,
-            bytes_out=0,
+            bytes_out=daemon.jobs.sent_so_far() if daemon.jobs is not None else 0,
             limits=Limits(),
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
             draining=daemon.jobs is not None and daemon.jobs.draining,
@@ -156,6 +156,7 @@ class Running:
         strangers, known = (0, 0) if self._daemon.reception is None else self._daemon.reception.connections
         found = [
             Metric("ftx_received_bytes_total", "counter", "Content bytes received.", status.bytes_in),
+            Metric("ftx_sent_bytes_total", "counter", "Content bytes sent.", status.bytes_out),
             Metric("ftx_jobs_done_total", "counter", "Jobs that ended with a receipt.", status.jobs.done),
             Metric("ftx_jobs_failed_total", "counter", "Jobs that ended without one.", status.jobs.failed),
             Metric("ftx_jobs_active", "gauge", "Jobs that run.", status.jobs.active),

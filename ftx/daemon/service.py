@@ -26,6 +26,8 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.identity import format_id
+from ftx.core.rights import may_see_share
+from ftx.core.trust import Trusted
 from ftx.daemon.commands import Commands
 from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
@@ -34,6 +36,7 @@ from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
 from ftx.daemon.reception import Reception
 from ftx.daemon.running import Running
+from ftx.daemon.serving import Serving
 from ftx.daemon.signals import Signals
 from ftx.daemon.startup import claim
 from ftx.daemon.watching import Watching
@@ -42,6 +45,7 @@ from ftx.disk.inbox import Inbox
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.ledger import Ledger
 from ftx.disk.peers import Watched
+from ftx.disk.shares import Shares, ShareSetting
 from ftx.errors import FtxError
 from ftx.net.control import ControlServer
 from ftx.net.discovery import Responder
@@ -82,6 +86,7 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
         watched.current()
         # Opened for a moment only: its database must not be carried across a fork.
         Inbox.open(config.inbox).close()
+        Shares(config.share).done()
         daemon = Daemon(config, reactor, lock, identity, watched, owns_process=owns_process)
         daemon.listening.listeners.bind()
         try:
@@ -122,6 +127,7 @@ class Daemon(MultiService):
         self.inbox: Inbox | None = None
         self.jobs: Jobs | None = None
         self.pairings: Pairings | None = None
+        self.serving: Serving | None = None
         self.responder: Responder | None = None
         self._lock = lock
         self._owns_process = owns_process
@@ -166,6 +172,15 @@ class Daemon(MultiService):
         self.inbox = Inbox.open(config.inbox, report=self._report_storage)
         self.worker.start()
         self.state_worker.start()
+        self.serving = Serving(
+            self.reactor,
+            self.worker,
+            self.identity,
+            Shares(config.share, _never_shared(config)),
+            config.places.state,
+            time.time,
+            sees=self._sees,
+        )
         self.jobs = Jobs(
             self.reactor,
             self.worker,
@@ -174,6 +189,7 @@ class Daemon(MultiService):
             config.rules,
             time.time,
             ledger=Ledger(os.path.join(config.places.state, "quota.json")),
+            serving=self.serving,
         )
         self.pairings = Pairings(
             self.reactor,
@@ -193,6 +209,7 @@ class Daemon(MultiService):
             pairings=self.pairings,
             own_key_anywhere=config.own_key == "anywhere",
             keep_links=config.links == "keep",
+            serving=self.serving,
         )
         self._incoming.target = self._credentials.server(self.reception)
         if self.control is not None:
@@ -221,6 +238,14 @@ class Daemon(MultiService):
             addresses=", ".join(_address(host, port) for host, port in self.listening.addresses),
             inbox=show(config.inbox),
             control=show(config.control) if self.control is not None else "off",
+        )
+
+    def _sees(self, trusted: Trusted, share: ShareSetting) -> bool:
+        """Whether a key may see a share, as rights and rules are now."""
+        public = [share.name] if share.public else []
+        rights = self.config.rules.rights_of(trusted.id, own=trusted.own)
+        return may_see_share(
+            share.name, own=trusted.own, paired=trusted.peer is not None, public=public, rights=rights
         )
 
     # -- stop ----------------------------------------------------------------------------------------------
@@ -317,12 +342,14 @@ class Daemon(MultiService):
         request = self.config.request
         config = await self.state_worker.run(load, request)
         await self.state_worker.run(self.watched.current)
+        shares = await self.state_worker.run(Shares, config.share, _never_shared(config))
         fixed = {name: getattr(self.config, name) for name in _FIXED}
         changed = [name for name, value in fixed.items() if getattr(config, name) != value]
         if changed:
             _log.warn("these settings count after a restart: {settings}", settings=", ".join(changed))
         self.config = attrs.evolve(config, **fixed)
-        if self.jobs is not None and self.reception is not None:
+        if self.jobs is not None and self.reception is not None and self.serving is not None:
+            self.serving.replace(shares)
             self.jobs.rules = config.rules
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
@@ -391,6 +418,13 @@ class Daemon(MultiService):
             if job.bytes_total is not None:
                 done += f" of {size(job.bytes_total)}"
             _log.info("job {job} from {peer}: {done}", job=job.job, peer=job.peer.name, done=done)
+
+
+def _never_shared(config: Config) -> list[str]:
+    """What is in no share, whatever that contains: the home, or what stands for it, and the key wherever it is."""
+    places = config.places
+    folders = [places.state, places.run] if places.home is None else [places.home]
+    return [*folders, places.key, places.peers, *config.files]
 
 
 class _Incoming(Factory):

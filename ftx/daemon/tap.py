@@ -89,6 +89,7 @@ class Options(usage.Options):
         super().__init__()
 
     opt_listen = _repeated(ROWS["listen"])
+    opt_share = _repeated(ROWS["share"])
     opt_discovery_interface = _repeated(ROWS["discovery_interface"])
 
     def opt_version(self) -> None:

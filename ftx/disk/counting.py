@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 from ftx.core.links import stays_inside
+from ftx.disk.held import Held
 from ftx.disk.roots import Root
 from ftx.disk.selection import Selection
 from ftx.disk.walk import reach
@@ -60,16 +61,28 @@ class _Sizes:
         self._selection = selection
         #: Device and inode of the folders we are in, where links are followed.
         self._above: list[tuple[int, int]] = []
+        self._held: Held | None = None
 
     def of(self, roots: Sequence[Root]) -> Iterator[tuple[bool, int]]:
         """All of `roots`."""
         for root in roots:
+            self._held = root.held
             with contextlib.suppress(OSError):
-                status = os.stat(root.local, follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    yield True, status.st_size
-                elif stat.S_ISDIR(status.st_mode):
-                    yield from self._below(root.local, None, (root.name,), len(root.name), False)
+                if root.held is None:
+                    yield from self._top(root, None, root.local)
+                    continue
+                fd, entry = root.held.enter()
+                try:
+                    yield from self._top(root, fd, entry)
+                finally:
+                    os.close(fd)
+
+    def _top(self, root: Root, parent: int | None, entry: bytes) -> Iterator[tuple[bool, int]]:
+        status = os.stat(entry, dir_fd=parent, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            yield True, status.st_size
+        elif stat.S_ISDIR(status.st_mode):
+            yield from self._below(entry, parent, (root.name,), len(root.name), False)
 
     def _below(
         self, entry: str | bytes, parent: int | None, path: Path, length: int, link: bool
@@ -105,6 +118,8 @@ class _Sizes:
         follow = self._selection.links == "follow"
         folder = child.is_dir(follow_symlinks=follow)
         if self._selection.excludes(path, folder=folder):
+            return
+        if self._held is not None and self._held.hides(path[-1], child.stat(follow_symlinks=False)):
             return
         link = child.is_symlink()
         if folder:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from ftx.disk.claims import Claims
@@ -30,6 +31,8 @@ __all__ = ["Inbox"]
 
 #: The conflict policies there are, as an offer names them.
 _POLICIES: Final = frozenset({"fail", "skip", "rename", "backup", "overwrite"})
+#: Attempts to open an inbox that others use in passing.
+_TRIES: Final = 16
 _LOCK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -40,8 +43,12 @@ def _say_nothing(sentence: str) -> None:
 class Inbox:
     """An open inbox; locked, so that there is only one in all processes. Thread-safe."""
 
-    def __init__(self, device: Device, private_fd: int, lock_fd: int) -> None:
+    def __init__(
+        self, device: Device, private_fd: int, lock_fd: int, records_fd: int | None = None, *, passing: bool = False
+    ) -> None:
         """Use `Inbox.open()`."""
+        self._records_fd = records_fd
+        self._passing = passing
         self._device = device
         self._private_fd = private_fd
         self._lock_fd = lock_fd
@@ -55,6 +62,8 @@ class Inbox:
         rules: NameRules | None = None,
         report: Callable[[str], None] = _say_nothing,
         means: Means | None = None,
+        records_fd: int | None = None,
+        passing: bool = False,
     ) -> Inbox:
         """Open the inbox `path`, making it (0700) if its parent exists.
 
@@ -62,26 +71,29 @@ class Inbox:
         usual. `report` gets one sentence, fit for a log, for each failure of storage, from worker threads; it must not
         raise. `means` takes kernel facilities away, for tests.
 
+        `records_fd` is another folder for the records than the inbox's own; it becomes the inbox's. A `passing` inbox
+        is used for one transfer: closing it removes what it has made for itself, unless a partial is left.
+
         FtxError `already-running` when another process has it open, `inbox-unusable` with a sentence when it is no
         folder, not ours, open to everybody, not writable, or when its records are damaged or too new.
         """
         means = means or Means()
+        closing: list[Callable[[], None]] = [] if records_fd is None else [lambda: close(records_fd)]
         try:
             root = Root(path, means)
         except OSError as error:
+            for undo in closing:
+                undo()
             raise _unusable(path, (error.strerror or "input/output error").lower()) from error
-        closing = [root.close]
+        closing.append(root.close)
         try:
             _check_rights(path, root.fd)
-            private_fd = root.open_private()
-            closing.append(lambda: close(private_fd))
-            lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=private_fd)
-            closing.append(lambda: close(lock_fd))
-            _lock(path, lock_fd)
+            private_fd, lock_fd = _private(path, root)
+            closing += [lambda: close(private_fd), lambda: close(lock_fd)]
             staging = Staging(root, fallocate=means.fallocate)
             closing.append(staging.close)
             root.probe(staging.fd, staging.fresh_name())
-            records = Records(private_fd)
+            records = Records(private_fd if records_fd is None else records_fd)
             records.check()
             device = Device(
                 root=root,
@@ -95,7 +107,7 @@ class Inbox:
                 umask=umask,
                 report=report,
             )
-            return cls(device, private_fd, lock_fd)
+            return cls(device, private_fd, lock_fd, records_fd, passing=passing)
         except BaseException as error:
             for undo in reversed(closing):
                 undo()
@@ -139,6 +151,13 @@ class Inbox:
         self._device.records.prune()
         return removed
 
+    def _leave_nothing(self) -> None:
+        """Remove `.ftx` while we still have its lock, unless there is something to be resumed."""
+        root, staging = self._device.root, self._device.staging
+        with suppress(OSError):
+            if not os.listdir(staging.fd):
+                root.remove_private(self._private_fd)
+
     def close(self) -> None:
         """See `Store`. May be called again."""
         if self._lock_fd < 0:
@@ -147,11 +166,41 @@ class Inbox:
             self._device.records.close()
         except FtxError as error:
             self._device.report(error.message)
+        if self._passing:
+            self._leave_nothing()
         self._device.staging.close()
         self._device.root.close()
+        if self._records_fd is not None:
+            close(self._records_fd)
+            self._records_fd = None
         close(self._private_fd)
         close(self._lock_fd)
         self._private_fd = self._lock_fd = -1
+
+
+def _private(path: str, root: Root) -> tuple[int, int]:
+    """The folder `.ftx` and its lock, which is ours. A passing inbox may just have removed what we had opened."""
+    for _ in range(_TRIES):
+        private_fd = root.open_private()
+        lock_fd = -1
+        try:
+            lock_fd = os.open("lock", _LOCK, 0o600, dir_fd=private_fd)
+            _lock(path, lock_fd)
+            if os.fstat(lock_fd).st_nlink:
+                return private_fd, lock_fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            _close_both(private_fd, lock_fd)
+            raise
+        _close_both(private_fd, lock_fd)
+    raise _unusable(path, "others come and go in it all the time")
+
+
+def _close_both(private_fd: int, lock_fd: int) -> None:
+    close(private_fd)
+    if lock_fd >= 0:
+        close(lock_fd)
 
 
 def _unusable(path: str, why: str, hint: str = "") -> FtxError:

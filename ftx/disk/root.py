@@ -77,25 +77,35 @@ def _single(name: bytes) -> bytes:
     return name
 
 
+def _make(path: str) -> None:
+    """Make the folder `path`, durably, if it is not there."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    parent = os.open(os.path.dirname(os.path.abspath(path)), _FOLDER)
+    try:
+        sync_folder(parent)
+    finally:
+        close(parent)
+
+
 class Root:
-    """An inbox folder, held open. Thread-safe: what it learns about the kernel is only ever set to False.
+    """The folder of an inbox or a share, held open. Thread-safe: what it learns of the kernel is only ever made False.
 
     Methods take descriptors of folders that `open_folder()` opened, and single names in them. They raise OSError as it
     comes, to be turned by `storage_error()`, or FtxError `bad-name`.
     """
 
-    def __init__(self, path: str, means: Means) -> None:
-        """Hold the folder `path` (the operator's word, not a peer's), making its last component if need be."""
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-        else:
-            parent = os.open(os.path.dirname(os.path.abspath(path)), _FOLDER)
-            try:
-                sync_folder(parent)
-            finally:
-                close(parent)
+    def __init__(self, path: str, means: Means, *, shared: bool = False) -> None:
+        """Hold the folder `path` (the operator's word, not a peer's), making its last component if need be.
+
+        A folder that is `shared` is only read: it is not made, and what is mounted below it belongs to it.
+        """
+        if not shared:
+            _make(path)
+        self._resolve_flags = _BENEATH & ~linux.RESOLVE_NO_XDEV if shared else _BENEATH
+        self._one_device = not shared
         #: The folder itself.
         self.fd = os.open(path, _FOLDER)
         self.device = os.fstat(self.fd).st_dev
@@ -136,6 +146,13 @@ class Root:
             raise
         return fd
 
+    def remove_private(self, private_fd: int) -> None:
+        """Remove `.ftx`, open as `private_fd`, if it holds no more than an empty `partial` and the lock. OSError."""
+        os.rmdir("partial", dir_fd=private_fd)
+        if os.listdir(private_fd) == ["lock"]:
+            os.unlink("lock", dir_fd=private_fd)
+            os.rmdir(PRIVATE, dir_fd=self.fd)
+
     def _secure(self, fd: int) -> None:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid():
@@ -173,7 +190,7 @@ class Root:
         fd = self._resolve(path)
         try:
             status = os.fstat(fd)
-            if status.st_dev != self.device:
+            if self._one_device and status.st_dev != self.device:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
             if status.st_ino == self._private:
                 raise FtxError("bad-name", "the name leads to ftx's own folder")
@@ -187,12 +204,17 @@ class Root:
             _single(name)
         if self._openat2:
             try:
-                return linux.openat2(self.fd, b"/".join(path) or b".", _FOLDER, 0, _BENEATH)
+                return linux.openat2(self.fd, b"/".join(path) or b".", _FOLDER, 0, self._resolve_flags)
             except OSError as error:
-                if error.errno not in (errno.ENOSYS, errno.EPERM):
-                    raise
-                self._openat2 = False
+                self._cannot(error)
         return self._walk(path)
+
+    def _cannot(self, error: OSError) -> None:
+        """Return when openat2 failed for a reason that does not concern the file: then there is the other way."""
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            self._openat2 = False
+        elif error.errno != errno.ENAMETOOLONG:  # longer than it takes at once, though each component may be in order
+            raise error
 
     def _walk(self, path: Path) -> int:
         """The fall-back: one component at a time, following no link."""
@@ -218,6 +240,25 @@ class Root:
         os.mkdir(_single(name), mode, dir_fd=folder_fd)
 
     # -- files --------------------------------------------------------------------------------------------
+
+    def open_below(self, path: Path) -> int:
+        """Open the file `path` below the root for reading, never waiting; `ELOOP` for a symbolic link on the way.
+
+        What it is (a FIFO, perhaps) is for the caller to find out.
+        """
+        flags = os.O_RDONLY | _EXISTING
+        for name in path:
+            _single(name)
+        if self._openat2:
+            try:
+                return linux.openat2(self.fd, b"/".join(path), flags, 0, self._resolve_flags)
+            except OSError as error:
+                self._cannot(error)
+        folder = self._walk(path[:-1])
+        try:
+            return os.open(path[-1], flags, dir_fd=folder)
+        finally:
+            os.close(folder)
 
     def status(self, folder_fd: int, name: bytes) -> os.stat_result | None:
         """lstat of `name`, or None when there is nothing."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import attrs
 
 from ftx import limits
+from ftx.disk.held import Held
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -17,12 +18,16 @@ __all__ = ["Root", "pipe_root", "roots"]
 
 @attrs.frozen
 class Root:
-    """One source as it was named: what the receiver calls it, and the real path it is read from."""
+    """One source as it was named: what the receiver calls it, and the real path it is read from.
+
+    What a peer has named is `held`: it is read through the descriptor of a share, and `local` only tells files apart.
+    """
 
     name: bytes
     local: bytes
     #: Our standard input: read to its end, of unknown size.
     pipe: bool = False
+    held: Held | None = None
 
 
 def roots(sources: Sequence[str | bytes], cwd: str | bytes) -> tuple[Root, ...]:

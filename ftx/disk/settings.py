@@ -25,6 +25,7 @@ from ftx.core.peers import peer_name
 from ftx.disk.configfile import invalid, read_text
 from ftx.disk.places import Places, absolute
 from ftx.disk.rules import TABLES
+from ftx.disk.shares import check_share, share_tables
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -82,6 +83,13 @@ ROWS: Final[dict[str, Row]] = {
             "ENDPOINT",
         ),
         Row("inbox", "path", "folder where received files go", "DIR"),
+        Row(
+            "share",
+            "texts",
+            "folder that this identity, and peers granted it, may list and pull from, read-only; may be repeated",
+            "NAME=DIR",
+            check=check_share,
+        ),
         Row(
             "accept",
             "text",
@@ -301,6 +309,8 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
         raise invalid(show(path), f"not TOML: {show(str(error))}") from error
     origin = Origin("file", path)
     found = {key: Setting(key, read(table.pop(key), path), origin) for key, read in TABLES.items() if key in table}
+    if isinstance(table.get("share"), dict):  # besides a list of NAME=DIR: a table for each, which can say more
+        found["share"] = Setting("share", share_tables(table.pop("share"), path, cwd), origin)
     for key in table:
         if key not in ROWS:
             known = [*ROWS, *TABLES]

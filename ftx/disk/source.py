@@ -82,13 +82,15 @@ def _check(file: SourceFile, status: os.stat_result) -> None:
     raise FtxError("source-vanished" if status.st_nlink == 0 else "source-changed")
 
 
-def _open(local: bytes) -> int:
+def _open(file: SourceFile) -> int:
+    if file.held is not None:
+        return file.held.open(file.path)
     try:
-        return os.open(local, _READ)
+        return os.open(file.local, _READ)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    return _open_far(local)
+    return _open_far(file.local)
 
 
 def _open_far(local: bytes) -> int:
@@ -111,7 +113,7 @@ def read_whole(file: SourceFile) -> bytes:
     Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`. Five system calls.
     """
     try:
-        fd = _open(file.local)
+        fd = _open(file)
         try:
             _check(file, os.fstat(fd))
             content = os.read(fd, file.size + 1)
@@ -144,7 +146,7 @@ class OpenSource:
     def open(cls, file: SourceFile) -> OpenSource:
         """Open `file`; FtxError `source-changed`, `source-vanished` or `source-unreadable`."""
         try:
-            fd = _open(file.local)
+            fd = _open(file)
             try:
                 _check(file, os.fstat(fd))
                 if file.size > BLOCK:

@@ -23,6 +23,7 @@ import attrs
 
 from ftx import limits
 from ftx.core.links import stays_inside
+from ftx.disk.held import Held
 from ftx.disk.listing import sorted_names
 from ftx.disk.roots import Root
 from ftx.disk.selection import Selection
@@ -64,6 +65,8 @@ class SourceFile:
     inode: int
     #: Permission bits, at most 0o777: set-id and sticky bits are never sent.
     mode: int
+    #: How to open it, when a peer has named its root.
+    held: Held | None = None
 
 
 @attrs.frozen
@@ -207,6 +210,8 @@ class _Descent:
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._stack: list[_Open] = []
+        #: How the present root is reached, if not by its path.
+        self._held: Held | None = None
 
     def items(self, roots: tuple[Root, ...]) -> Generator[SourceItem, None, None]:
         """What is there, in order."""
@@ -215,12 +220,28 @@ class _Descent:
                 if root.pipe:
                     yield from self._pipe(root)
                     continue
-                yield from self._enter(None, root.name, root.local)
+                yield from self._top(root)
                 while self._stack:
                     yield from self._next(self._stack[-1])
         finally:
             for folder in self._stack:
                 os.close(folder.fd)
+
+    def _top(self, root: Root) -> Iterator[SourceItem]:
+        """The items for a root itself."""
+        self._held = root.held
+        if root.held is None:
+            yield from self._enter(None, root.name, root.local)
+            return
+        try:
+            fd, entry = root.held.enter()
+        except OSError as error:
+            yield from self._other((root.name,), _failure((root.name,), error))
+            return
+        try:
+            yield from self._enter(None, root.name, root.local, (fd, entry))
+        finally:
+            os.close(fd)
 
     def _next(self, folder: _Open) -> Iterator[SourceItem]:
         try:
@@ -234,13 +255,17 @@ class _Descent:
         os.close(self._stack.pop().fd)
         yield from self._left(folder)
 
-    def _enter(self, parent: _Open | None, name: bytes, local: bytes) -> Iterator[SourceItem]:
-        """The items for `name` in `parent` (None: a root)."""
+    def _enter(
+        self, parent: _Open | None, name: bytes, local: bytes, at: tuple[int | None, bytes] | None = None
+    ) -> Iterator[SourceItem]:
+        """The items for `name` in `parent` (None: a root, to be found `at` an entry of a folder, else by its path)."""
         path = (*parent.path, name) if parent else (name,)
         length, wrong = reach(parent.length if parent else 0, len(path), name)
-        here, entry = (parent.fd, name) if parent else (None, local)
+        here, entry = (parent.fd, name) if parent else at or (None, local)
         try:
             status = os.stat(entry, dir_fd=here, follow_symlinks=False)
+            if self._held is not None and self._held.hides(name, status):
+                return
             link = stat.S_ISLNK(status.st_mode)
             if link and self._selection.links == "follow":
                 status = os.stat(entry, dir_fd=here)
@@ -297,6 +322,7 @@ class _Descent:
             wire_time(status.st_ctime_ns),
             status.st_ino,
             status.st_mode & _RIGHTS,
+            self._held,
         )
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:

@@ -25,7 +25,7 @@ from ftx.net.failures import connection_failure
 from ftx.net.tls import Credentials, PeerKey
 from ftx.net.transfer import Connection
 from ftx.text import show
-from ftx.wire.messages import FEATURES, Hello, Offer
+from ftx.wire.messages import FEATURES, Hello, List, Offer, Request
 
 __all__ = ["Accept", "Dialled", "Place", "dial"]
 
@@ -104,6 +104,10 @@ class _Attempt:
 
     def offered(self, connection: Connection, offer: Offer) -> None:
         """Never: only clients offer."""
+        raise FtxError("wrong-state")
+
+    def asked(self, connection: Connection, message: List | Request) -> None:
+        """Never: only clients ask."""
         raise FtxError("wrong-state")
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:

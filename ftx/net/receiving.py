@@ -14,7 +14,7 @@ The module is over 400 lines because every effect of the machine is carried out 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import attrs
@@ -31,6 +31,7 @@ from ftx.core.events import (
     Effect,
     FinishFolder,
     GiveUp,
+    LeftOut,
     LookUp,
     MakeLinks,
     Publish,
@@ -74,6 +75,9 @@ class Observer:
     def resolved(self, job: Receiving, entry: Resolved) -> None:
         """An entry has its result."""
 
+    def left_out(self, job: Receiving, entry: LeftOut) -> None:
+        """The sender of a pull cannot send something."""
+
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job ended: with a receipt (None) or with an error. Its disk work is over."""
 
@@ -105,10 +109,12 @@ class Receiving:
         wall: Callable[[], float],
         identity: Identity,
         observer: Observer,
+        tops: Collection[bytes] | None = None,
     ) -> None:
+        """`tops`: of a pull, the names at the top that were asked for."""
         self.offer = offer
         self.connection = connection
-        self.machine = Receiver(offer, clock.seconds(), features=connection.session.features)
+        self.machine = Receiver(offer, clock.seconds(), features=connection.session.features, tops=tops)
         self.started_ns = int(wall() * 1e9)
         self._waiting: list[Deferred[None]] | None = []
         self._conflict = conflict
@@ -260,6 +266,8 @@ class Receiving:
                     self.connection.send(effect.message)
                 case Resolved():
                     self._observer.resolved(self, effect)
+                case LeftOut():
+                    self._observer.left_out(self, effect)
                 case LookUp():
                     self._look_up(effect)
                 case StoreWhole() | FinishFolder():
@@ -292,6 +300,11 @@ class Receiving:
         self._leave_if_done()
         if self._over:
             self._finish()
+
+    def hold(self, full: bool) -> None:
+        """Read no further, since nobody takes what would follow; or go on."""
+        if not self._over:
+            self._backlog.stop_reading("events", full)
 
     @property
     def over(self) -> bool:

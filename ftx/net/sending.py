@@ -262,6 +262,16 @@ class Sending:
         """The receiver's key."""
         return self._connection.peer
 
+    def hold(self, full: bool) -> None:
+        """Read no further, since nobody takes what would follow; or go on."""
+        if not self._over:
+            self._backlog.stop_reading("events", full)
+
+    @property
+    def connection(self) -> Connection:
+        """What it runs on."""
+        return self._connection
+
     @property
     def totals(self) -> Totals | None:
         """What there is to send, once it has been counted."""
@@ -308,6 +318,7 @@ class Sending:
             elif isinstance(item, SourcePipe):
                 self._add_pipe(item)
             elif isinstance(item, SourceProblem):
+                self._perform(self.machine.omit(item.path, item.error.name))
                 self._watcher.problem(self, item)
             else:
                 self._perform(self.machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))

@@ -38,11 +38,13 @@ from ftx.wire.messages import (
     ErrorMessage,
     Goodbye,
     Hello,
+    List,
     Message,
     Offer,
     Pause,
     Ping,
     Pong,
+    Request,
     Resume,
 )
 
@@ -90,6 +92,9 @@ class Owner(TypingProtocol):
 
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A client offers a job (servers only). May raise FtxError."""
+
+    def asked(self, connection: Connection, message: List | Request) -> None:
+        """A client asks what there is, or for it (servers only). May raise FtxError."""
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """The connection is over; None after a goodbye. Called once, last."""
@@ -343,8 +348,10 @@ class Connection(Protocol):
                 self.send(Pong(message.token))
             case Hello():
                 self._owner.greeted(self, message)
-            case Offer():
+            case Offer() if self.session.role is Role.SERVER:
                 self._owner.offered(self, message)
+            case List() | Request():
+                self._owner.asked(self, message)
             case Goodbye():
                 if self.job is not None:  # it crossed our offer: the peer has gone, and the job never began
                     self._reason = FtxError("peer-stopping")

@@ -80,7 +80,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("approval", "checksum", "pipes", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = ("approval", "checksum", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -442,10 +442,12 @@ class ItemKind(IntEnum):
 
 
 class Item(Entry, frozen=True):
-    """One thing in a listing; its path is counted from what was asked for. `error` is 0, or why more is not known."""
+    """One thing in a listing; its path is counted from what was asked for, empty for that. `error` is 0, or why more is
+    not known.
+    """
 
     kind: ItemKind
-    path: WirePath
+    path: Folder
     size: Count
     mtime: Time
     mode: Mode

@@ -22,7 +22,9 @@ from ftx.core.blocks import block_digest, file_digest
 from ftx.core.identity import format_id, parse_id
 from ftx.text import show
 
-VERBS = {"completion", "ctl", "demo", "discover", "hash", "id", "pair", "peers", "policy", "receive", "send"}
+VERBS = {
+    *("completion", "ctl", "demo", "discover", "get", "hash", "id", "ls", "pair", "peers", "policy", "receive", "send")
+}
 PEER_ID = format_id(bytes(range(32)))
 #: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
 LAUNCH = (
@@ -255,9 +257,18 @@ def test_completion_survives_a_damaged_list_of_peers(client):
         (["send", "--to", "pi"], "there is nothing to send", "before the target"),
         (["send", "a", "pi:", "attic:"], "pi: is a target among the sources", "--to pi --to attic"),
         (["send", "a", "pi:", "--to", "attic"], "pi: is a target among the sources", "--to attic --to pi"),
-        (["send", "pi:notes", "."], "ftx does not fetch", "on pi: ftx-client send notes"),
-        (["send", "ftx://pi/notes", "x"], "ftx does not fetch", "on pi: ftx-client send notes"),
-        (["get", "pi:notes", "."], "no such command 'get'", "ftx does not fetch"),
+        (["send", "pi:notes", "."], "send does not fetch", "shares: ftx-client get pi:notes"),
+        (["send", "ftx://pi/notes", "x"], "send does not fetch", "shares: ftx-client get ftx://pi/notes"),
+        (["fetch", "pi:notes", "."], "no such command 'fetch'", "it is called get"),
+        (["get", "notes", "."], "notes names no machine", "ends with a colon"),
+        (["get", "."], ". names no machine", "ftx-client get NAME:SHARE"),
+        (["get", "pi:", "."], "pi: names no share", "ftx-client ls pi:"),
+        (["get", "pi:a/x", "pi:b/x"], "two sources are called x", "folders of their own"),
+        (["get", "pi:a/x", "loft:b/x"], "two sources are called x", "folders of their own"),
+        (["get", "-o", "file", "pi:a"], "-o takes nothing but -", "redirect"),
+        (["get", "-o", "-", "pi:a", "pi:b"], "-o - is for one file", "into a folder"),
+        (["get", "-o", "-", "--json", "pi:a"], "both want standard output", ""),
+        (["get", "pi:a", "--exclude", "#"], "matches nothing", "backslash"),
         (["scp", "a", "pi:"], "no such command 'scp'", "it is called send"),
         (["peers", "pair"], "no such command 'pair'", "ftx-client peers --help"),
         (["send", "-", "pi:"], "needs a name there", "./-"),

@@ -11,6 +11,7 @@ import pytest
 from ftx.daemon.config import Config, Request, load
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, parse_endpoint
 from ftx.disk.settings import ROWS, Origin, default_name
+from ftx.disk.shares import ShareSetting
 from ftx.errors import FtxError
 
 
@@ -90,6 +91,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         control_packet = "run/packets"
         drain_timeout = 2
         own_key = "anywhere"
+        share = ["photos=~/photos", "music=music"]
         """,
     )
     config = load(request_)
@@ -103,6 +105,10 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     assert config.control_packet == os.path.join(request_.cwd, "run/packets")
     assert config.control_gid == 0
     assert (config.no_control, config.drain_timeout, config.own_key) == (True, 2.0, "anywhere")
+    assert config.share == (
+        ShareSetting("photos", os.path.expanduser("~/photos")),
+        ShareSetting("music", os.path.join(request_.cwd, "music")),
+    )
     assert set(config.origins.values()) == {Origin("file", str(path))}
 
 

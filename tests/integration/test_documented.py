@@ -64,6 +64,23 @@ def test_sending_from_another_program(lab: Lab) -> None:
     assert said.startswith("source-missing missing does not exist")
 
 
+
+def test_getting(lab: Lab) -> None:
+    """The listing, then the files, event by event."""
+    made = lab.root / "tree"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "file").write_text("content")
+    (made / "left.tmp").write_text("out")
+    daemon = lab.daemon("home", f"--share=s={made}")
+    program = lab.root / "getting.py"
+    program.write_text(block(EMBEDDING, "example: getting"))
+    environ = {"FTX_HOME": str(lab.root / "home")}
+    said = _run(sys.executable, program, daemon.url, "s", lab.root / "out", cwd=lab.root, environ=environ)
+    assert "folder None s/sub\nfile 7 s/sub/file\n" in said
+    assert said.endswith("1 files, 7 bytes\n")
+    assert [path.name for path in (lab.root / "out" / "s").rglob("*") if path.is_file()] == ["file"]
+
+
 def test_receiving_in_another_application(lab: Lab) -> None:
     """The .tac file of docs/embedding.md runs under twistd and receives."""
     (lab.root / "mine.tac").write_text(block(EMBEDDING, "example: receiving"))

@@ -245,7 +245,7 @@ def _invalid() -> Iterator[Vector]:
         ("receipt-signature", "a signature of 63 bytes", _packed(FrameType.RECEIPT, b"", bytes(63))),
         ("list-path", "up and away", "bad-name", "after", _packed(FrameType.LIST, JOB, [b"a", b".."], False)),
         ("listing-kind", "no such kind", _packed(FrameType.LISTING, JOB, [[5, [b"a"], 0, 0, 0, 0]], True)),
-        ("listing-path", "no path", _packed(FrameType.LISTING, JOB, [[0, [], 0, 0, 0, 0]], True)),
+        ("listing-path", "an empty name", _packed(FrameType.LISTING, JOB, [[0, [b""], 0, 0, 0, 0]], True)),
         ("listing-slash", "a/b", "bad-name", "after", _packed(FrameType.LISTING, JOB, [[0, [b"/"], 0, 0, 0, 0]], True)),
         ("request-none", "nothing", _packed(FrameType.REQUEST, JOB, [], [], 0)),
         ("request-root", "an empty path", _packed(FrameType.REQUEST, JOB, [[]], [], 0)),

@@ -84,20 +84,30 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
     FrameType.CANCEL: ([JOB, 1, 5], messages.Cancel(JOB, 1, 5)),
     FrameType.WAITING: ([JOB, 60, DIGEST], messages.Waiting(JOB, 60, DIGEST)),
     FrameType.REVEAL: ([JOB, DIGEST], messages.Reveal(JOB, DIGEST)),
-    FrameType.LIST: ([JOB, [b"docs"], True], messages.List(JOB, [b"docs"], True)),
-    FrameType.LISTING: (
-        [JOB, [[0, [b"a.txt"], 5, -1, 0o644, 0]], True],
-        messages.Listing(JOB, [messages.Item(messages.ItemKind.FILE, [b"a.txt"], 5, -1, 0o644, 0)], True),
-    ),
-    FrameType.REQUEST: (
-        [JOB, [[b"docs", b"a.txt"]], ["*.o"], 0],
-        messages.Request(JOB, [[b"docs", b"a.txt"]], ["*.o"], 0),
-    ),
-    FrameType.OMITTED: ([[[[b"pipe"], 305]]], messages.Omitted([messages.Omission([b"pipe"], 305)])),
     FrameType.PAIR_START: ([bytes(33)], messages.PairStart(bytes(33))),
     FrameType.PAIR_REPLY: ([bytes(33)], messages.PairReply(bytes(33))),
     FrameType.PAIR_CONFIRM: ([DIGEST, 7389], messages.PairConfirm(DIGEST, 7389)),
     FrameType.PAIR_DONE: ([DIGEST], messages.PairDone(DIGEST)),
+    FrameType.LIST: ([JOB, [b"s", b"a"], True], messages.List(JOB, [b"s", b"a"], True)),
+    FrameType.LISTING: (
+        [JOB, [[0, [], 5, -1, 0o644, 0], [1, [b"a", b"b"], 0, 1, 0, 302]], False],
+        messages.Listing(
+            JOB,
+            [
+                messages.Item(messages.ItemKind.FILE, [], 5, -1, 0o644, 0),
+                messages.Item(messages.ItemKind.FOLDER, [b"a", b"b"], 0, 1, 0, 302),
+            ],
+            False,
+        ),
+    ),
+    FrameType.REQUEST: (
+        [JOB, [[b"s"], [b"s", b"a"]], ["*.tmp"], 0],
+        messages.Request(JOB, [[b"s"], [b"s", b"a"]], ["*.tmp"], 0),
+    ),
+    FrameType.OMITTED: (
+        [[[[b"a"], 302], [[b"b"], 305]]],
+        messages.Omitted([messages.Omission([b"a"], 302), messages.Omission([b"b"], 305)]),
+    ),
 }
 CONTROL = [kind for kind in FrameType if kind is not FrameType.DATA]
 
@@ -155,7 +165,6 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.LISTING, (1,), [[], [ITEM] * 512], [[ITEM] * 513, None, [[]], [None], 5]),
     (FrameType.LISTING, (2,), [True], [0, None]),
     (FrameType.LISTING, (1, 0, 0), [0, 1, 2, 3, 4], [5, -1, None, "0"]),
-    (FrameType.LISTING, (1, 0, 1), *PATHS),
     (FrameType.LISTING, (1, 0, 2), *COUNT),
     (FrameType.LISTING, (1, 0, 3), [-(2**63), U63], [-(2**63) - 1, U63 + 1, None, 1.0]),
     (FrameType.LISTING, (1, 0, 4), [0, 0o777], [0o1000, -1, None]),
@@ -218,6 +227,16 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     *((kind, (0,), *ELEMENTS) for kind in (FrameType.PAIR_START, FrameType.PAIR_REPLY)),
     *((kind, (0,), *DIGESTS) for kind in (FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE)),
     (FrameType.PAIR_CONFIRM, (1,), [0, 65_535], [-1, 65_536, None, 1.0, "1"]),
+    *((kind, (0,), *JOBS) for kind in (FrameType.LIST, FrameType.LISTING, FrameType.REQUEST)),
+    (FrameType.LISTING, (1, 0, 0), [0, 1, 2, 3, 4], [-1, 5, None, "0"]),
+    (FrameType.LISTING, (1, 0, 2), *COUNT),
+    (FrameType.LISTING, (1, 0, 4), [0, 0o777], [-1, 0o1000, None]),
+    (FrameType.LISTING, (1, 0, 5), [0, 302, 20_000], [-1, 20_001, None]),
+    (FrameType.REQUEST, (1,), [[[b"x"]], [[b"x"]] * 64], [[], [[]], [[b""]], [[b"x"]] * 65, None]),
+    (FrameType.REQUEST, (2,), [[], ["x" * 255], ["x"] * 64], [[""], ["x" * 256], ["x"] * 65, [b"x"], None]),
+    (FrameType.REQUEST, (3,), [0], [-1, 1, None]),
+    (FrameType.OMITTED, (0, 0, 0), *PATHS),
+    (FrameType.OMITTED, (0, 0, 1), *ERROR),
 ]
 
 
@@ -324,11 +343,15 @@ def test_every_range(kind: FrameType, place: tuple[int, ...], good: list[Any], b
         (FrameType.MANIFEST, (0, 1, 2)),
         (FrameType.RESULTS, (0, 0, 3)),
         (FrameType.RESULTS, (0, 2, 3)),
+        (FrameType.LIST, (1,)),
+        (FrameType.LISTING, (1, 1, 1)),
+        (FrameType.REQUEST, (1, 1)),
+        (FrameType.OMITTED, (0, 0, 0)),
     ],
 )
 def test_what_is_never_a_path(kind: FrameType, place: tuple[int, ...], path: list[bytes]) -> None:
     """Wherever a path may stand, in either direction."""
-    assert outcome([wire(kind, changed(kind, place, path))]) == ([], "bad-name")
+    assert outcome([wire(kind, changed(kind, place, path))], bounds_of(kind)) == ([], "bad-name")
 
 
 def test_integers_need_not_be_short() -> None:

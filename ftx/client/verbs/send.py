@@ -145,7 +145,7 @@ def send(**given: Any) -> int:
     _check_patterns(given["exclude"])
     wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
-    sending = Sending(options, sources, targets, receipt=receipt, **wishes)
+    sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
 
 
@@ -205,8 +205,8 @@ def _refuse_remote(sources: list[str], to: list[str], last: str) -> None:
     if last and (os.path.lexists(last) or not _names_a_machine(last)):
         raise FtxError(
             "usage",
-            f"{shown} does not exist here, and ftx does not fetch",
-            f"on {show(machine)}: ftx-client send {show(path) or 'FILE'} THIS-MACHINE:",
+            f"{shown} does not exist here, and send does not fetch",
+            f"to fetch what {show(machine)} shares: ftx-client get {shlex.quote(shown)}",
         )
     if path:
         return  # it may be a mistyped file as well: the sender says that it does not exist

@@ -1,0 +1,48 @@
+"""A run of `get`: the machines that things are got from, one after the other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from ftx.client.sending import Transfers
+
+if TYPE_CHECKING:
+    from ftx.client.target import Target
+    from ftx.wire.events import Event
+
+__all__ = ["Getting"]
+
+
+@attrs.define(eq=False)
+class Getting(Transfers):
+    """A run of `get`; the names are `ftx.client.api.get`'s."""
+
+    #: What to get from each machine, as it was written, by the machine.
+    sources: Mapping[str, Sequence[str]] = attrs.field(kw_only=True)
+    folder: str = attrs.field(kw_only=True)
+    exclude: Sequence[str] = attrs.field(kw_only=True, default=())
+    #: Whether the only file goes to standard output.
+    to_stdout: bool = attrs.field(kw_only=True, default=False)
+
+    pulls: ClassVar[bool] = True
+
+    async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
+        """See `Transfers`."""
+        from ftx.client.api import get
+        from ftx.client.configured import api_settings
+
+        await get(
+            reactor,
+            api_settings(self.options),
+            self.sources[target.machine()],
+            self.folder,
+            conflict=self.conflict or "fail",
+            exclude=self.exclude,
+            output=sys.stdout.fileno() if self.to_stdout else None,
+            on_event=on_event,
+            warn=lambda text: self.options.output.note(text, "warn"),
+        )

@@ -1,0 +1,135 @@
+"""The client's side of shares: asking what there is, and asking for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from ftx.errors import FtxError, ProtocolError, kind_from_peer
+from ftx.net.transfer import Connection
+from ftx.wire.frames import Piece
+from ftx.wire.messages import Item, List, Listing, Message, Offer, Refuse, Request
+
+__all__ = ["Asking", "Looking"]
+
+
+class _Asked:
+    """What both have in common: a job on a connection that waits for an answer."""
+
+    def __init__(self, connection: Connection, job: bytes) -> None:
+        self._connection = connection
+        self._job = job
+
+    def piece(self, piece: Piece) -> None:
+        """Never: content comes when an offer was accepted."""
+        raise ProtocolError("wrong-state")
+
+    def turn(self) -> None:
+        """Nothing is gathered here."""
+
+    def next_deadline(self) -> float | None:
+        """Nothing is timed here: a server that says nothing is found out by the session."""
+        return None
+
+    def tick(self, now: float) -> None:
+        """Nothing is timed here."""
+
+    def begin(self, message: List | Request) -> None:
+        """Ask. FtxError `not-supported` when the server has no shares at all, `connection-lost` when it has gone."""
+        if self._connection.over:
+            raise self._connection.stopped_by or FtxError("connection-lost")
+        if "pull" not in self._connection.session.features:
+            raise FtxError("not-supported", "the daemon there has no shares: its version is too old")
+        self._connection.job = self  # type: ignore[assignment]
+        self._connection.send(message)
+
+    def check(self, job: bytes) -> None:
+        """Raise ProtocolError when an answer is one to something else."""
+        if job != self._job:
+            raise ProtocolError("protocol-error", "an answer came to something that was not asked")
+
+
+class Looking(_Asked):
+    """One listing. `on_items` gets the items of a frame; while it says False, the connection is not read."""
+
+    def __init__(self, connection: Connection, job: bytes, on_items: Callable[[Sequence[Item]], bool]) -> None:
+        super().__init__(connection, job)
+        self._on_items = on_items
+        self._paused = False
+        self._done: Deferred[None] = Deferred(lambda _: connection.abort(FtxError("interrupted")))
+
+    def run(self, path: Sequence[bytes], *, deep: bool) -> Deferred[None]:
+        """Ask what is at `path`. Fires when all was handed over; fails with FtxError. May be cancelled."""
+        self.begin(List(self._job, list(path), deep))
+        return self._done
+
+    def more(self) -> None:
+        """The items so far were dealt with: go on reading."""
+        if self._paused:
+            self._paused = False
+            self._connection.pause_reading(False)
+
+    def message(self, message: Message) -> None:
+        """The next items, or why there are none."""
+        match message:
+            case Listing():
+                self.check(message.job)
+                if not self._on_items(message.items) and not message.last and not self._paused:
+                    self._paused = True
+                    self._connection.pause_reading(True)
+                if message.last:
+                    self._connection.job = None
+                    self._done.callback(None)
+            case Refuse():
+                self.check(message.job)
+                self._connection.job = None
+                self._done.errback(_refusal(message))
+            case _:
+                raise ProtocolError("wrong-state")
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended before the listing did."""
+        if not self._done.called:
+            self._done.errback(error)
+
+
+class Asking(_Asked):
+    """One request, up to the server's offer."""
+
+    def __init__(self, connection: Connection, job: bytes) -> None:
+        super().__init__(connection, job)
+        self._done: Deferred[Offer] = Deferred(lambda _: connection.abort(FtxError("interrupted")))
+
+    def run(self, paths: Sequence[Sequence[bytes]], exclude: Sequence[str]) -> Deferred[Offer]:
+        """Ask for `paths`. Fires with the server's offer, which is to be accepted or refused at once.
+
+        Fails with FtxError. May be cancelled.
+        """
+        self.begin(Request(self._job, [list(path) for path in paths], list(exclude), 0))
+        return self._done
+
+    def message(self, message: Message) -> None:
+        """The offer, or why there is none."""
+        match message:
+            case Offer():
+                self.check(message.job)
+                if message.into:
+                    raise ProtocolError("protocol-error", "the server wants to say where its files go here")
+                self._connection.job = None
+                self._done.callback(message)
+            case Refuse():
+                self.check(message.job)
+                self._connection.job = None
+                self._done.errback(_refusal(message))
+            case _:
+                raise ProtocolError("wrong-state")
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended before the offer came."""
+        if not self._done.called:
+            self._done.errback(error)
+
+
+def _refusal(message: Refuse) -> FtxError:
+    return FtxError(kind_from_peer(message.number, (4, 5, 6, 7, 8), "refused").name)
