@@ -36,8 +36,6 @@ UNFINISHED = {
     "K",
     #
     "L",
-    #
-    "M",
 }
 _IN_NAME = re.compile(r"(?<=_)[A-M][0-9]{1,3}(?=_)")
 

@@ -90,6 +90,7 @@ LIES = {
 }
 
 
+@pytest.mark.case("M181", "M183")
 @pytest.mark.parametrize("lie", LIES)
 def test_what_is_not_exactly_the_block_does_not_match(lie: str) -> None:
     """Whatever it is, it makes no more than a block, and is no content."""
