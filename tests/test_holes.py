@@ -455,7 +455,7 @@ def test_CVE_2024_49421_a_name_joined_to_a_folder_again() -> None:
 
 
 def test_CVE_2025_54792_discovery_is_no_proof() -> None:
-    """LocalSend believed answers of discovery: a reply's identity is computed from its key, and only TLS proves that."""
+    """LocalSend believed answers of discovery: an identity is computed from a key, which only TLS proves."""
     body = announce.ReplyBody(announce.Way.UNICAST, bytes(16), bytes(32), bytes(8), 7389, 1, 1, "laptop")
     signed = announce.decode(announce.encode_reply(body) + bytes(64))
     assert not hasattr(signed, "id")

@@ -11,19 +11,21 @@ import os
 import resource
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.crowd import connect, cost, crowd, processor_seconds
-from support.hostile import Hostile, entry
+from support.hostile import Hostile, entry, raw_frame
 from support.lab import Daemon, Lab, until
 from support.trees import MiB, make_tree, snapshot
 
 from ftx import limits
 from ftx.disk.keys import Identity, load
-from ftx.wire.messages import Goodbye, Hello
+from ftx.wire.frames import FrameType
+from ftx.wire.messages import Goodbye, Hello, Needs
 
 KiB = limits.KiB
 #: Silent and trickling strangers at once.
@@ -31,6 +33,9 @@ STRANGERS = int(os.environ.get("CROWD_STRANGERS", "300"))
 #: Connections one after the other, before which as many as WARM_UP make what stays.
 CYCLES = int(os.environ.get("CROWD_CYCLES", "300"))
 WARM_UP = 200
+#: Peers with a slow job each, and tiny files.
+SLOW = int(os.environ.get("CROWD_SLOW", "40"))
+TINY = int(os.environ.get("CROWD_TINY", "4000"))
 #: Resident bytes that one connection may cost before sign-in, TLS included.
 PER_CONNECTION = 128 * KiB
 
@@ -149,6 +154,46 @@ def test_connections_leave_nothing_behind(daemon: Daemon, key: Identity) -> None
     assert after.descriptors == before.descriptors
     assert after.threads == before.threads
     assert after.resident - before.resident <= MiB
+
+
+@pytest.mark.slow
+@pytest.mark.case("H130")
+def test_many_slow_peers_and_a_fast_one(lab: Lab, daemon: Daemon, key: Identity) -> None:
+    """Signed in, each with a job and a file of which a piece comes now and then: the fast one is not held up."""
+    make_tree(lab.root / "fast", {"large": 16 * MiB, **{f"small/{n}": 50 for n in range(100)}})
+    piece = raw_frame(FrameType.DATA, struct.pack(">IQBB", 0, 0, 0, 0) + bytes(100))
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(Hostile(daemon.port, key)) for _ in range(SLOW)]
+        for number, client in enumerate(slow):
+            client.greet()
+            client.offer(b"slow%04d" % number, job=os.urandom(16))
+            client.announce([entry(0, b"a", size=MiB)])
+            client.until(Needs)
+            client.send(piece)
+        before = cost(daemon.pid)
+        lab.send(daemon, "fast")
+        for client in slow:
+            client.send(piece)
+        assert daemon.call("daemon.status")["jobs"]["active"] == SLOW
+        print(f"{SLOW} slow jobs: {before.resident / MiB:.0f} MiB resident in all")
+    assert snapshot(daemon.inbox / "fast") == snapshot(lab.root / "fast")
+    daemon.idle()
+
+
+@pytest.mark.slow
+@pytest.mark.case("H135")
+def test_tiny_files_in_flat_memory(lab: Lab, daemon: Daemon) -> None:
+    """Three times as many tiny files take no more memory than the first third, and far fewer syncs than files."""
+    for number in range(TINY):
+        folder = lab.root / ("first" if number < TINY // 4 else "more") / f"{number // 500}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}").write_bytes(b"%d" % number)
+    lab.send(daemon, "first")
+    before = daemon.memory()
+    lab.send(daemon, "more")
+    print(f"{TINY} files: {daemon.memory() - before:+,} bytes at most")
+    assert daemon.memory() - before < 8 * MiB
+    assert sum(1 for path in (daemon.inbox / "more").rglob("*") if path.is_file()) == TINY - TINY // 4
 
 
 # -- without descriptors -----------------------------------------------------------------------------------

@@ -22,18 +22,21 @@ from support.pair import Pair, hello, offer
 
 from ftx import limits
 from ftx.client.target import parse_folder, parse_target
+from ftx.core.codes import parse_code
 from ftx.core.identity import format_id, parse_id
 from ftx.core.receipt import decode_receipt, encode_receipt
+from ftx.core.rights import parse_hours
 from ftx.core.session import Role, Session
 from ftx.daemon.listen import parse_endpoint
 from ftx.disk import keys, peers
 from ftx.disk.journal import Journal
 from ftx.disk.names import NameRules, check_path
+from ftx.disk.packing import Packer, unpack
 from ftx.disk.places import places
 from ftx.disk.settings import gather
 from ftx.errors import KINDS, FtxError, ProtocolError
 from ftx.net import tls
-from ftx.text import show
+from ftx.text import parse_size, show
 from ftx.wire import announce, jsonlines, messages
 from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, FrameType, Piece
 
@@ -271,6 +274,22 @@ def _endpoint(data: bytes) -> None:
     assert parse_endpoint(str(endpoint)).port == endpoint.port
 
 
+def _rest(data: bytes) -> None:
+    """Smaller things that people write: a size, the hours of a rule, a pairing code."""
+    text = data.decode("utf-8", "surrogateescape")
+    for parse in (parse_size, parse_hours):
+        with contextlib.suppress(ValueError):
+            parse(text)
+    _attempt(lambda: parse_code(text), "bad-code", "usage")
+
+
+def _packed(data: bytes) -> None:
+    """A compressed block of a peer: its content, or nothing."""
+    for length in (1, 1000, _MIB):
+        content = unpack([data], length)
+        assert content is None or len(content) == length
+
+
 def _shown(data: bytes) -> None:
     for value in (data, data.decode("utf-8", "surrogateescape"), data.decode("latin-1")):
         shown = show(value)
@@ -426,6 +445,8 @@ TARGETS: dict[str, Target] = {
     "identity": Target(_identity, lambda: [format_id(bytes(range(32))).encode()]),
     "target": Target(_target, lambda: [*_TARGETS_TYPED, format_id(bytes(32)).encode() + b":"]),
     "endpoint": Target(_endpoint, lambda: _ENDPOINTS),
+    "rest": Target(_rest, lambda: [b"10M", b"1.5Gi", b"22:00-06:00", b"7-word-other"]),
+    "packed": Target(_packed, lambda: [Packer().pack(b"text " * 200) or b""]),
     "shown": Target(_shown, lambda: ["a\x1b[31m\u202eb\ud800".encode("utf-8", "surrogatepass"), b"plain"]),
     "journal": Target(_journal, lambda: [_new_journal()]),
     "peers": Target(_peers, lambda: [_PEERS]),
