@@ -32,7 +32,7 @@ KiB = limits.KiB
 STRANGERS = int(os.environ.get("CROWD_STRANGERS", "300"))
 #: Connections one after the other, before which as many as WARM_UP make what stays.
 CYCLES = int(os.environ.get("CROWD_CYCLES", "300"))
-WARM_UP = 200
+WARM_UP = int(os.environ.get("CROWD_WARM_UP", "200"))
 #: Peers with a slow job each, and tiny files.
 SLOW = int(os.environ.get("CROWD_SLOW", "40"))
 TINY = int(os.environ.get("CROWD_TINY", "4000"))
