@@ -35,10 +35,10 @@ races:
 	RACE_SECONDS=$(RACE_SECONDS) $(BIN)pytest -q --timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py
 
 # Crowds at the door: 2,000 strangers at once during a transfer, 10,000 connections one after the other,
-# 500 slow jobs beside a fast one, 100,000 tiny files; a smaller run is part of `test`. Prints what a connection
+# 1,000 slow jobs beside a fast one, 100,000 tiny files; a smaller run is part of `test`. Prints what a connection
 # costs and what it leaves behind.
 crowds:
-	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 CROWD_WARM_UP=2000 CROWD_SLOW=500 CROWD_TINY=100000 \
+	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 CROWD_WARM_UP=2000 CROWD_SLOW=1000 CROWD_TINY=100000 \
 		$(BIN)pytest -q -n 0 -s --timeout 900 tests/integration/test_crowds.py
 
 # ftx beside whichever peers are installed; the tables are written over. See benchmarks/README.md.

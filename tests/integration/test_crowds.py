@@ -23,6 +23,8 @@ from support.lab import Daemon, Lab, until
 from support.trees import MiB, make_tree, snapshot
 
 from ftx import limits
+from ftx.core.peers import Peer, TrustStore
+from ftx.disk import peers
 from ftx.disk.keys import Identity, load
 from ftx.wire.frames import FrameType
 from ftx.wire.messages import Goodbye, Hello, Needs
@@ -158,16 +160,27 @@ def test_connections_leave_nothing_behind(daemon: Daemon, key: Identity) -> None
 
 @pytest.mark.slow
 @pytest.mark.case("H130")
-def test_many_slow_peers_and_a_fast_one(lab: Lab, daemon: Daemon, key: Identity) -> None:
+def test_many_slow_peers_and_a_fast_one(lab: Lab, daemon: Daemon) -> None:
     """Signed in, each with a job and a file of which a piece comes now and then: the fast one is not held up."""
     make_tree(lab.root / "fast", {"large": 16 * MiB, **{f"small/{n}": 50 for n in range(100)}})
     piece = raw_frame(FrameType.DATA, struct.pack(">IQBB", 0, 0, 0, 0) + bytes(100))
+    keys = [Identity.generate() for _ in range(SLOW)]
+
+    def paired(store: TrustStore) -> TrustStore:
+        for number, one in enumerate(keys):
+            store = store.add(Peer(f"slow{number}", one.id, (), "2026-11-22", None))
+        return store
+
+    peers.update(str(daemon.home / "peers.toml"), paired)
+    until(lambda: daemon.call("daemon.status")["peers_paired"] == SLOW, "all are paired", said=daemon)
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(Hostile(daemon.port, key)) for _ in range(SLOW)]
-        for number, client in enumerate(slow):
+        slow = []
+        for number, one in enumerate(keys):
+            client = stack.enter_context(Hostile(daemon.port, one))
+            slow.append(client)
             client.greet()
-            client.offer(b"slow%04d" % number, job=os.urandom(16))
-            client.announce([entry(0, b"a", size=MiB)])
+            client.offer(b"slow", job=os.urandom(16))
+            client.announce([entry(0, b"%04d" % number, size=MiB)])
             client.until(Needs)
             client.send(piece)
         before = cost(daemon.pid)
