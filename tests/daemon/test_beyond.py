@@ -296,7 +296,7 @@ def test_a_place_that_does_not_answer(host: str) -> None:
 def test_a_peer_that_stays_away() -> None:
     """A connection that was lost is tried again for RETRY_FOR seconds after the last word, however few the tries."""
     clock = Clock()
-    upload: Any = SimpleNamespace(_sending=object(), _retries=None, _reactor=clock)
+    upload: Any = SimpleNamespace(_sending=SimpleNamespace(pipe_begun=False), _retries=None, _reactor=clock)
     lost = FtxError("connection-lost")
     clock.advance(100.0)
     assert Upload._may_retry(upload, lost, 1, 100.0 - limits.RETRY_FOR + 0.1)
