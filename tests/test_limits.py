@@ -31,14 +31,11 @@ def names() -> list[str]:
 
 #: Limits of things that are being built: they have no row, and may not be enforced yet.
 NOT_YET = {
-    "APPROVAL_MOST",
-    "APPROVAL_WAIT",
     "OFFERS_PER_SOURCE",
     "OFFERS_TOTAL",
     "PAIRING_ATTEMPT",
     "PAIRING_WINDOW",
     "PAIRING_WINDOW_LEAST",
-    "PHRASE_WORDS",
 }
 
 
