@@ -31,11 +31,21 @@ def names() -> list[str]:
 
 #: Limits of things that are being built: they have no row, and may not be enforced yet.
 NOT_YET = {
+    "APPROVAL_MOST",
+    "APPROVAL_WAIT",
     "OFFERS_PER_SOURCE",
     "OFFERS_TOTAL",
     "PAIRING_ATTEMPT",
+    "PAIRING_STATUS",
     "PAIRING_WINDOW",
     "PAIRING_WINDOW_LEAST",
+    "PENALTY_COUNT",
+    "PENALTY_FIRST",
+    "PENALTY_FORGIVEN",
+    "PENALTY_FREE",
+    "PENALTY_MOST",
+    "PENALTY_SOURCES",
+    "PHRASE_WORDS",
 }
 
 
