@@ -25,6 +25,12 @@ BLOCK_TRIES: Final = 3
 #: Blocks in one bitmap of a needs message or a journal group: 1 KiB of bitmap for 8 GiB of file.
 GROUP: Final = 8192
 
+#: Block digests of older copies that one job has on offer at once: 4 MiB, for 128 GiB. What is behind them travels.
+BASIS_BLOCKS: Final = 131_072
+#: Files of one job with an older copy on offer at once (a descriptor each), and digests in one message.
+BASES: Final = 16
+BASIS_DIGESTS: Final = 1024
+
 # -- compression -------------------------------------------------------------------------------------------
 #: Level of zstd: about 1 GB/s on a core for text; on content that does not compress it costs next to nothing.
 ZSTD_LEVEL: Final = 1

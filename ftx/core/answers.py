@@ -13,7 +13,19 @@ from ftx import limits
 from ftx.core.events import Resolved
 from ftx.core.incoming import File, Folder
 from ftx.core.receipt import Transcript
-from ftx.wire.messages import Failed, Identical, Message, Needs, Results, Skipped, Stored, WantAgain, WantAll, WantGroup
+from ftx.wire.messages import (
+    Basis,
+    Failed,
+    Identical,
+    Message,
+    Needs,
+    Results,
+    Skipped,
+    Stored,
+    WantAgain,
+    WantAll,
+    WantGroup,
+)
 
 __all__ = ["Answers"]
 
@@ -27,6 +39,7 @@ class Answers:
     def __init__(self, into: Path) -> None:
         self.transcript = Transcript()
         self._into = into
+        self._bases: list[Message] = []
         self._wants: list[WantAll | WantGroup | WantAgain] = []
         self._results: list[Stored | Identical | Skipped | Failed] = []
 
@@ -38,6 +51,12 @@ class Answers:
     def want(self, want: WantAll | WantGroup | WantAgain) -> None:
         """Ask for content."""
         self._wants.append(want)
+
+    def basis(self, number: int, digests: bytes) -> None:
+        """Offer the blocks of an older copy; the want of the file follows."""
+        step = limits.BASIS_DIGESTS * limits.DIGEST
+        for start in range(0, len(digests), step):
+            self._bases.append(Basis(number, start // limits.DIGEST, digests[start : start + step]))
 
     def file(self, file: File, status: str, digest: bytes | None, stored_as: Path | None, error: int) -> Resolved:
         """The result of a file: `stored` and `identical` with digest and place, `skipped`, or `failed` with `error`."""
@@ -65,11 +84,12 @@ class Answers:
         return Resolved(folder.path, 0, "failed" if error else "stored", None, stored_as, error, True, line)
 
     def take(self) -> list[Message]:
-        """Everything gathered, as messages that fit their frames; wants first, since a result may end what they ask."""
+        """Everything gathered, as messages that fit their frames: a want may need a basis, a result may end a want."""
         wants: list[Message] = [Needs(batch) for batch in _batches(self._wants, _want_size)]
         results: list[Message] = [Results(batch) for batch in _batches(self._results, _result_size)]
-        self._wants, self._results = [], []
-        return wants + results
+        bases = self._bases
+        self._bases, self._wants, self._results = [], [], []
+        return bases + wants + results
 
     def _moved(self, path: Path, stored_as: Path) -> list[bytes] | None:
         return None if stored_as == self._into + path else list(stored_as)

@@ -15,6 +15,7 @@ from ftx.wire.messages import FileEntry, FolderEntry, Message, PipeEntry, Symlin
 __all__ = [
     "CloseEntry",
     "Conclude",
+    "CopyBlock",
     "Discard",
     "Effect",
     "FinishFolder",
@@ -120,6 +121,19 @@ class WriteBlock(Effect):
 
 
 @attrs.frozen
+class CopyBlock(Effect):
+    """A block of a larger file is that of its older copy at `offset` bytes: take it over, verify it.
+
+    Answer with block_written or failed.
+    """
+
+    number: int
+    block: int
+    offset: int
+    digest: bytes
+
+
+@attrs.frozen
 class Sync(Effect):
     """Make what was written of this file durable; answer with synced or failed."""
 
@@ -173,11 +187,15 @@ class OpenEntry(Effect):
 
 @attrs.frozen
 class ReadBlock(Effect):
-    """Read and hash this block, and `send` it if the receiver asked for it; answer only with source_failed."""
+    """Read and hash this block, and `send` it if the receiver asked for it; answer only with source_failed.
+
+    `basis` is the digest of that block in the receiver's older copy: if it is the same, say so instead of sending.
+    """
 
     number: int
     block: int
     send: bool
+    basis: bytes | None = None
 
 
 @attrs.frozen

@@ -54,6 +54,8 @@ class File:
     #: Those of them that were asked for once more, and how many blocks have not verified so far.
     again: set[int] = attrs.field(factory=set)
     mismatches: int = 0
+    #: How many blocks of an older copy were offered.
+    basis: int = 0
     #: Blocks handed to the disk and not yet reported written.
     writing: int = 0
     #: Content bytes that were there before the job.

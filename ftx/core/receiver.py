@@ -26,6 +26,7 @@ from ftx.core.answers import Answers
 from ftx.core.blocks import BlockSet, block_count, block_length, content_digest
 from ftx.core.events import (
     Conclude,
+    CopyBlock,
     Discard,
     Effect,
     FinishFolder,
@@ -45,7 +46,7 @@ from ftx.core.order import ManifestOrder
 from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, ProtocolError, kind_from_peer
-from ftx.wire.frames import Encoding, Piece
+from ftx.wire.frames import Encoding, Piece, copied
 from ftx.wire.messages import (
     Cancel,
     DigestedEntry,
@@ -212,7 +213,7 @@ class Receiver:
     def piece(self, piece: Piece) -> list[Effect]:
         """Part of a block."""
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
-        self.received += piece.length
+        self.received += piece.length if piece.encoding is not Encoding.COPY else 0
         if self._open is not None:
             file, block, encoding, chunks, length, pieces = self._open
             if file.number != piece.entry or block != piece.block or piece.encoding is not encoding:
@@ -222,6 +223,8 @@ class Receiver:
             block, encoding, chunks, length, pieces = piece.block, piece.encoding, [], 0, 0
             if file.life is not Life.DRAINING and not _is_wanted(file, block):
                 raise ProtocolError("protocol-error", "a block came that was not asked for")
+        if encoding is Encoding.COPY:
+            return self._copy(file, block, piece)
         expected = limits.BLOCK if file.pipe else block_length(file.size, block)
         length += expected if encoding is Encoding.ZERO else piece.length
         packed = encoding is Encoding.ZSTD
@@ -240,6 +243,20 @@ class Receiver:
         zero = encoding is Encoding.ZERO
         whole = length if file.pipe else expected
         return self._block(file, block, None if zero else chunks, whole, piece.digest, packed)
+
+    def _copy(self, file: File, block: int, piece: Piece) -> list[Effect]:
+        offset, length = copied(piece)
+        inside = offset % limits.BLOCK == 0 and offset // limits.BLOCK < file.basis
+        if self._open is not None or file.missing is None or piece.digest is None:
+            raise ProtocolError("protocol-error", "a copy came for a file of one block, or in the middle of one")
+        if file.life is not Life.DRAINING and not (inside and length == block_length(file.size, block)):
+            raise ProtocolError("protocol-error", "a block was to be copied from where nothing was offered")
+        file.missing.discard(block)
+        file.again.discard(block)
+        if file.life is Life.DRAINING:
+            return []
+        file.writing += 1
+        return [CopyBlock(file.number, block, offset, piece.digest)]
 
     def _block(
         self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes, packed: bool
@@ -422,9 +439,26 @@ class Receiver:
         self.present += file.size
         return self._resolve_file(file, "identical", digest=digest, stored_as=stored_as)
 
-    def want(self, number: int, held: BlockSet | None, now: float) -> list[Effect]:
-        """The file is wanted; `held` names the blocks that are durable already, None for none."""
+    @property
+    def bases(self) -> tuple[int, int]:
+        """How many files have an older copy on offer, and how many of its blocks they have together."""
+        offered = [file.basis for file in self._files.values() if file.basis]
+        return len(offered), sum(offered)
+
+    @property
+    def copies(self) -> bool:
+        """Whether blocks of older copies may be offered: what cannot be taken over has to be asked for again."""
+        return {"delta", "repair"} <= self._features
+
+    def want(self, number: int, held: BlockSet | None, now: float, basis: bytes = b"") -> list[Effect]:
+        """The file is wanted; `held` names the blocks that are durable already, None for none.
+
+        `basis` has the digests of the blocks of an older copy, joined, in order.
+        """
         file = self._answered(number)
+        if basis and self.copies:
+            file.basis = len(basis) // limits.DIGEST
+            self._answers.basis(number, basis)
         file.life = Life.WANTED
         file.synced_at = now
         blocks = block_count(file.size)

@@ -41,6 +41,7 @@ from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
     PULL,
     Accept,
+    Basis,
     Cancel,
     DigestedEntry,
     End,
@@ -109,7 +110,7 @@ SENDER_TABLE: Table[SenderState] = {
         Accept: SenderState.STREAMING,
         Refuse: SenderState.DONE,
     },
-    SenderState.STREAMING: _each(SenderState.STREAMING, Needs, Results, ProgressMessage, Pause, Resume)
+    SenderState.STREAMING: _each(SenderState.STREAMING, Basis, Needs, Results, ProgressMessage, Pause, Resume)
     | {End: SenderState.ENDING, Cancel: SenderState.DONE},
     SenderState.ENDING: _each(SenderState.ENDING, ProgressMessage, Pause, Resume)
     | {Receipt: SenderState.DONE, Cancel: SenderState.DONE},
@@ -149,6 +150,8 @@ class _Entry:
     again: list[int] = attrs.field(factory=list)
     repeats: int = 0
     digest: bytes | None = None
+    #: The digests of the receiver's older copy, joined.
+    basis: bytearray = attrs.field(factory=bytearray)
     #: The digest that it was announced with.
     claimed: bytes | None = None
 
@@ -231,6 +234,8 @@ class Sender:
                 if message.job != self.offer.job:
                     raise ProtocolError("protocol-error", "another job was refused than was offered")
                 raise FtxError(kind_from_peer(message.number, (4, 5, 6, 7, 8), "refused").name)
+            case Basis():
+                self._basis(message)
             case Needs():
                 for want in message.wants:
                     self._want(want)
@@ -526,6 +531,18 @@ class Sender:
         self._unanswered -= 1
         self._ready.append(entry)
 
+    def _basis(self, message: Basis) -> None:
+        """Digests of an older copy: of a file that is on offer and not answered, in order, and not without bound."""
+        entry = self._entries.get(message.number)
+        if entry is None or entry.folder or entry.answered or block_count(entry.size) == 1:
+            raise ProtocolError("protocol-error", "an older copy was offered of a file that needs none")
+        if len(message.digests) % limits.DIGEST or message.first * limits.DIGEST != len(entry.basis):
+            raise ProtocolError("protocol-error", "the digests of an older copy did not follow each other")
+        entry.basis += message.digests
+        held = sum(len(other.basis) for other in self._entries.values())
+        if len(entry.basis) > block_count(entry.size) * limits.DIGEST or held > limits.BASIS_BLOCKS * limits.DIGEST:
+            raise ProtocolError("protocol-error", "more digests of older copies came than there may be")
+
     def _want_again(self, entry: _Entry | None, block: int) -> None:
         if "repair" not in self._features:
             raise ProtocolError("bad-message", "a block was asked for again, and nobody had agreed to that")
@@ -619,13 +636,16 @@ class Sender:
         if self._blocks is None:
             return None  # opened() has not come yet, or the close is under way
         step = None if entry.failed else next(self._blocks, None)
-        if step is None and entry.again and not entry.failed:
+        repeat = step is None and bool(entry.again) and not entry.failed
+        if repeat:  # with its content: what could be copied has been tried
             step = entry.again.pop(), True
         if step is None:
             entry.wanted = BlockSet(block_count(entry.size))  # all sent: opened once more, only repeats are
             self._blocks = None
             return CloseEntry(entry.number, not entry.failed)
-        return ReadBlock(entry.number, *step)
+        block, send = step
+        basis = bytes(entry.basis[block * limits.DIGEST : (block + 1) * limits.DIGEST]) if send and not repeat else b""
+        return ReadBlock(entry.number, block, send, basis or None)
 
     def _whole_batch(self, first: _Entry) -> ReadWhole:
         numbers, size = [first.number], first.size

@@ -25,6 +25,7 @@ from ftx.wire.messages import (
     PULL,
     PUSH,
     Accept,
+    Basis,
     Cancel,
     End,
     EntryEnd,
@@ -142,7 +143,7 @@ _STEERING = (Pause, Resume, Cancel)
 #: What the two sides of a job say, whoever is the client. Its end is said by the receiver, with a refusal or a receipt.
 #: Both may steer it; what one says of a job may cross the other's end of it: then it is void.
 _SENDER = (Totals, Reveal, Manifest, Piece, EntryFailed, EntryEnd, End, *_STEERING)
-_RECEIVER = (Waiting, Accept, Needs, Results, ProgressMessage, *_STEERING)
+_RECEIVER = (Waiting, Accept, Basis, Needs, Results, ProgressMessage, *_STEERING)
 
 
 def _stay(stage: Stage, *events: type) -> dict[type, Stage]:

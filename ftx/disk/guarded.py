@@ -141,6 +141,18 @@ class Guarded:
             charge.came += block_length(charge.file_size, index) if charge.file_size else 0
         return written
 
+    def basis(self, number: int) -> bytes:
+        """See `JobStore`."""
+        return self._store.basis(number)
+
+    def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
+        """See `JobStore`. What is taken over takes as much of the inbox as what is sent."""
+        written = self._store.copy_block(number, index, offset, digest)
+        charge = self._charges.get(number)
+        if charge is not None and written:
+            charge.came += block_length(charge.file_size, index)
+        return written
+
     def sync(self, number: int) -> int:
         """See `JobStore`."""
         return self._store.sync(number)

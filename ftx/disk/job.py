@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from attrs import define, frozen
 
 from ftx import limits
+from ftx.disk.basis import Basis
 from ftx.disk.claims import Claims
 from ftx.disk.growing import Growing
 from ftx.disk.handles import HandleCache
@@ -18,7 +19,7 @@ from ftx.disk.partial import Partial
 from ftx.disk.records import NameRecord, Records
 from ftx.disk.root import Root
 from ftx.disk.space import Space
-from ftx.disk.staging import Staging
+from ftx.disk.staging import Staging, path_tag
 from ftx.disk.store import Path
 from ftx.disk.syncing import Syncs
 from ftx.disk.tree import DurableNames, Tree
@@ -68,6 +69,12 @@ class Wanted:
     promised: int
     #: The record of this very version that there was when it was looked up, of a file that is not where it should be.
     record: NameRecord | None
+    #: The name of an older copy in the same folder, if there is one.
+    copy: bytes | None = None
+    #: Key and size of what an interrupted transfer of another version left, if there is that.
+    older: tuple[bytes, int] | None = None
+    #: Whichever of them is in use.
+    basis: Basis | None = None
     #: What ended the use of its partial, if anything did.
     failure: FtxError | None = None
     #: A file of unknown size (`size` is 0 until it is complete), and whether its staged file was begun.
@@ -96,6 +103,8 @@ class Job:
         self.wanted: dict[int, Wanted] = {}
         #: Entry number -> folder, and whether this peer's transfers made it.
         self.folders: dict[int, tuple[Path, bool]] = {}
+        #: What interrupted transfers have left: tag of the path -> key and size. Found out when it is first needed.
+        self.left: dict[bytes, tuple[bytes, int]] | None = None
         self._revoked = False
         self._ended = False
         self._looking = True
@@ -181,7 +190,12 @@ class Job:
         if wanted.key is None:
             raise LocalProtocolError(f"entry {number} is a file of one block")
         return Partial(
-            self.device.staging, wanted.key, wanted.size, lambda size: self.on_disk(wanted, size), wanted.number
+            self.device.staging,
+            wanted.key,
+            wanted.size,
+            lambda size: self.on_disk(wanted, size),
+            wanted.number,
+            tag=path_tag(self.peer, wanted.path),
         )
 
     def _close_partial(self, partial: Partial | Growing) -> None:
@@ -198,6 +212,10 @@ class Job:
             self.on_disk(wanted, wanted.promised)
             if wanted.key is not None:
                 self.device.staging.leave(wanted.key)
+            if wanted.older is not None:
+                self.device.staging.leave(wanted.older[0])
+            if wanted.basis is not None:
+                wanted.basis.close()
         self.device.claims.release([(self.peer, wanted.path) for wanted in files], self)
 
     def end(self, timeout: float | None) -> bool:

@@ -10,7 +10,7 @@ from ftx.disk.batch import store_batch
 from ftx.disk.growing import Growing
 from ftx.disk.job import Device, Job, Wanted, joined
 from ftx.disk.linking import make_links
-from ftx.disk.lookup import folder_record, look_up
+from ftx.disk.lookup import find_basis, folder_record, look_up
 from ftx.disk.partial import Partial
 from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
 from ftx.disk.root import storage_error
@@ -73,6 +73,30 @@ class InboxJob:
         with self._job.running(), self._told(number), self._job.partials.use(number) as partial:
             return partial.write(index, chunks, digest)
 
+    def basis(self, number: int) -> bytes:
+        """See `JobStore`."""
+        job = self._job
+        with job.running():
+            job.check_looking()
+            wanted = job.file(number)
+            try:
+                basis = find_basis(job, wanted)
+                if basis is None:
+                    return b""
+                wanted.basis = basis
+                return basis.digests(wanted.size, job.check_looking)
+            except OSError:
+                return b""  # it cannot be read: then everything travels
+
+    def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
+        """See `JobStore`."""
+        with self._job.running():
+            basis = self._job.file(number).basis
+            if basis is None:
+                return False
+            with self._job.partials.use(number) as partial:
+                return isinstance(partial, Partial) and partial.copy(index, basis.fd, offset, digest)
+
     def sync(self, number: int) -> int:
         """See `JobStore`."""
         with self._job.running(), self._told(number), self._job.partials.use(number) as partial:
@@ -101,6 +125,8 @@ class InboxJob:
                 outcome = self._publish(wanted, digest)
                 # under `exists` the name will not be free for this job, however often it is tried
                 keep = isinstance(outcome, Failed) and outcome.error != "exists"
+                if isinstance(outcome, Stored):
+                    self._remove_older(wanted)
             except OSError as error:
                 outcome = failed_all(job, [wanted], storage_error(error))[number]
             except FtxError as error:
@@ -130,6 +156,14 @@ class InboxJob:
                 return publish(job, [staged], group)[wanted.number]
         finally:
             group.close()
+
+    def _remove_older(self, wanted: Wanted) -> None:
+        """What was left of another version has served."""
+        if wanted.older is not None:
+            try:
+                self._device.staging.remove(wanted.older[0])
+            except OSError as error:
+                self._device.report(storage_error(error).message)
 
     def _end(self, wanted: Wanted, keep: bool) -> None:
         """Let go of a file, and of its partial unless it is kept."""

@@ -22,7 +22,7 @@ from ftx.core.blocks import BlockSet, FileDigest, block_count, group_count
 from ftx.disk.fds import close
 from ftx.limits import BLOCK, DIGEST, GROUP, JOURNAL_GROUPS
 
-__all__ = ["HEADER", "STRIDE", "Journal"]
+__all__ = ["HEADER", "STRIDE", "Journal", "peek"]
 
 _MAGIC: Final = b"\x89ftxj\r\n\x1a"
 _VERSION: Final = 1
@@ -34,11 +34,23 @@ _STATE: Final = 8 + _BITMAP + DIGEST
 STRIDE: Final = 2 * _COPY + GROUP * DIGEST
 
 
-def _header(key: bytes, size: int) -> bytes:
+#: What of the header says whether a journal fits; behind it is the tag.
+_FITS: Final = 88
+_NO_TAG: Final = bytes(32)
+
+
+def _header(key: bytes, size: int, tag: bytes = _NO_TAG) -> bytes:
     fields = b"".join(
         (_MAGIC, _VERSION.to_bytes(4, "big"), BLOCK.to_bytes(4, "big"), size.to_bytes(8, "big"), key)
     )
-    return (fields + blake3(fields).digest()).ljust(HEADER, b"\0")
+    return (fields + blake3(fields).digest() + tag).ljust(HEADER, b"\0")
+
+
+def peek(fd: int) -> tuple[bytes, bytes, int] | None:
+    """Tag, key and size in the header of the journal `fd`; None when it is none, or has no tag. OSError as it comes."""
+    head = _pread(fd, HEADER, 0)
+    size, key, tag = int.from_bytes(head[16:24], "big"), head[24:56], head[_FITS : _FITS + 32]
+    return (tag, key, size) if tag != _NO_TAG and head == _header(key, size, tag) else None
 
 
 def _pread(fd: int, length: int, offset: int) -> bytes:
@@ -101,14 +113,16 @@ class Journal:
         self._committed = 0
 
     @classmethod
-    def create(cls, fd: int, key: bytes, size: int) -> Journal:
-        """Begin an empty journal in the empty file `fd` for a file of `size` bytes; `key` is 32 bytes.
+    def create(cls, fd: int, key: bytes, size: int, tag: bytes = _NO_TAG) -> Journal:
+        """Begin an empty journal in the empty file `fd` for a file of `size` bytes; `key` and `tag` are 32 bytes.
+
+        By its tag others find it, whatever its key: see `peek()`.
 
         Takes over `fd`, also when it raises OSError.
         """
         journal = cls(fd, key, size)
         try:
-            _pwrite(fd, _header(key, size), 0)
+            _pwrite(fd, _header(key, size, tag), 0)
         except OSError:
             journal.close()
             raise
@@ -122,7 +136,7 @@ class Journal:
         """
         journal = cls(fd, key, size)
         try:
-            if _pread(fd, HEADER, 0) != _header(key, size):
+            if _pread(fd, _FITS, 0) != _header(key, size)[:_FITS]:
                 journal.close()
                 return None
             end = os.fstat(fd).st_size

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from ftx.core.blocks import block_count
+from ftx.disk.basis import Basis
 from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
@@ -20,13 +21,13 @@ from ftx.disk.names import check_path
 from ftx.disk.publish import REPLACING
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
-from ftx.disk.staging import partial_key
+from ftx.disk.staging import partial_key, path_tag
 from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, PipeEntry, Refuse, Skip, Want
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 from ftx.limits import FILE_SIZE
 
-__all__ = ["folder_record", "look_up"]
+__all__ = ["find_basis", "folder_record", "look_up"]
 
 
 class _LookUp:
@@ -264,7 +265,30 @@ class _LookUp:
             missing,
             record,
         )
-        return Want(entry.number, held)
+        return Want(entry.number, held, self._older(job.wanted[entry.number], path))
+
+    def _older(self, wanted: Wanted, path: Path) -> bool:
+        """Whether there is something of an older version that this peer may know of; noted in `wanted`."""
+        job, root = self.job, self.device.root
+        if wanted.key is None:
+            return False
+        folder_fd = self._cursor.at(path[:-1])
+        for record in self.device.records.versions(job.peer, wanted.path):
+            final = root.status(folder_fd, record.final)
+            if final is not None and _plausible(record, final) and final.st_size:
+                wanted.copy = record.final
+                return True
+        if job.reads and wanted.taken:
+            wanted.copy = wanted.name
+            return True
+        if job.left is None:
+            job.left = self.device.staging.tagged()
+        older = job.left.get(path_tag(job.peer, wanted.path))
+        if older is None or older[0] == wanted.key:
+            return False
+        wanted.older = older
+        self.device.staging.use(older[0])
+        return True
 
     # -- files that may be there --------------------------------------------------------------------------
 
@@ -342,6 +366,14 @@ class _LookUp:
         for entry, path, _ in self._found:
             if block_count(entry.size) > 1:
                 self.device.staging.remove(partial_key(self.job.peer, joined(path), entry.size, entry.mtime_ns))
+
+
+def find_basis(job: Job, wanted: Wanted) -> Basis | None:
+    """The older copy of `wanted`, or what there is of one, opened; OSError as it comes."""
+    if wanted.copy is not None:
+        with job.tree.folder(wanted.folder) as folder_fd:
+            return Basis.of_copy(job.device.root, folder_fd, wanted.copy)
+    return None if wanted.older is None else Basis.of_partial(job.device.staging, *wanted.older)
 
 
 def folder_record(path: Path, inode: int = 0) -> NameRecord:

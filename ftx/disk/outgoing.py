@@ -19,7 +19,7 @@ from ftx.disk.source import OpenSource, SourceFile, read_whole
 from ftx.disk.sparse import PAGE
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
-from ftx.wire.frames import Encoding, data_frames
+from ftx.wire.frames import Encoding, copy_frame, data_frames
 
 __all__ = ["LargeSource", "WholeBatch", "checksum", "read_batch"]
 
@@ -117,14 +117,21 @@ class LargeSource:
         """The blocks whose digests are remembered."""
         return self._journal.blocks
 
-    def block(self, index: int, send: bool) -> tuple[Sequence[bytes | memoryview], int]:
+    def block(
+        self, index: int, send: bool, basis: bytes | None = None
+    ) -> tuple[Sequence[bytes | memoryview], int]:
         """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them (a zero run has
         none).
+
+        Where `basis`, the digest of that block in the receiver's older copy, is the same, there is only the word to
+        copy it; and a block whose digest is remembered is not even read for that.
         """
         if self._source.is_hole(index):
             digest = zero_digest(block_length(self._source.file.size, index))
             self._know(index, digest, read=False)
             return (data_frames(self._number, index, b"", digest, zero=True) if send else ()), 0
+        if basis is not None and self._remembered(index) == basis:
+            return [self._copy(index, basis)], 0
         content = self._source.read(index)
         digest = block_digest([content])
         self._know(index, digest)
@@ -132,7 +139,19 @@ class LargeSource:
             return (), 0
         if content == _ZEROS[: len(content)]:
             return data_frames(self._number, index, content, digest, zero=True), 0
+        if digest == basis:
+            return [self._copy(index, digest)], 0
         return _encoded(self._number, index, content, digest, self._packer)
+
+    def _remembered(self, index: int) -> bytes | None:
+        try:
+            return self._journal.digest(index)
+        except OSError:
+            return None
+
+    def _copy(self, index: int, digest: bytes) -> bytes:
+        length = block_length(self._source.file.size, index)
+        return copy_frame(self._number, index, index * BLOCK, length, digest)
 
     def _know(self, index: int, digest: bytes, *, read: bool = True) -> None:
         try:

@@ -8,6 +8,7 @@ journal says is true after any crash, and a file is never a mix.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import stat
@@ -27,6 +28,10 @@ from ftx.limits import BLOCK, RESERVE_STEP
 
 __all__ = ["Partial", "write_all"]
 
+#: What copy_file_range(2) says where it cannot: other file systems, an old kernel, a sandbox.
+_NOT_BY_KERNEL: Final = frozenset(
+    {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF}
+)
 #: Buffers in one pwritev(2): IOV_MAX of Linux.
 _BUFFERS: Final = 1024
 
@@ -41,6 +46,23 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int) -> Non
             written -= len(left.pop(0))
         if written:
             left[0] = memoryview(left[0])[written:]
+
+
+def _clone(source: int, offset: int, target: int, start: int, length: int) -> bool:
+    """Copy `length` bytes, by the kernel where it can; False when `source` has fewer. OSError as it comes."""
+    while length:
+        try:
+            done = os.copy_file_range(source, target, length, offset, start)
+        except OSError as error:
+            if error.errno not in _NOT_BY_KERNEL:
+                raise
+            content = os.pread(source, length, offset)
+            write_all(target, [content], start)
+            done = len(content)
+        if not done:
+            return False
+        length, offset, start = length - done, offset + done, start + done
+    return True
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -58,15 +80,26 @@ class Partial:
     one in which nothing is durable.
     """
 
-    def __init__(self, staging: Staging, key: bytes, size: int, on_disk: Callable[[int], None], number: int) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        key: bytes,
+        size: int,
+        on_disk: Callable[[int], None],
+        number: int,
+        *,
+        tag: bytes = bytes(32),
+    ) -> None:
         """Go on with the partial `key` of `size` bytes, or begin it.
 
-        `on_disk` gets byte counts as space is taken; `number` is for the owner.
+        `tag` is that of its path, by which a later version finds it. `on_disk` gets byte counts as space is taken;
+        `number` is for the owner.
         """
         self.number = number
         self._staging = staging
         self.key = key
         self.size = size
+        self._tag = tag
         self._on_disk = on_disk
         self._lock = threading.Lock()
         self._journal_lock = threading.Lock()
@@ -138,6 +171,29 @@ class Partial:
                 self._write_data(content, index * BLOCK)
         except OSError as error:
             raise self._fail(error) from error
+        with self._lock:
+            self._fresh[index] = digest
+            self._known.add(index)
+        return True
+
+    def copy(self, index: int, basis: int, offset: int, digest: bytes) -> bool:
+        """Take block `index` over from the file `basis` at `offset` bytes. Whether it has this digest, where it is now.
+
+        File systems that can do so share the blocks between the files (copy_file_range(2)).
+        """
+        self._usable()
+        if index in self._known:
+            return self._digest(index) == digest
+        length, start = block_length(self.size, index), index * BLOCK
+        try:
+            if not _clone(basis, offset, self.fd, start, length):
+                return False
+            self._on_disk(length)
+            content = os.pread(self.fd, length, start)
+        except OSError as error:
+            raise self._fail(error) from error
+        if len(content) != length or block_digest([content]) != digest:
+            return False
         with self._lock:
             self._fresh[index] = digest
             self._known.add(index)
@@ -242,7 +298,7 @@ class Partial:
         if not self._syncing:
             return
         if self._journal is None:
-            self._journal = self._staging.create_journal(self.key, self.size)
+            self._journal = self._staging.create_journal(self.key, self.size, self._tag)
         for index in sorted(self._syncing):
             self._journal.set(index, self._syncing[index])
         self._journal.commit(sync=True)

@@ -44,6 +44,10 @@ _SAME: Final = (
     "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names"
     " WHERE peer = ? AND path = ? AND size = ? AND digest = ? ORDER BY stored DESC, mtime_ns DESC"
 )
+_VERSIONS: Final = (
+    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names"
+    " WHERE peer = ? AND path = ? AND digest IS NOT NULL ORDER BY stored DESC, mtime_ns DESC"
+)
 _WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
 #: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
@@ -234,9 +238,15 @@ class Records:
 
     def same_content(self, peer: bytes, path: bytes, size: int, digest: bytes) -> list[NameRecord]:
         """The versions of this file of `peer` that had this content, whatever their time, latest first."""
+        return self._versions(peer, path, _SAME, (size, digest))
 
+    def versions(self, peer: bytes, path: bytes) -> list[NameRecord]:
+        """The versions of this file of `peer`, latest first."""
+        return self._versions(peer, path, _VERSIONS, ())
+
+    def _versions(self, peer: bytes, path: bytes, query: str, more: tuple[Any, ...]) -> list[NameRecord]:
         def action(connection: sqlite3.Connection) -> list[NameRecord]:
-            rows = connection.execute(_SAME, (peer, path, size, digest)).fetchall()
+            rows = connection.execute(query, (peer, path, *more)).fetchall()
             found = [NameRecord(row[0], row[1] % 2**64, *row[2:]) for row in rows]
             return [self._waiting.get((peer, _key(path, record)), record) for record in found]
 

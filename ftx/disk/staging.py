@@ -15,13 +15,14 @@ from blake3 import blake3
 from ftx.core.blocks import BlockSet
 from ftx.disk import linux
 from ftx.disk.fds import close, sync_folder
-from ftx.disk.journal import Journal
+from ftx.disk.journal import Journal, peek
 from ftx.disk.root import Root
 from ftx.limits import PARTIAL_DAYS, PARTIAL_FILES, PARTIAL_SHARE
 
-__all__ = ["Staging", "partial_key"]
+__all__ = ["Staging", "partial_key", "path_tag"]
 
 _KEY_CONTEXT: Final = "ftx 2026-11-22 partial key v1"
+_TAG_CONTEXT: Final = "ftx 2026-11-22 path tag v1"
 _WHOLE: Final = b"whole-"
 _JOURNAL: Final = b".journal"
 _DAY: Final = 86400.0
@@ -32,6 +33,11 @@ def partial_key(peer: bytes, path: bytes, size: int, mtime_ns: int) -> bytes:
     hasher = blake3(peer, derive_key_context=_KEY_CONTEXT)
     hasher.update(size.to_bytes(8, "big") + mtime_ns.to_bytes(8, "big", signed=True) + path)
     return hasher.digest()
+
+
+def path_tag(peer: bytes, path: bytes) -> bytes:
+    """The 32 bytes by which what is left of any version of this file of `peer` is found; `path` as for the key."""
+    return blake3(peer + path, derive_key_context=_TAG_CONTEXT).digest()
 
 
 #: `f_type` of tmpfs and ramfs (statfs(2)).
@@ -140,9 +146,33 @@ class Staging:
             raise
         return fd
 
-    def create_journal(self, key: bytes, size: int) -> Journal:
+    def create_journal(self, key: bytes, size: int, tag: bytes) -> Journal:
         """A new journal beside the partial `key`. OSError as it comes."""
-        return Journal.create(self._root.create_staged(self.fd, self.names(key)[1]), key, size)
+        return Journal.create(self._root.create_staged(self.fd, self.names(key)[1]), key, size, tag)
+
+    def tagged(self) -> dict[bytes, tuple[bytes, int]]:
+        """What interrupted transfers have left: the tag of each path, with key and size; the largest of each path."""
+        found: dict[bytes, tuple[bytes, int]] = {}
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            with os.scandir(fd) as entries:
+                names = [os.fsencode(entry.name) for entry in entries if entry.name.endswith(".journal")]
+        finally:
+            os.close(fd)
+        for name in names:
+            try:
+                journal_fd = self._root.open_own(self.fd, name)
+            except OSError:
+                continue
+            if journal_fd is None:
+                continue
+            try:
+                about = peek(journal_fd)
+            finally:
+                os.close(journal_fd)
+            if about is not None and about[2] > found.get(about[0], (b"", 0))[1]:
+                found[about[0]] = about[1:]
+        return found
 
     def remove(self, key: bytes) -> None:
         """Remove the partial `key` and its journal, as far as they are there. OSError as it comes."""

@@ -108,11 +108,13 @@ class Have:
 class Want:
     """The file is wanted, except for the blocks in `held`, which a partial holds durably.
 
-    `held` is None when nothing is held, and always for files of one block.
+    `held` is None when nothing is held, and always for files of one block. `basis`: there is an older copy, or part of
+    one, whose digests `JobStore.basis()` finds out.
     """
 
     number: int
     held: BlockSet | None
+    basis: bool = False
 
 
 @frozen
@@ -195,6 +197,20 @@ class JobStore(Protocol):
 
         True: written (not yet durable). False: the digest does not match, nothing was written. FtxError `no-space`
         (the partial stays), `storage-failed` or `superseded` end the entry.
+        """
+        ...
+
+    def basis(self, number: int) -> bytes:
+        """The digests of the blocks of the older copy of a wanted file, joined, in order; nothing when it is of no use.
+
+        It may have to be read: FtxError `superseded` ends that within a block, as for `look_up()`.
+        """
+        ...
+
+    def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
+        """Take block `index` over from the older copy at `offset` bytes, and verify it in its place.
+
+        True, False and FtxError as for `write_block()`.
         """
         ...
 

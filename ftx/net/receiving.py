@@ -14,6 +14,7 @@ The module is over 400 lines because every effect of the machine is carried out 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from zope.interface import implementer
 from ftx import limits
 from ftx.core.events import (
     Conclude,
+    CopyBlock,
     Discard,
     Effect,
     FinishFolder,
@@ -127,6 +129,10 @@ class Receiving:
         self._look_lane = worker.lane()
         self._store_lane = worker.lane()
         self._large: dict[int, _Large] = {}
+        #: Wanted files with an older copy whose digests are not found out yet, and whether that is being done.
+        self._bases: deque[store.Want] = deque()
+        self._finding = False
+        self._basis_lane = worker.lane()
         self._gathered = Gathered()
         self._storing = False
         #: Since when the transport has had enough of our answers.
@@ -276,6 +282,8 @@ class Receiving:
                     self._make_links(effect)
                 case WriteBlock():
                     self._write_block(effect)
+                case CopyBlock():
+                    self._copy_block(effect)
                 case Sync():
                     self._sync(effect.number)
                 case Publish():
@@ -296,6 +304,7 @@ class Receiving:
 
     def settled(self) -> None:
         """A piece of disk work has ended: send what that led to, and see whether it was the last."""
+        self._next_basis()
         self._flush()
         self._leave_if_done()
         if self._over:
@@ -326,8 +335,11 @@ class Receiving:
         now = self._clock.seconds()
         for outcome in outcomes:
             match outcome:
-                case store.Want(number=number, held=held):
-                    self._perform(self.machine.want(number, held, now))
+                case store.Want(number=number, held=held, basis=basis):
+                    if basis and self.machine.copies:
+                        self._bases.append(outcome)
+                    else:
+                        self._perform(self.machine.want(number, held, now))
                 case store.Have(number=number, stored_as=stored_as, digest=digest):
                     self._perform(self.machine.have(number, stored_as, digest))
                 case store.Made(number=number):
@@ -336,6 +348,41 @@ class Receiving:
                     self._perform(self.machine.skip(number))
                 case store.Refuse(number=number, error=error):
                     self._perform(self.machine.refuse(number, error))
+
+    # -- older copies --------------------------------------------------------------------------------------
+
+    def _next_basis(self) -> None:
+        """Find out the digests of the next older copy, one at a time, as long as few enough are on offer."""
+        files, blocks = self.machine.bases
+        if not self._bases or self._finding or self._over or files >= limits.BASES or blocks >= limits.BASIS_BLOCKS:
+            return
+        self._finding = True
+        want = self._bases.popleft()
+
+        def found(digests: bytes) -> None:
+            self._finding = False
+            self._perform(self.machine.want(want.number, want.held, self._clock.seconds(), digests))
+            self._next_basis()
+
+        def failed(error: FtxError) -> None:
+            self._finding = False
+            self.connection.fail(error)
+
+        self._backlog.run(self._basis_lane, found, self._basis, want.number, blocks, failed=failed)
+
+    def _basis(self, number: int, offered: int) -> bytes:
+        return self._store.basis(number)[: (limits.BASIS_BLOCKS - offered) * limits.DIGEST]
+
+    def _copy_block(self, effect: CopyBlock) -> None:
+        number, block = effect.number, effect.block
+
+        def copied(ok: bool) -> None:
+            self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
+
+        lane, failed = self._file(number).lane, self._entry_failed(number)
+        copy = (self._store.copy_block, number, block, effect.offset, effect.digest)
+        self._backlog.hold(limits.BLOCK)
+        self._backlog.run(lane, copied, *copy, failed=failed, release=limits.BLOCK)
 
     # -- files of one block, and folders -------------------------------------------------------------------
 

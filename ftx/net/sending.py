@@ -357,7 +357,7 @@ class Sending:
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
-                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send)
+                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send, work.basis)
                 case ReadPipe():
                     self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
                 case CloseEntry() if isinstance(self.machine.source(work.number), SourcePipe):
@@ -397,8 +397,10 @@ class Sending:
     def _opened(self, number: int, large: LargeSource) -> None:
         self.machine.opened(number, large.known.copy())
 
-    def _block(self, block: int, send: bool) -> tuple[Sequence[bytes | memoryview], int] | None:
-        return None if self._large is None else self._large.block(block, send)
+    def _block(
+        self, block: int, send: bool, basis: bytes | None
+    ) -> tuple[Sequence[bytes | memoryview], int] | None:
+        return None if self._large is None else self._large.block(block, send, basis)
 
     def _block_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
         frames, size = outcome

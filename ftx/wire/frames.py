@@ -34,6 +34,8 @@ __all__ = [
     "FrameType",
     "Piece",
     "after_sign_in",
+    "copied",
+    "copy_frame",
     "data_frames",
     "encodings",
     "feature_of",
@@ -62,6 +64,7 @@ class FrameType(IntEnum):
     PROGRESS = 0x1A
     END = 0x1B
     RECEIPT = 0x1C
+    BASIS = 0x1D
     PAUSE = 0x20
     RESUME = 0x21
     CANCEL = 0x22
@@ -78,22 +81,24 @@ class FrameType(IntEnum):
 
 
 class Encoding(IntEnum):
-    """How the piece of a data frame stands for content (section 2). 2 copy is reserved."""
+    """How the piece of a data frame stands for content (section 2)."""
 
     RAW = 0
     ZERO = 1
+    COPY = 2
     ZSTD = 3
 
 
 _HEADER: Final = struct.Struct(">IB")
 _DATA: Final = struct.Struct(">IQBB")
+_COPY: Final = struct.Struct(">QQ")
 #: Bytes of a frame header, and of the fixed header of a data body.
 HEADER: Final = _HEADER.size
 DATA_HEADER: Final = _DATA.size
 _LAST: Final = 0x01
 _PIECE_BOUND: Final = DATA_HEADER + limits.PIECE + limits.DIGEST
 _BATCHES: Final = frozenset(
-    {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS, FrameType.LISTING, FrameType.OMITTED}
+    {FrameType.BASIS, FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS, FrameType.LISTING, FrameType.OMITTED}
 )
 
 #: Bytes allowed in the body of each frame type that may come before the peer is signed in ...
@@ -123,6 +128,7 @@ WHILE_ASKING: Final[Mapping[int, int]] = dict.fromkeys(
 )
 #: Frame types that may only be sent where both hellos listed this feature (section 12).
 _FEATURES: Final[Mapping[FrameType, str]] = {
+    FrameType.BASIS: "delta",
     **dict.fromkeys((FrameType.PAUSE, FrameType.RESUME, FrameType.CANCEL), "steer"),
     **dict.fromkeys(_PAIRING, "pairing"),
     **dict.fromkeys((FrameType.LIST, FrameType.LISTING, FrameType.REQUEST, FrameType.OMITTED), "pull"),
@@ -131,7 +137,7 @@ _FEATURES: Final[Mapping[FrameType, str]] = {
 
 
 #: Encodings that need one, too.
-_ENCODINGS: Final[Mapping[Encoding, str]] = {Encoding.ZSTD: "zstd"}
+_ENCODINGS: Final[Mapping[Encoding, str]] = {Encoding.COPY: "delta", Encoding.ZSTD: "zstd"}
 
 
 def encodings(features: Collection[str]) -> frozenset[Encoding]:
@@ -218,6 +224,18 @@ def data_frames(
         out += (head, piece)
     out.append(digest)
     return out
+
+
+def copy_frame(entry: int, block: int, offset: int, length: int, digest: bytes) -> bytes:
+    """The data frame that says: this block is the `length` bytes at `offset` of the older copy (feature `delta`)."""
+    body = _DATA.pack(entry, block, Encoding.COPY, _LAST) + _COPY.pack(offset, length) + digest
+    return _HEADER.pack(len(body), FrameType.DATA) + body
+
+
+def copied(piece: Piece) -> tuple[int, int]:
+    """Offset and length in the older copy, of a piece whose encoding is COPY."""
+    offset, length = _COPY.unpack(b"".join(piece.chunks))
+    return offset, length
 
 
 class FrameDecoder:
@@ -310,6 +328,8 @@ class FrameDecoder:
             raise ProtocolError("bad-message", "a data frame had a piece of a wrong length")
         if encoding == Encoding.ZERO and (content or not flags & _LAST):
             raise ProtocolError("bad-message", "a zero run carried content, or no digest")
+        if encoding == Encoding.COPY and (content != _COPY.size or not flags & _LAST):
+            raise ProtocolError("bad-message", "a copy did not say from where, or had no digest")
         if content == 0 and not flags & _LAST:
             raise ProtocolError("bad-message", "a data frame carried nothing")
         self._data = (entry, block, Encoding(encoding), bool(flags & _LAST))

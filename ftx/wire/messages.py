@@ -23,6 +23,7 @@ __all__ = [
     "PULL",
     "PUSH",
     "Accept",
+    "Basis",
     "Cancel",
     "DigestedEntry",
     "End",
@@ -80,7 +81,7 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("approval", "checksum", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = ("approval", "checksum", "delta", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
@@ -265,6 +266,14 @@ class WantAgain(Entry, tag=2, frozen=True):
 
     number: Number
     block: Count
+
+
+class Basis(Message, frozen=True):
+    """Digests of the blocks of an older copy of file `number`, from block `first` on (feature `delta`)."""
+
+    number: Number
+    first: Annotated[int, Meta(ge=0, lt=limits.BASIS_BLOCKS)]
+    digests: Annotated[bytes, Meta(min_length=limits.DIGEST, max_length=limits.BASIS_DIGESTS * limits.DIGEST)]
 
 
 class Needs(Message, frozen=True):
@@ -506,6 +515,7 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.RECEIPT: Receipt,
     FrameType.WAITING: Waiting,
     FrameType.REVEAL: Reveal,
+    FrameType.BASIS: Basis,
     FrameType.PAIR_START: PairStart,
     FrameType.PAIR_REPLY: PairReply,
     FrameType.PAIR_CONFIRM: PairConfirm,

@@ -114,9 +114,10 @@ class Have:
 
 @attrs.frozen
 class Want:
-    """Send what is not in `held`."""
+    """Send what is not in `held`; `basis` is the content of an older version of several blocks."""
 
     held: BlockSet | None
+    basis: bytes = b""
 
 
 @attrs.frozen
@@ -141,6 +142,8 @@ class _Work:
     entry: FileEntry
     #: Verified, not yet durable.
     fresh: dict[int, bytes] = attrs.field(factory=dict)
+    #: An older version, as it is now.
+    basis: bytes = b""
 
 
 class MemoryDisk:
@@ -197,13 +200,16 @@ class MemoryDisk:
             return Skip() if self.conflict == "skip" else Refuse("exists")
         self._works[entry.number] = _Work(entry)
         blocks = block_count(entry.size)
+        versions = [self.files[name] for (at, _, _), name in self._records.items() if at == path]
+        work = self._works[entry.number]
+        work.basis = next(filter(None, versions), b"") if blocks > 1 else b""
         durable = self.partials.get(self._key(entry))
         if blocks == 1 or durable is None:
-            return Want(None)
+            return Want(None, work.basis)
         held = BlockSet(blocks)
         for block in durable:
             held.add(block)
-        return Want(held)
+        return Want(held, work.basis)
 
     def store_whole(self, number: int, content: bytes, digest: bytes) -> tuple[Path, bytes]:
         """A file of one block: stored under this name with this file digest."""
@@ -222,6 +228,17 @@ class MemoryDisk:
             return False
         work.fresh[index] = data
         return True
+
+    def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
+        """A block of the older version, which may have changed since it was offered: whether it verified."""
+        work = self._works[number]
+        length = block_length(work.entry.size, index)
+        return self.write_block(number, index, work.basis[offset : offset + length], digest)
+
+    def spoil_bases(self) -> None:
+        """Somebody changes every older version that is on offer."""
+        for work in self._works.values():
+            work.basis = bytes(byte ^ 0xFF for byte in work.basis[:10]) + work.basis[10:]
 
     def sync(self, number: int) -> int:
         """Everything verified is durable from now on: how many bytes of this file."""

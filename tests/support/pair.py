@@ -27,7 +27,7 @@ from ftx.core.session import Role, Session, agree, error_frame, error_of
 from ftx.disk.packing import Packer, unpack
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
-from ftx.wire.frames import Encoding, Piece, data_frames
+from ftx.wire.frames import Encoding, Piece, copy_frame, data_frames
 from ftx.wire.messages import CONFLICTS, Accept, Goodbye, Hello, Message, Offer, Ping, Pong, Receipt, ReceiptBody
 
 __all__ = ["CLIENT", "JOB", "SERVER", "Pair", "hello", "offer"]
@@ -275,7 +275,12 @@ class SenderEnd(_End):
         elif isinstance(work, events.ReadBlock):
             self.reads.append((file.path, work.block, work.send))
             self._digests[work.block] = block_digest([file.block(work.block)])
-            if work.send:
+            digest = self._digests[work.block]
+            if work.send and work.basis == digest:
+                self.session.step(Piece, self.pair.now)
+                length = len(file.block(work.block))
+                self.write(copy_frame(work.number, work.block, work.block * limits.BLOCK, length, digest))
+            elif work.send:
                 self._block(work.number, file, work.block)
         else:
             self._large = None
@@ -381,7 +386,13 @@ class ReceiverEnd(_End):
                     self._discard(effect)
                 case events.Conclude():
                     self.later("sign", self._conclude)
-                case events.StoreWhole() | events.WriteBlock() | events.Publish() | events.FinishFolder():
+                case (
+                    events.StoreWhole()
+                    | events.WriteBlock()
+                    | events.CopyBlock()
+                    | events.Publish()
+                    | events.FinishFolder()
+                ):
                     self.later(effect.number, lambda effect=effect: self._store(effect))  # type: ignore[misc]
 
     def _make_links(self, effect: events.MakeLinks) -> None:
@@ -406,7 +417,11 @@ class ReceiverEnd(_End):
             case Refuse():
                 effects = self.machine.refuse(entry.number, found.error)
             case _:
-                effects = self.machine.want(entry.number, found.held, self.pair.now)
+                offered = min(block_count(len(found.basis)), block_count(entry.size)) if found.basis else 0
+                basis = b"".join(File((), found.basis).block_digests()[:offered])
+                effects = self.machine.want(entry.number, found.held, self.pair.now, basis)
+                if self.pair.spoil:
+                    self.disk.spoil_bases()
         self._perform(effects)
 
     def _store(self, effect: Any) -> None:
@@ -420,6 +435,9 @@ class ReceiverEnd(_End):
                 case events.WriteBlock():
                     content = None if effect.chunks is None else _content(effect)
                     ok = self.disk.write_block(number, effect.block, content, effect.digest)
+                    effects = self.machine.block_written(number, effect.block, ok, self.pair.now)
+                case events.CopyBlock():
+                    ok = self.disk.copy_block(number, effect.block, effect.offset, effect.digest)
                     effects = self.machine.block_written(number, effect.block, ok, self.pair.now)
                 case events.Publish():
                     effects = self.machine.stored(number, *self.disk.publish(number, effect.digest))
@@ -473,6 +491,7 @@ class Pair:
     `cut`: `whole`, `bytes` or `random`. `orderly`: the first of what is under way comes back first, always.
     `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
     arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
+    `spoil`: older versions change as soon as they are offered.
     `pull`: the names at the top that the receiver, as the client, asks for.
     """
 
@@ -493,10 +512,12 @@ class Pair:
         concluded: Concluded | None = None,
         features: Sequence[str] = messages.FEATURES,
         checksum: bool = False,
+        spoil: bool = False,
         pull: Sequence[bytes] = (),
     ) -> None:
         self.now = 0.0
         self.checksum = checksum
+        self.spoil = spoil
         self.pull = tuple(pull)
         self.features = (*features, "pull") if pull else features
         self.seed = seed

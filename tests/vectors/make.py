@@ -19,7 +19,7 @@ from ftx.core.blocks import block_count, block_digest, block_length, file_digest
 from ftx.core.pairing import Binding, PairingClient, PairingServer
 from ftx.core.receipt import line
 from ftx.wire import messages
-from ftx.wire.frames import Encoding, FrameType, data_frames, feature_of, frame
+from ftx.wire.frames import Encoding, FrameType, copy_frame, data_frames, feature_of, frame
 
 __all__ = ["FOLDER", "approval", "content", "files", "pairing", "session"]
 
@@ -86,6 +86,7 @@ VALID: list[tuple[str, str, messages.Message]] = [
         messages.Needs([messages.WantGroup(0, 0, b"\x01\x02", True), messages.WantGroup(1, 0, b"\x00", True)]),
     ),
     ("needs-again", "a block once more, which did not verify", messages.Needs([messages.WantAgain(0, 9)])),
+    ("basis", "of an older copy the first two blocks", messages.Basis(0, 0, BLOCK_DIGEST + bytes(32))),
     ("entry-failed", "the file changed while it was read", messages.EntryFailed(0, 303)),
     ("entry-end", "all blocks asked for are sent", messages.EntryEnd(0, 5, FILE_DIGEST)),
     (
@@ -178,6 +179,8 @@ def _valid() -> Iterator[Vector]:
     yield "data-empty", "the block of an empty file", "ok", "after", b"".join(data_frames(0, 0, b"", block_digest([])))
     zero = b"".join(data_frames(0, 0, b"", block_digest([bytes(limits.BLOCK)]), zero=True))
     yield "data-zero", "a block of zeros", "ok", "after", zero
+    copy = copy_frame(0, 1, limits.BLOCK, limits.BLOCK, BLOCK_DIGEST)
+    yield "data-copy", "the second block of the older copy, unchanged", "ok", "after", copy
     yield "data-zstd", "two hundred times the letter a, as one zstd frame", "ok", "after", _zstd()
     yield "ping-long", "integers need not be in their shortest form", "ok", "after", _raw(4, b"\x91\xcf" + bytes(8))
 
@@ -232,6 +235,8 @@ def _invalid() -> Iterator[Vector]:
         ("needs-none", "asks for nothing", _packed(FrameType.NEEDS, [])),
         ("needs-bitmap", "a bitmap of 1,025 bytes", _packed(FrameType.NEEDS, [[1, 0, 0, bytes(1025), True]])),
         ("needs-again", "a block below zero", _packed(FrameType.NEEDS, [[2, 0, -1]])),
+        ("basis-digests", "a digest of 31 bytes", _packed(FrameType.BASIS, 0, 0, digest[:31])),
+        ("basis-first", "a block that is never on offer", _packed(FrameType.BASIS, 0, 131_072, digest)),
         ("entry-failed-number", "an entry below zero", _packed(FrameType.ENTRY_FAILED, -1, 303)),
         ("entry-end-digest", "a digest of 31 bytes", _packed(FrameType.ENTRY_END, 0, 5, digest[:31])),
         ("results-none", "no result", _packed(FrameType.RESULTS, [])),
@@ -378,8 +383,9 @@ def files() -> dict[str, str]:
     for name, about, expect, stage, wire in [*_valid(), *_invalid()]:
         header = f"about: {about}\nexpect: {expect}\nstage: {stage}\n"
         feature = feature_of(wire[4]) if wire[4] in list(FrameType) else ""
-        if feature or name == "data-zstd":
-            header += f"feature: {feature or 'zstd'}\n"
+        feature = feature or {"data-zstd": "zstd", "data-copy": "delta"}.get(name, "")
+        if feature:
+            header += f"feature: {feature}\n"
         if name in by_name:
             header += f"message: {by_name[name]!r}\n"
         found[f"{name}.vector"] = f"{header}\n{_hex(wire)}"

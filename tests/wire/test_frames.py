@@ -56,13 +56,15 @@ def test_the_bounds_are_those_of_the_specification() -> None:
     """Section 13."""
     assert BEFORE_SIGN_IN == {FrameType.HELLO: 4096, FrameType.ERROR: 4096}
     batches = {FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS}
+    batches |= {FrameType.BASIS, FrameType.LISTING, FrameType.OMITTED}
     pairing = {FrameType.PAIR_START, FrameType.PAIR_REPLY, FrameType.PAIR_CONFIRM, FrameType.PAIR_DONE}
     assert dict.fromkeys({FrameType.ERROR, FrameType.GOODBYE, *pairing}, 256) == WHILE_PAIRING
     asking = {"ERROR", "GOODBYE", "PING", "PONG", "OFFER", "TOTALS", "REVEAL"}
     assert {FrameType[name]: 4096 for name in asking} == WHILE_ASKING
-    assert set(after_sign_in({feature_of(kind) for kind in FrameType})) == set(FrameType) - pairing
     assert set(AFTER_SIGN_IN) == {kind for kind in FrameType if not feature_of(kind)}
-    for kind, bound in AFTER_SIGN_IN.items():
+    everything = after_sign_in({feature_of(kind) for kind in FrameType})
+    assert set(everything) == set(FrameType) - pairing
+    for kind, bound in everything.items():
         assert bound == (14 + 131_072 + 32 if kind is FrameType.DATA else 65_536 if kind in batches else 16_384)
 
 
