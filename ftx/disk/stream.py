@@ -137,6 +137,14 @@ class Stream:
             self._write_early(size)
         return True
 
+    def basis(self, number: int) -> bytes:
+        """See `JobStore`: what is written out has no older copy."""
+        return b""
+
+    def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
+        """See `JobStore`: there is nothing to copy from."""
+        return False
+
     def sync(self, number: int) -> int:
         """See `JobStore`: nothing in a pipe is durable; what is out, or waits, need not come again."""
         return self._done.bytes_in(self._known()[1])

@@ -91,6 +91,7 @@ def test_what_each_side_may_say_in_a_job() -> None:
     from_receiver = {
         messages.Waiting,
         messages.Accept,
+        messages.Basis,
         messages.Refuse,
         messages.Needs,
         messages.Results,
