@@ -155,7 +155,7 @@ class SenderEnd(_End):
         concluded: Concluded | None,
     ) -> None:
         super().__init__(pair, Role.SERVER if pair.pull else Role.CLIENT, "attic" if pair.pull else "desk")
-        self.machine = Sender(job_offer, concluded, features=frozenset(pair.features))
+        self.machine = pair.sender(job_offer, concluded, features=frozenset(pair.features))
         self._packer = Packer()
         self._lied: dict[tuple[bytes, ...], int] = {}
         #: What was read: path, block, and whether it was to be sent.
@@ -492,6 +492,7 @@ class Pair:
     `flip`: a bit of what an end sends, `("client", bit number)`. `lose`: after so many bytes of an end nothing of it
     arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
     `spoil`: older versions change as soon as they are offered.
+    `sender`, `receiver`: the machines.
     `pull`: the names at the top that the receiver, as the client, asks for.
     """
 
@@ -513,11 +514,17 @@ class Pair:
         features: Sequence[str] = messages.FEATURES,
         checksum: bool = False,
         spoil: bool = False,
+        sender: type[Sender] = Sender,
+        receiver: type[Receiver] = Receiver,
         pull: Sequence[bytes] = (),
     ) -> None:
         self.now = 0.0
         self.checksum = checksum
         self.spoil = spoil
+        #: The machines, and what is sent.
+        self.sender, self.receiver = sender, receiver
+        self.entries = list(entries)
+        entries = self.entries
         self.pull = tuple(pull)
         self.features = (*features, "pull") if pull else features
         self.seed = seed
@@ -564,6 +571,12 @@ class Pair:
     def explain(self) -> str:
         """What a failing assertion should say."""
         return f"seed {self.seed}, cut {self.cut}: {self.client.error!r} {self.server.error!r} stuck={self.stuck}"
+
+    def deliver_all(self, name: str) -> None:
+        """Let everything arrive that this end has sent."""
+        origin, target = (self.client, self.server) if name == "client" else (self.server, self.client)
+        if self._arrived[name] < len(origin.sent):
+            self._deliver(name, origin, target, len(origin.sent))
 
     def _deliveries(self) -> list[Callable[[], None]]:
         found: list[Callable[[], None]] = []
