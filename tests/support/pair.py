@@ -350,7 +350,7 @@ class ReceiverEnd(_End):
             self.send(messages.Refuse(event.job, KINDS[self._refusal].number))
         else:
             self.disk.begin(event.into)
-            self.machine = Receiver(
+            self.machine = self.pair.receiver(
                 event, self.pair.now, features=self.session.features, tops=self.pair.pull or None
             )
             conflict = CONFLICTS.index(self.disk.conflict)
