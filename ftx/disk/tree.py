@@ -8,6 +8,7 @@ the parent.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -37,6 +38,9 @@ class DurableNames:
         self._known: dict[Path, None] = {}
         #: What is being synced, by somebody.
         self._syncing: list[set[Path]] = []
+        #: Folders, by device and inode, of which a sync has failed. The kernel may have forgotten what it could not
+        #: write, and would say yes to the next sync: nothing in them is believed again by this process.
+        self._failed: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
 
     def make(self, path: Path, make: Callable[[], None]) -> None:
@@ -60,6 +64,22 @@ class DurableNames:
             names = above - self._known.keys()
             self._syncing.append(names)
             return names
+
+    @property
+    def any_failed(self) -> bool:
+        """Whether there is a folder for which `failed()` is true."""
+        return bool(self._failed)
+
+    def failed(self, fd: int) -> bool:
+        """Whether a sync of the open folder `fd` has failed before."""
+        status = os.fstat(fd)
+        return (status.st_dev, status.st_ino) in self._failed
+
+    def note_failure(self, fd: int) -> None:
+        """A sync of the open folder `fd` has failed."""
+        status = os.fstat(fd)
+        with self._lock:
+            self._failed.add((status.st_dev, status.st_ino))
 
     def end(self, names: set[Path], durable: bool) -> None:
         """The sync of what `begin()` returned is over, and whether that went well."""
@@ -155,7 +175,13 @@ class Tree:
         try:
             # what lies deeper first, so that a name is never durable before what it leads to
             folders = sorted({*touched, *(path[:-1] for path in names)}, key=len, reverse=True)
-            if not group.shared(len(folders) + len(others)):
+            self._refuse_failed(folders)
+            try:
+                shared = group.shared(len(folders) + len(others))
+            except OSError as error:
+                self._note_failure(folders, error)
+                raise
+            if not shared:
                 for path in folders:
                     self._sync_one(path, gone_is_well=path not in touched)
                 for fd in others:
@@ -164,10 +190,36 @@ class Tree:
         finally:
             self._names.end(names, durable)
 
+    def _refuse_failed(self, folders: Iterable[Path]) -> None:
+        """OSError `EIO` when a sync of one of `folders` has failed before: it is not tried again."""
+        if not self._names.any_failed:
+            return
+        for path in folders:
+            try:
+                with self.folder(path) as fd:
+                    failed = self._names.failed(fd)
+            except OSError:
+                continue  # gone: its sync will say so
+            if failed:
+                why = "a sync of its folder has failed before; check the disk, then restart the daemon"
+                raise OSError(errno.EIO, why)
+
+    def _note_failure(self, folders: Iterable[Path], error: OSError) -> None:
+        """A sync of `folders` has failed; for want of space nothing is forgotten that was written."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return
+        for path in folders:
+            with contextlib.suppress(OSError), self.folder(path) as fd:
+                self._names.note_failure(fd)
+
     def _sync_one(self, path: Path, gone_is_well: bool) -> None:
         try:
             with self.folder(path) as fd:
-                sync_folder(fd)
+                try:
+                    sync_folder(fd)
+                except OSError as error:
+                    self._note_failure([path], error)
+                    raise
         except OSError as error:
             # somebody moved or removed a folder of ours: what was made in it is no longer below this path
             if not gone_is_well or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -212,3 +214,54 @@ subprocess.run(["umount", path + "/.ftx"], check=True)
 Inbox.open(path).close()
 print("all is well")
 """
+
+
+def test_E89_the_disk_of_the_source_fails(lab: Lab) -> None:
+    """Reading one file ends in an error: it fails by name, the rest arrives; read well, it arrives, too."""
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    make_tree(lab.root / "source", {"large": 6 * MiB, "other": 2 * MiB, "small": 10})
+    daemon = lab.daemon()
+    reads = "pread64,preadv,preadv2,read"
+    large = str(lab.root / "source" / "large")
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", large, "-e", f"trace={reads}"]
+    inject = ["-e", f"inject={reads}:error=EIO:when=3+"]
+    words = ["--home", str(daemon.home), "--json", "send", "--to", daemon.url, str(lab.root / "source")]
+    command = [*trace, *inject, sys.executable, "-m", "ftx", *words]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    events = [json.loads(line) for line in run.stdout.splitlines()]
+    failed = [event for event in events if event["event"] == "file" and event["status"] == "failed"]
+    assert [(event["path"], event["error"]["name"]) for event in failed] == [("source/large", "source-unreadable")]
+    assert run.returncode == 9, run.stderr
+    assert "Traceback" not in run.stderr
+    assert sorted(visible(daemon.inbox)) == [b"source/other", b"source/small"]
+    lab.send(daemon, "source")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    daemon.clean_log()
+
+
+def test_C71_a_source_that_changed_before_it_is_resumed(lab: Lab) -> None:
+    """Half of it is there when other bytes of that length and time take its place: it fails or is new, never a mix."""
+    make_tree(lab.root / "source", {"large": 12 * MiB})
+    daemon = lab.daemon()
+    path = lab.root / "source" / "large"
+    with Gate(daemon.port, hold=8 * MiB) as gate:
+        client = lab.sending(gate.url, "source")
+        gate.wait()
+        client.reaches("progress", bytes_durable=MiB)
+        client.kill()
+        gate.open()
+    daemon.idle()
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(2 * MiB)
+        file.write(b"another content" * 1000)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # nothing but the ctime tells
+    first = lab.send(daemon, "source", code=None)
+    if first.popen.returncode:
+        assert first.popen.returncode == 7, first.text()
+        assert visible(daemon.inbox) == {}
+    lab.send(daemon, "source")
+    assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    assert daemon.partials() == []
+    daemon.clean_log()

@@ -27,7 +27,7 @@ _SYNCS = ("fsync", "fdatasync")
 
 
 class Fault:
-    """The `nth` call of `kind` fails with the errno `number`, from `begin()` until `end()`. `nth` 0 only counts."""
+    """The `nth` call of `kind` fails with the errno `number`, inside the block. `nth` 0 only counts."""
 
     def __init__(self, kind: str, nth: int, number: int) -> None:
         self._kind = kind
@@ -35,7 +35,7 @@ class Fault:
         self._number = number
         #: Calls of that kind so far.
         self.calls = 0
-        #: Inodes of files whose sync has failed, and of those that were synced again after that.
+        #: Inodes of files and folders whose sync has failed, and of those that were synced again after that.
         self.failed: set[int] = set()
         self.retried: set[int] = set()
         self._patch = pytest.MonkeyPatch()
@@ -49,14 +49,15 @@ class Fault:
         self.calls += 1
         if self.calls != self._nth:
             return False
-        if fd is not None:
-            status = os.fstat(fd)
-            if stat.S_ISREG(status.st_mode):
-                self.failed.add(status.st_ino)
+        if fd is not None and not self._own_folder(fd):
+            self.failed.add(os.fstat(fd).st_ino)
         return True
 
-    def begin(self) -> None:
-        """From now on."""
+    def _own_folder(self, fd: int) -> bool:
+        """Whether `fd` is a folder of ftx's own: every name in those is new when its folder is synced for it."""
+        return stat.S_ISDIR(os.fstat(fd).st_mode) and "/.ftx" in os.readlink(f"/proc/self/fd/{fd}")
+
+    def __enter__(self) -> Fault:
         for name in _OS:
             if name == self._kind or name in _SYNCS:
                 self._patch.setattr(os, name, self._of_os(name, getattr(os, name)))
@@ -64,9 +65,9 @@ class Fault:
             self._patch.setattr(os, "open", self._of_open(_OPENED[self._kind], os.open))
         if self._kind in _LIBC:
             self._patch.setattr(linux, _LIBC[self._kind], self._of_libc(getattr(linux, _LIBC[self._kind])))
+        return self
 
-    def end(self) -> None:
-        """All works again."""
+    def __exit__(self, *_: object) -> None:
         self._patch.undo()
 
     def _error(self) -> OSError:
