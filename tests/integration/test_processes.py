@@ -148,6 +148,25 @@ def test_G117_stopped_for_a_while(lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.slow
+def test_G117_a_daemon_that_hangs(lab: Lab) -> None:
+    """Connections are taken, and nobody greets: the client gives up as with any peer that is away, to be resumed."""
+    make_tree(lab.root / "source", {"large": 12 * MiB})
+    daemon = lab.daemon()
+    with Gate(daemon.port, hold=6 * MiB) as gate:
+        client = lab.sending(gate.url, "source", "--retries", "1")
+        gate.wait()
+        daemon.signal(signal.SIGSTOP)
+        gate.cut()
+        client.ends(4)
+        assert client.failure()["name"] == "peer-silent"
+        assert client.one("failed")["resumable"] is True
+        daemon.signal(signal.SIGCONT)
+    daemon.idle()
+    arrives(lab, daemon)
+    daemon.clean_log()
+
+
 def test_G119_out_of_memory(lab: Lab) -> None:
     """There is no more memory: the job may fail, the daemon lives or is started again, and nothing is half."""
     make_tree(lab.root / "source", {"large": 24 * MiB} | {f"small/{number}": 5000 for number in range(100)})
