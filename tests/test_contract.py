@@ -84,7 +84,7 @@ NOT_YET: Final[dict[str, str]] = {
     "daemon options": "limit-in limit-out",
     "accept": "ask",
     "verbs": "verify doctor config",
-    "send": "--dry-run --limit --later",
+    "send": "--limit --later",
     "discover": "--watch",
     "ctl": "approve deny limit",
     "methods": (

@@ -98,6 +98,7 @@ def send(
     into: str = "",
     conflict: str | None = None,
     checksum: bool = False,
+    dry_run: bool = False,
     exclude: Sequence[str] = (),
     links: str = "skip",
     name: str = "",
@@ -112,6 +113,7 @@ def send(
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
+    A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
@@ -141,6 +143,7 @@ def send(
                 wish,
                 job=job,
                 checksum=checksum,
+                dry_run=dry_run,
                 state=settings.places.state,
                 selection=selection,
                 on_event=put,

@@ -147,6 +147,8 @@ def done_line(done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool 
     `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical, verified`. The rate counts only what
     travelled this time, and what travelled is named when it is less than the whole. Of a few bytes there is no rate.
     """
+    if done.dry_run:
+        return _dry_line(done, fallback)
     count = plural(done.files, "file")
     if done.files_failed:
         count = f"{done.files:,} of {plural(done.files + done.files_failed, 'file')}"
@@ -165,6 +167,20 @@ def done_line(done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool 
             parts.append(f"{number:,} {word}")
     if done.files:
         parts.append("verified")
+    return ", ".join(parts)
+
+
+def _dry_line(done: Done, fallback: str) -> str:
+    """`would send 3 files, 1.2 MiB to pi, 5 identical`."""
+    parts = [f"would send {plural(done.files_wanted, 'file')}", size(done.bytes_wanted)]
+    parts[1] += f" to {peer_label(done.peer, fallback)}"
+    for number, word in (
+        (done.files_identical, "identical"),
+        (done.files_skipped, "skipped"),
+        (done.files_failed, "would fail"),
+    ):
+        if number:
+            parts.append(f"{number:,} {word}")
     return ", ".join(parts)
 
 

@@ -128,6 +128,8 @@ class Report:
             self.failed_files += 1
             if len(self.failures) < FAILURES_SHOWN:
                 self.failures.append(event)
+        elif event.status == "wanted":
+            self.output.result(show(event.path))
         elif render.other_name(event, self.into):
             self.renamed_files += 1
             if len(self.renamed) < FAILURES_SHOWN:
@@ -243,6 +245,7 @@ class Sending(Transfers):
     sources: Sequence[str] = attrs.field(kw_only=True)
     #: Whether the receiver is to recognise files by their content.
     checksum: bool = attrs.field(default=False, kw_only=True)
+    dry_run: bool = attrs.field(default=False, kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
     links: str = attrs.field(kw_only=True, default="skip")
     #: What standard input is called, when that is what is sent.
@@ -265,6 +268,7 @@ class Sending(Transfers):
             into=target.into,
             conflict=self.conflict,
             checksum=self.checksum,
+            dry_run=self.dry_run,
             exclude=self.exclude,
             links=self.links,
             name=self.name,

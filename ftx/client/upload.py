@@ -27,7 +27,7 @@ from ftx.net.sending import Sending, Watcher
 from ftx.net.worker import Worker
 from ftx.text import kept, show
 from ftx.wire import events
-from ftx.wire.messages import CONFLICTS, PUSH, Offer, Receipt, decode_receipt_body
+from ftx.wire.messages import CONFLICTS, DRY_RUN, PUSH, Offer, Receipt, decode_receipt_body
 
 __all__ = ["Upload"]
 
@@ -47,6 +47,7 @@ class Upload(Watcher):
         *,
         job: bytes,
         checksum: bool = False,
+        dry_run: bool = False,
         state: str,
         selection: Selection,
         on_event: Callable[[events.Event], object],
@@ -56,7 +57,7 @@ class Upload(Watcher):
         self._identity = identity
         self._attempts = attempts
         self._tops = tops
-        self._offer = Offer(job, PUSH, list(into), conflict, None, None, None)
+        self._offer = Offer(job, DRY_RUN if dry_run else PUSH, list(into), conflict, None, None, None)
         self._job = job.hex()
         self._memory = DigestMemory(os.path.join(state, "digests"))
         self._checksum = checksum
@@ -68,6 +69,7 @@ class Upload(Watcher):
         self._meter = Meter()
         self._problems: list[tuple[tuple[bytes, ...], Error]] = []
         self._skipped = 0
+        self._would = [0, 0]
         self._reasons: set[str] = set()
         self._receipt = ReceiptFile(worker, os.path.join(state, "receipts"), self._job)
         self._said: tuple[int, ...] = ()
@@ -124,6 +126,8 @@ class Upload(Watcher):
 
     def _begin(self, dialled: Dialled) -> Sending:
         """The job on a new connection, ready to run."""
+        if self._offer.kind == DRY_RUN and "dry-run" not in dialled.connection.session.features:
+            raise FtxError("not-supported", "the receiver knows no dry runs")
         concluded = None
         if self._sending is not None:
             self._wire += self._sending.sent
@@ -154,6 +158,7 @@ class Upload(Watcher):
         Not so when a finished job is answered by its receipt at once: then what was gathered before is all there is.
         """
         self._problems, self._skipped = [], 0
+        self._would = [0, 0]
         self._reasons = set()
         self._receipt.begin_anew()
         totals = job.totals
@@ -169,6 +174,9 @@ class Upload(Watcher):
     def resolved(self, job: Sending, entry: Resolved) -> None:
         """An entry has its result: an event, and a line of the receipt."""
         self._receipt.add(entry.line)
+        if entry.status == "wanted" and not entry.folder:
+            self._would[0] += 1
+            self._would[1] += entry.size
         error = None
         if entry.error:
             row = kind_by_number(entry.error)
@@ -257,7 +265,8 @@ class Upload(Watcher):
             raise FtxError("internal")
         body = decode_receipt_body(receipt.body)
         now = time.time()
-        path = await self._receipt.keep(receipt, sending.peer.public_raw, now)
+        dry = self._offer.kind == DRY_RUN
+        path = None if dry else await self._receipt.keep(receipt, sending.peer.public_raw, now)
         await self._worker.run(self._memory.clean, now)
         self._report()
         failed = body.failed + len(self._problems)
@@ -274,11 +283,14 @@ class Upload(Watcher):
             bytes=body.bytes,
             bytes_wire=self._wire + sending.sent,
             files_identical=body.identical,
-            files_skipped=body.skipped + self._skipped,
+            files_skipped=body.skipped + self._skipped - self._would[0],
             files_failed=failed,
             seconds=self._reactor.seconds() - self._began,
             receipt=path,
             exit=code,
+            dry_run=dry,
+            files_wanted=self._would[0],
+            bytes_wanted=self._would[1],
         )
         self._emit(done)
         return done

@@ -24,6 +24,7 @@ from ftx.wire.messages import (
     Stored,
     WantAgain,
     WantAll,
+    Wanted,
     WantGroup,
 )
 
@@ -41,7 +42,7 @@ class Answers:
         self._into = into
         self._bases: list[Message] = []
         self._wants: list[WantAll | WantGroup | WantAgain] = []
-        self._results: list[Stored | Identical | Skipped | Failed] = []
+        self._results: list[Stored | Identical | Skipped | Failed | Wanted] = []
 
     @property
     def waiting(self) -> bool:
@@ -65,6 +66,9 @@ class Answers:
             line = self.transcript.stored(file.size, digest, file.path, stored_as, identical=identical)
             moved = self._moved(file.path, stored_as)
             self._results.append((Identical if identical else Stored)(file.number, digest, moved))
+        elif status == "wanted":
+            line = self.transcript.wanted(file.size, file.path, folder=False)
+            self._results.append(Wanted(file.number))
         elif status == "skipped":
             line = self.transcript.skipped(file.size, file.path)
             self._results.append(Skipped(file.number))
@@ -83,6 +87,12 @@ class Answers:
             self._results.append(Stored(folder.number, b"", self._moved(folder.path, stored_as)))
         return Resolved(folder.path, 0, "failed" if error else "stored", None, stored_as, error, True, line)
 
+    def wanted_folder(self, folder: Folder) -> Resolved:
+        """The result of a folder in a dry run."""
+        line = self.transcript.wanted(0, folder.path, folder=True)
+        self._results.append(Wanted(folder.number))
+        return Resolved(folder.path, 0, "wanted", None, None, 0, True, line)
+
     def take(self) -> list[Message]:
         """Everything gathered, as messages that fit their frames: a want may need a basis, a result may end a want."""
         wants: list[Message] = [Needs(batch) for batch in _batches(self._wants, _want_size)]
@@ -99,8 +109,8 @@ def _want_size(want: WantAll | WantGroup | WantAgain) -> int:
     return 64 + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
 
 
-def _result_size(result: Stored | Identical | Skipped | Failed) -> int:
-    if isinstance(result, Skipped | Failed) or result.stored_as is None:
+def _result_size(result: Stored | Identical | Skipped | Failed | Wanted) -> int:
+    if isinstance(result, Skipped | Failed | Wanted) or result.stored_as is None:
         return 64
     return 64 + sum(map(len, result.stored_as)) + 3 * len(result.stored_as)
 

@@ -31,8 +31,8 @@ def line(
 ) -> bytes:
     """One line of the transcript, with its line feed.
 
-    `status` is `stored`, `identical`, `skipped`, `folder` or `failed-NUMBER`; `size` is in bytes, 0 for a folder;
-    `path` as in the manifest; `stored_as` below the inbox, None when nothing was stored.
+    `status` is `stored`, `identical`, `skipped`, `folder`, `wanted` or `failed-NUMBER`; `size` is in bytes, 0 for a
+    folder; `path` as in the manifest; `stored_as` below the inbox, None when nothing was stored.
     """
     where = "-" if stored_as is None else quote_from_bytes(b"/".join(stored_as), safe="/~")
     name = quote_from_bytes(b"/".join(path), safe="/~")
@@ -64,6 +64,11 @@ class Transcript:
         """A file left out as the policy wishes."""
         self.counts.skipped += 1
         return self._add(line("skipped", size, None, path, None))
+
+    def wanted(self, size: int, path: Sequence[bytes], *, folder: bool) -> bytes:
+        """What would be asked for, were it not a dry run."""
+        self.counts.skipped += not folder
+        return self._add(line("wanted", size, None, path, None))
 
     def failed(self, size: int, number: int, path: Sequence[bytes]) -> bytes:
         """A file or folder that was not stored."""

@@ -48,6 +48,7 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, ProtocolError, kind_from_peer
 from ftx.wire.frames import Encoding, Piece, copied
 from ftx.wire.messages import (
+    DRY_RUN,
     Cancel,
     DigestedEntry,
     End,
@@ -137,6 +138,7 @@ class Receiver:
         self.paused_there = False
         self.paused_here = False
         self._offer = offer
+        self._dry = offer.kind == DRY_RUN
         self._features = features
         self._tops = tops
         self._trace = trace
@@ -456,6 +458,8 @@ class Receiver:
         `basis` has the digests of the blocks of an older copy, joined, in order.
         """
         file = self._answered(number)
+        if self._dry:
+            return self._resolve_file(file, "wanted")
         if basis and self.copies:
             file.basis = len(basis) // limits.DIGEST
             self._answers.basis(number, basis)
@@ -535,6 +539,10 @@ class Receiver:
         self.present += link.size if identical else 0
         status = "identical" if identical else "stored"
         return self._resolve_link(number, status, digest=content_digest(target), stored_as=stored_as)
+
+    def link_wanted(self, number: int) -> list[Effect]:
+        """The link would be made, were it not a dry run."""
+        return self._resolve_link(number, "wanted")
 
     def failed(self, number: int, error: str) -> list[Effect]:
         """The disk could not do it; `error` is the name of a kind."""
@@ -675,6 +683,10 @@ class Receiver:
     def _finish(self, folder: Folder) -> list[Effect]:
         if folder.end is None or folder.open_entries or not folder.made or folder.number not in self._folders:
             return []
+        if self._dry:
+            del self._folders[folder.number]
+            wanted = self._answers.wanted_folder(folder)
+            return [wanted, *self._child_done(folder.parent), *self._links_if_ready()]
         return [FinishFolder(folder.number, folder.end.mode, folder.end.mtime)]
 
 

@@ -39,6 +39,7 @@ from ftx.core.receipt import Transcript
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
 from ftx.wire.messages import (
+    DRY_RUN,
     PULL,
     Accept,
     Basis,
@@ -72,6 +73,7 @@ from ftx.wire.messages import (
     Waiting,
     WantAgain,
     WantAll,
+    Wanted,
     WantGroup,
     decode_receipt_body,
 )
@@ -505,7 +507,7 @@ class Sender:
         if isinstance(want, WantAgain):
             self._want_again(entry, want.block)
             return
-        if entry is None or entry.folder or entry.answered:
+        if entry is None or entry.folder or entry.answered or self.offer.kind == DRY_RUN:
             raise ProtocolError("protocol-error", "a file was asked for that is not on offer")
         blocks = block_count(entry.size)
         if isinstance(want, WantAll):
@@ -560,7 +562,7 @@ class Sender:
             entry.closed, entry.digest = False, None
             self._ready.append(entry)
 
-    def _result(self, result: Stored | Identical | Skipped | Failed) -> list[Effect]:
+    def _result(self, result: Stored | Identical | Skipped | Failed | Wanted) -> list[Effect]:
         entry = self._entries.get(result.number)
         if entry is None or entry.failed:
             raise ProtocolError("protocol-error", "a result came for an entry that has none coming")
@@ -570,6 +572,8 @@ class Sender:
         asked = (*self.offer.into, *entry.path)
         if entry.pipe and isinstance(result, Failed | Skipped):
             entry.size = 0
+        if isinstance(result, Wanted):
+            return self._wanted_dry(entry)
         if isinstance(result, Failed):
             self.present -= entry.present
             number = kind_from_peer(result.error, (3, 4, 5, 6, 7, 8), "refused").number
@@ -602,6 +606,14 @@ class Sender:
         self.present += entry.size if identical else 0
         status = "identical" if identical else "stored"
         return [Resolved(entry.path, entry.size, status, result.digest, stored_as, 0, entry.folder, line)]
+
+    def _wanted_dry(self, entry: _Entry) -> list[Effect]:
+        """The receiver would ask for this."""
+        if self.offer.kind != DRY_RUN:
+            raise ProtocolError("protocol-error", "a result came that only a dry run has")
+        del self._entries[entry.number]
+        line = self.transcript.wanted(entry.size, entry.path, folder=entry.folder)
+        return [Resolved(entry.path, entry.size, "wanted", None, None, 0, entry.folder, line)]
 
     def _abandon(self, entry: _Entry) -> list[Effect]:
         """The receiver gave an entry up. A file that it asked for must still be closed, if it is not."""

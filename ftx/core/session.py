@@ -22,6 +22,7 @@ from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
 from ftx.wire.frames import WHILE_ASKING, WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
 from ftx.wire.messages import (
+    DRY_RUN,
     PULL,
     PUSH,
     Accept,
@@ -259,7 +260,7 @@ class Session:
                 self.stage = advance(theirs, self.stage, self._event(message, theirs), self.trace)
                 if isinstance(message, Hello):
                     self._greeted(message)
-                elif isinstance(message, Offer) and message.kind != (PULL if self.role is Role.CLIENT else PUSH):
+                elif isinstance(message, Offer) and message.kind not in self._kinds():
                     raise ProtocolError("bad-message", "an offer was of a kind that its side does not make")
                 elif isinstance(message, Ping | Pong):
                     if isinstance(message, Pong) and self._asked:
@@ -367,6 +368,12 @@ class Session:
         else:
             self._decoder.bounds = after_sign_in(self.features)
         self._decoder.encodings = encodings(self.features)
+
+    def _kinds(self) -> tuple[int, ...]:
+        """The kinds of offers that the other side may make."""
+        if self.role is Role.CLIENT:
+            return (PULL,)
+        return (PUSH, DRY_RUN) if "dry-run" in self.features else (PUSH,)
 
     def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
         """What `message` is in the tables: its class, but for the last listing and for a hello that lets in to pair."""

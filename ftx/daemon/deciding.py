@@ -63,7 +63,7 @@ class Deciding:
         """The refusal of a peer whose jobs may not go on, as the rules are now; None for one whose may."""
         return may_push(who_is(trusted), self.rules, self.rights_of(trusted))
 
-    def guard(self, store: JobStore, trusted: Trusted, address: str, *, approved: bool) -> Guarded:
+    def guard(self, store: JobStore, trusted: Trusted, address: str, *, approved: bool, charge: bool) -> Guarded:
         """`store`, letting pass only what the rules allow; `approved`: a person has consented to the job."""
 
         def judge(entry: FileEntry) -> tuple[str, str]:
@@ -75,7 +75,7 @@ class Deciding:
             return verdict.error or "not-authorised", verdict.why
 
         account = None
-        if self.ledger is not None and not trusted.own:
+        if charge and self.ledger is not None and not trusted.own:
             account = Account(
                 self.ledger, trusted.id, lambda: self.facts(trusted, address).day, lambda: self.rights_of(trusted)
             )

@@ -41,7 +41,7 @@ from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.text import kept, path_text, plural, show
 from ftx.wire import events
-from ftx.wire.messages import CONFLICTS, Offer, Refuse
+from ftx.wire.messages import CONFLICTS, DRY_RUN, Offer, Refuse
 
 __all__ = ["Jobs"]
 
@@ -164,10 +164,11 @@ class Jobs(Observer):
                 connection.send(decode_receipt(receipt))
             return
         into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
+        dry = offer.kind == DRY_RUN
         opened = await self._worker.run(
-            lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads)
+            lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads, dry=dry)
         )
-        store = self._deciding_by.guard(opened, trusted, connection.where, approved=False)
+        store = self._deciding_by.guard(opened, trusted, connection.where, approved=False, charge=not dry)
         if connection.over or self.draining:
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")

@@ -169,9 +169,9 @@ class Guarded:
         """See `JobStore`."""
         return self._store.finish_folders(folders)
 
-    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed | Want]:
         """See `JobStore`. A link is judged and charged as a file whose content is its target."""
-        outcomes: dict[int, Stored | Have | Skip | Failed] = {}
+        outcomes: dict[int, Stored | Have | Skip | Failed | Want] = {}
         passed = []
         for link in links:
             error, who = self._judge(FileEntry(link.number, link.path, len(link.target), link.mtime_ns, 0o777))
@@ -188,7 +188,7 @@ class Guarded:
             outcomes.update((one.number, one) for one in self._make_charged(passed[start : start + step]))
         return [outcomes[link.number] for link in links]
 
-    def _make_charged(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+    def _make_charged(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed | Want]:
         for link in links:
             charged = self._charged(Want(link.number, None), {link.number: len(link.target)})
             if isinstance(charged, Refuse):

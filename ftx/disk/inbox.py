@@ -18,6 +18,7 @@ from ftx.disk.job import Device
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.names import NameRules, check_path
 from ftx.disk.records import Records
+from ftx.disk.rehearsal import Rehearsal
 from ftx.disk.root import Means, Root, storage_error
 from ftx.disk.space import Space
 from ftx.disk.staging import Staging
@@ -117,7 +118,9 @@ class Inbox:
                 raise _unusable(path, error.message, error.hint) from error
             raise
 
-    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False) -> InboxJob:
+    def begin(
+        self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False, dry: bool = False
+    ) -> InboxJob:
         """See `Store`. The folder `into` is made when the first entry arrives."""
         if conflict not in _POLICIES:
             raise FtxError("not-supported", f"the conflict rule {show(conflict)} is not supported")
@@ -129,7 +132,8 @@ class Inbox:
                 pass
             except OSError as error:
                 raise storage_error(error) from error
-        return InboxJob(self._device, peer, job, into, conflict, reads=reads)
+        kind = Rehearsal if dry else InboxJob
+        return kind(self._device, peer, job, into, conflict, reads=reads)
 
     def receipt(self, peer: bytes, job: bytes) -> bytes | None:
         """See `Store`."""

@@ -26,6 +26,7 @@ from ftx.disk.store import (
     PipeEntry,
     Skip,
     Stored,
+    Want,
     Whole,
 )
 from ftx.errors import FtxError, LocalProtocolError
@@ -238,7 +239,7 @@ class InboxJob:
 
     # -- links --------------------------------------------------------------------------------------------
 
-    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed | Want]:
         """See `JobStore`."""
         with self._job.running():
             self._prepare()

@@ -17,13 +17,13 @@ from ftx.disk.job import Job, joined
 from ftx.disk.names import check_path, free_names
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
-from ftx.disk.store import Failed, Have, LinkEntry, Path, Skip, Stored
+from ftx.disk.store import Failed, Have, LinkEntry, Path, Skip, Stored, Want
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 
-__all__ = ["make_links"]
+__all__ = ["look_links_up", "make_links"]
 
-Outcome = Stored | Have | Skip | Failed
+Outcome = Stored | Have | Skip | Failed | Want
 
 
 @define(eq=False)
@@ -74,6 +74,20 @@ class _Linking:
         finally:
             self._cursor.close()
         self._settle(made)
+
+    def rehearse(self, entry: LinkEntry) -> Outcome:
+        """What would become of one link."""
+        path = (*self.job.into, *entry.path)
+        try:
+            self._cursor.at(path[:-1])
+            self._look([entry])
+        except FileNotFoundError:  # its folder would be made
+            pass
+        except (OSError, FtxError) as error:
+            self._fail(entry, path, error)
+        finally:
+            self._cursor.close()
+        return self.outcomes.get(entry.number, Want(entry.number, None))
 
     def _fail(self, entry: LinkEntry, path: Path, error: FtxError | OSError) -> None:
         failure = storage_error(error) if isinstance(error, OSError) else error
@@ -226,3 +240,9 @@ def make_links(job: Job, entries: Sequence[LinkEntry]) -> list[Outcome]:
     linking = _Linking(job)
     linking.run(entries)
     return [linking.outcomes[entry.number] for entry in entries]
+
+
+def look_links_up(job: Job, entries: Sequence[LinkEntry]) -> list[Outcome]:
+    """What `make_links()` would say: `Want` for a link that it would make. Nothing is changed."""
+    linking = _Linking(job)
+    return [linking.rehearse(entry) for entry in entries]

@@ -27,10 +27,10 @@ from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 from ftx.limits import FILE_SIZE
 
-__all__ = ["find_basis", "folder_record", "look_up"]
+__all__ = ["LookUp", "find_basis", "folder_record", "look_up"]
 
 
-class _LookUp:
+class LookUp:
     """One call of `look_up()`."""
 
     def __init__(self, job: Job) -> None:
@@ -149,8 +149,7 @@ class _LookUp:
         unused = {path for path, free in zip(paths, claimed, strict=True) if free}
         try:
             try:
-                keys = [(joined(path), entry.size, entry.mtime_ns) for entry, path in files]
-                records = self.device.records.find(job.peer, keys)
+                records = self._records(files)
             except FtxError as error:
                 for entry, path in files:
                     self._refuse(entry, path, error)
@@ -173,6 +172,10 @@ class _LookUp:
                     unused.discard(joined(path))
         finally:
             self.device.claims.release([(job.peer, path) for path in unused], job)
+
+    def _records(self, files: Sequence[tuple[FileEntry, Path]]) -> list[NameRecord | None]:
+        keys = [(joined(path), entry.size, entry.mtime_ns) for entry, path in files]
+        return self.device.records.find(self.job.peer, keys)
 
     def _file(self, entry: FileEntry, path: Path, record: NameRecord | None) -> Answer | None:
         """The answer for one file; None when it follows with `_confirm()`."""
@@ -398,6 +401,6 @@ def _unchanged(record: NameRecord, status: os.stat_result) -> bool:
 
 def look_up(job: Job, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
     """Answer `entries`, in the same order; see `JobStore.look_up()`."""
-    lookup = _LookUp(job)
+    lookup = LookUp(job)
     lookup.run(entries)
     return [lookup.answers[entry.number] for entry in entries]

@@ -233,8 +233,11 @@ class JobStore(Protocol):
         """The same for many folders, which then share their syncs."""
         ...
 
-    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
-        """Make symbolic links, in the same order, when everything else of the job is done; durable on return."""
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed | Want]:
+        """Make symbolic links, in the same order, when everything else of the job is done; durable on return.
+
+        `Want` is said in a dry run only.
+        """
         ...
 
     def discard(self, number: int, keep: bool) -> None:
@@ -264,10 +267,13 @@ class JobStore(Protocol):
 class Store(Protocol):
     """An inbox."""
 
-    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False) -> JobStore:
+    def begin(
+        self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False, dry: bool = False
+    ) -> JobStore:
         """Begin job `job` (16 bytes) of identity `peer` (32 bytes), its paths below the folder `into`.
 
         `reads`: the peer may read what is there (it is ourselves), so what others stored may be recognised for it.
+        `dry`: everything is looked up and nothing is changed.
         `conflict` is `fail`, `skip`, `rename`, `backup` or `overwrite` (`docs/storage.md`). FtxError `bad-name`,
         `exists`, `no-space` or `storage-failed` when `into` cannot be made, `not-supported` for another policy.
         """

@@ -56,7 +56,9 @@ class Stream:
 
     # -- Store --------------------------------------------------------------------------------------------
 
-    def begin(self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False) -> Stream:
+    def begin(
+        self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False, dry: bool = False
+    ) -> Stream:
         """See `Store`. The same pipe for every attempt."""
         self._looking = True
         return self

@@ -444,6 +444,8 @@ class Receiving:
                     self._perform(self.machine.link_made(number, stored_as, identical=True))
                 case store.Skip(number=number):
                     self._perform(self.machine.skip(number))
+                case store.Want(number=number):
+                    self._perform(self.machine.link_wanted(number))
                 case store.Failed(number=number, error=error):
                     self._perform(self.machine.failed(number, error))
 

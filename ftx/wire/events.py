@@ -137,7 +137,7 @@ class Progress(Event, tag="progress", frozen=True, kw_only=True):
 
 
 class FileEvent(Event, tag="file", frozen=True, kw_only=True, omit_defaults=False):
-    """The fate of one file: `stored`, `identical`, `skipped` or `failed`."""
+    """The fate of one file: `stored`, `identical`, `skipped`, `failed`; or `wanted`, in a dry run."""
 
     path: str
     path_b64: str | msgspec.UnsetType = msgspec.UNSET
@@ -170,6 +170,10 @@ class Done(Event, tag="done", frozen=True, kw_only=True):
     seconds: float
     receipt: str | None
     exit: int
+    #: A dry run: nothing was sent, and this is what would be asked for.
+    dry_run: bool = False
+    files_wanted: int = 0
+    bytes_wanted: int = 0
 
 
 class Failed(Event, tag="failed", frozen=True, kw_only=True):

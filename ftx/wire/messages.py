@@ -19,6 +19,7 @@ from ftx.wire.frames import Frame, FrameType, feature_of, frame
 
 __all__ = [
     "CONFLICTS",
+    "DRY_RUN",
     "FEATURES",
     "PULL",
     "PUSH",
@@ -71,6 +72,7 @@ __all__ = [
     "WantAgain",
     "WantAll",
     "WantGroup",
+    "Wanted",
     "decode",
     "decode_receipt_body",
     "encode",
@@ -81,10 +83,12 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("approval", "checksum", "delta", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = ("approval", "checksum", "delta", "dry-run", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1
+#: What a push would do: nothing is changed.
+DRY_RUN: Final = 2
 
 Version = Annotated[int, Meta(ge=1, le=255)]
 Feature = Annotated[str, Meta(min_length=1, max_length=32)]
@@ -150,7 +154,7 @@ class Offer(Message, frozen=True):
     """A job: what the sender would like to send."""
 
     job: Job
-    kind: Annotated[int, Meta(ge=PUSH, le=PULL)]
+    kind: Annotated[int, Meta(ge=PUSH, le=DRY_RUN)]
     into: Folder
     conflict: Conflict | None
     files: Count | None
@@ -326,10 +330,18 @@ class Failed(Entry, tag=3, frozen=True):
     error: ErrorNumber
 
 
+class Wanted(Entry, tag=4, frozen=True):
+    """Would be asked for (feature `dry-run`)."""
+
+    number: Number
+
+
 class Results(Message, frozen=True):
     """What became of these entries."""
 
-    results: Annotated[list[Stored | Identical | Skipped | Failed], Meta(min_length=1, max_length=limits.BATCH)]
+    results: Annotated[
+        list[Stored | Identical | Skipped | Failed | Wanted], Meta(min_length=1, max_length=limits.BATCH)
+    ]
 
 
 class ProgressMessage(Message, frozen=True):

@@ -108,3 +108,32 @@ def test_links_are_kept_where_the_operator_lets_them_in(lab: Lab) -> None:
     again = lab.send(daemon, "--links", "keep", "source").one("done")
     assert (again["files"], again["files_identical"], again["bytes_wire"]) == (5, 5, 0)
     daemon.clean_log()
+
+
+def test_a_dry_run_says_what_a_run_would_do(lab: Lab) -> None:
+    """And changes nothing; the real run then does just that."""
+    source = lab.root / "source"
+    make_tree(source, {"a": 3, "b/large": 2 * MiB + 1, "b/small": 5})
+    daemon = lab.daemon("home", "--conflict", "fail")
+    lab.send(daemon, "--exclude", "b", "source")
+    (daemon.inbox / "source" / "b").mkdir()
+    (daemon.inbox / "source" / "b" / "small").write_bytes(b"mine")
+    before = snapshot(daemon.inbox / "source")
+    dry = lab.send(daemon, "--dry-run", "source", code=9)
+    done = dry.one("done")
+    assert (done["dry_run"], done["files_wanted"], done["bytes_wanted"]) == (True, 1, 2 * MiB + 1)
+    assert (done["files"], done["files_identical"], done["files_failed"], done["files_skipped"]) == (1, 1, 1, 0)
+    assert (done["bytes_wire"], done["receipt"]) == (0, None)
+    assert {event["path"]: event["status"] for event in dry.of("file")} == {
+        "source/a": "identical", "source/b/large": "wanted", "source/b/small": "failed",
+    }  # fmt: skip
+    assert snapshot(daemon.inbox / "source") == before
+    assert daemon.partials() == []
+    plain = lab.client("send", "--to", daemon.url, "--dry-run", "source", json=False)
+    assert plain.wait() == 9
+    listed, last = plain.out.read_text().splitlines()
+    assert listed == "source/b/large"
+    assert last.startswith("would send 1 file, 2.0 MiB to")
+    real = lab.send(daemon, "source", code=9).one("done")
+    assert (real["files"], real["files_identical"], real["files_failed"]) == (2, 1, 1)
+    daemon.clean_log()

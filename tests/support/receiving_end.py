@@ -70,10 +70,10 @@ class HeldStore:
         self._before[method] = call
 
     def begin(
-        self, peer: bytes, job: bytes, into: tuple[bytes, ...], conflict: str, *, reads: bool = False
+        self, peer: bytes, job: bytes, into: tuple[bytes, ...], conflict: str, *, reads: bool = False, dry: bool = False
     ) -> _HeldJob:
         """See `Store`."""
-        return _HeldJob(self, self._inbox.begin(peer, job, into, conflict, reads=reads))
+        return _HeldJob(self, self._inbox.begin(peer, job, into, conflict, reads=reads, dry=dry))
 
     def reached(self, name: str, arguments: tuple[Any, ...]) -> None:
         """A job's method is called; in a worker's thread."""

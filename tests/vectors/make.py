@@ -102,6 +102,8 @@ VALID: list[tuple[str, str, messages.Message]] = [
             ]
         ),
     ),
+    ("results-wanted", "would be asked for, in a dry run", messages.Results([messages.Wanted(0)])),
+    ("offer-dry", "what would a push do?", messages.Offer(JOB, 2, [], None, None, None, None)),
     ("progress", "all is verified, nothing is on the disk yet", messages.ProgressMessage(5, 0, 1)),
     ("end", "one file of five bytes", messages.End(1, 0, 5, bytes(32))),
     ("waiting", "somebody is asked for two minutes; a commitment", messages.Waiting(JOB, 120, bytes(32))),
@@ -208,7 +210,7 @@ def _invalid() -> Iterator[Vector]:
         ("pong-float", "a number that is not an integer", _packed(FrameType.PONG, 1.0)),
         ("ping-map", "a map where an array belongs", _raw(4, b"\x81\x00\x00")),
         ("offer-job", "a job id of 15 bytes", _packed(FrameType.OFFER, JOB[:15], 0, [], None, None, None, None)),
-        ("offer-kind", "no such kind", _packed(FrameType.OFFER, JOB, 2, [], None, None, None, None)),
+        ("offer-kind", "no such kind", _packed(FrameType.OFFER, JOB, 3, [], None, None, None, None)),
         ("offer-conflict", "no such policy", _packed(FrameType.OFFER, JOB, 0, [], 5, None, None, None)),
         ("offer-into", "up and away", "bad-name", "after", _packed(FrameType.OFFER, JOB, 0, [b".."], *[None] * 4)),
         ("accept-window", "a window smaller than a frame", _packed(FrameType.ACCEPT, JOB, 511, 4096, 2, 0)),

@@ -96,6 +96,11 @@ def _files(incomplete: str) -> list[str]:
     help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Send nothing: list the files that would travel, having asked the receiver which it has.",
+)
+@click.option(
     "--name",
     metavar="NAME",
     default="",
@@ -142,8 +147,10 @@ def send(**given: Any) -> int:
     if receipt is not None:
         _check_receipt(receipt, targets)
     _check_pipe(sources, targets, given["name"])
+    if given["dry_run"] and (given["name"] or receipt is not None):
+        raise FtxError("usage", "--dry-run sends nothing: there is no receipt, and standard input would be lost")
     _check_patterns(given["exclude"])
-    wishes = {name: given[name] for name in ("conflict", "checksum", "exclude", "links", "name")}
+    wishes = {name: given[name] for name in ("conflict", "checksum", "dry_run", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
