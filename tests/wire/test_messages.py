@@ -147,7 +147,7 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.PING, (0,), *COUNT),
     (FrameType.PONG, (0,), *COUNT),
     (FrameType.OFFER, (0,), *JOBS),
-    (FrameType.OFFER, (1,), [0, 1], [2, -1, None]),
+    (FrameType.OFFER, (1,), [0, 1, 2], [3, -1, None]),
     (FrameType.BASIS, (0,), *NUMBER),
     (FrameType.BASIS, (1,), [0, 131_071], [131_072, -1, None]),
     (FrameType.BASIS, (2,), [bytes(32), bytes(32_768)], [b"", bytes(31), bytes(32_769), None]),
