@@ -80,6 +80,7 @@ class Config:
     accept: str
     conflict: str
     links: str
+    names: str
     discovery_port: int
     no_discovery: bool
     discovery_interface: tuple[str, ...]
@@ -172,6 +173,7 @@ def load(request: Request) -> Config:
         "accept": "paired",
         "conflict": "rename",
         "links": "skip",
+        "names": "usual",
         "discovery_port": DEFAULT_PORT,
         "no_discovery": False,
         "discovery_interface": (),

@@ -44,6 +44,7 @@ from ftx.disk.homelock import HomeLock
 from ftx.disk.inbox import Inbox
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.ledger import Ledger
+from ftx.disk.names import NameRules
 from ftx.disk.peers import Watched
 from ftx.disk.shares import Shares, ShareSetting
 from ftx.errors import FtxError
@@ -64,6 +65,7 @@ _FIXED = (
     "places",
     "listen",
     "inbox",
+    "names",
     "control",
     "control_packet",
     "control_group",
@@ -169,7 +171,9 @@ class Daemon(MultiService):
         """Open the inbox, start the threads, open the doors, and say that we are ready."""
         super().startService()
         config = self.config
-        self.inbox = Inbox.open(config.inbox, report=self._report_storage)
+        any_name = config.names == "any"
+        rules = NameRules(control=any_name, dot_at_top=any_name)
+        self.inbox = Inbox.open(config.inbox, rules=rules, report=self._report_storage)
         self.worker.start()
         self.state_worker.start()
         self.serving = Serving(

@@ -112,6 +112,14 @@ ROWS: Final[dict[str, Row]] = {
             "WHAT",
             choices=("skip", "keep"),
         ),
+        Row(
+            "names",
+            "text",
+            "names that may come in: usual (default), or any: with control characters too, and with a dot at the "
+            "beginning at the top of the inbox",
+            "WHICH",
+            choices=("usual", "any"),
+        ),
         Row("discovery_port", "whole", "UDP port of discovery (default: 7389)", "PORT", least=0, most=65535),
         Row("no_discovery", "switch", "do not answer discovery"),
         Row(

@@ -56,6 +56,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         accept="paired",
         conflict="rename",
         links="skip",
+        names="usual",
         discovery_port=7389,
         no_discovery=False,
         discovery_interface=(),
@@ -82,6 +83,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         accept = "own"
         conflict = "fail"
         links = "keep"
+        names = "any"
         discovery_port = 7001
         no_discovery = true
         discovery_interface = ["lo", "eth0"]
@@ -98,7 +100,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     assert config.name == "attic"
     assert config.listen == (parse_endpoint("tcp:7000"), parse_endpoint("tcp6:7000:interface=\\:\\:1"))
     assert (config.inbox, config.accept, config.conflict) == ("/srv/in", "own", "fail")
-    assert config.links == "keep"
+    assert (config.links, config.names) == ("keep", "any")
     assert (config.discovery_port, config.no_discovery) == (7001, True)
     assert config.discovery_interface == ("lo", "eth0")
     assert config.control == os.path.join(request_.cwd, "run/ctl"), "relative to where the command was started"

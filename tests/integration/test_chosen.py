@@ -137,3 +137,21 @@ def test_a_dry_run_says_what_a_run_would_do(lab: Lab) -> None:
     real = lab.send(daemon, "source", code=9).one("done")
     assert (real["files"], real["files_identical"], real["files_failed"]) == (2, 1, 1)
     daemon.clean_log()
+
+
+def test_odd_names_come_in_where_the_operator_accepts_any(lab: Lab) -> None:
+    """Newlines and escapes, bytes that are no UTF-8, 255 bytes, a dot at the top: each arrives as it is."""
+    names = [b"two\nlines", b"\x1b[31mred", b"\xff\xfe", b"x" * 255, b".profile", b" ", b"a\\b", b"%41"]
+    source = lab.root / "source"
+    make_tree(source, {name: 5 for name in names})
+    (lab.root / ".top").write_bytes(b"dot")
+    daemon = lab.daemon()
+    refused = lab.send(daemon, "source", ".top", code=9)
+    failed = {event["path"] for event in refused.of("file") if event["status"] == "failed"}
+    assert failed == {"source/two\nlines", "source/\x1b[31mred", ".top"}
+    daemon.kill()
+    daemon = lab.daemon("home", "--names", "any")
+    assert lab.send(daemon, "source", ".top").one("done")["files"] == len(names) + 1
+    assert snapshot(daemon.inbox / "source") == snapshot(source)
+    assert (daemon.inbox / ".top").read_bytes() == b"dot"
+    daemon.clean_log()
