@@ -166,7 +166,7 @@ class Stream:
         """See `JobStore`: there are none."""
         return [Failed(folder.number, "not-supported") for folder in folders]
 
-    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed]:
+    def make_links(self, links: Sequence[LinkEntry]) -> list[Stored | Have | Skip | Failed | Want]:
         """See `JobStore`: there are none."""
         return [Failed(link.number, "not-supported") for link in links]
 
