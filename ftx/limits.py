@@ -116,6 +116,12 @@ CANCEL_WAIT: Final = 0.4
 CANCEL_ANSWER: Final = 0.9
 #: A sender that was asked to pause and still sends after this time is not read any more until the pause is over.
 PAUSE_GRACE: Final = 0.5
+#: A rate limit: the time for which unused rate may be made up later, which late timers need; what passes at once, in
+#: seconds of the rate and at least in bytes; and the least rate, in bytes per second, that leaves room for answers.
+RATE_CREDIT: Final = 0.1
+RATE_PORTION: Final = 0.05
+RATE_PORTION_LEAST: Final = 2 * KiB
+RATE_LEAST: Final = 1000
 #: A TCP connect attempt.
 CONNECT_TIMEOUT: Final = 10.0
 

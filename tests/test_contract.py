@@ -69,7 +69,7 @@ CONTRACT: Final[dict[str, str]] = {
     "event peer": "name id address port verified paired via interface versions",
     "methods": (
         "daemon.status daemon.reload daemon.drain daemon.shutdown daemon.log_level jobs.list jobs.show jobs.pause "
-        "jobs.resume jobs.cancel offers.list offers.approve offers.deny limits.get limits.set peers.list "
+        "jobs.resume jobs.cancel offers.list offers.approve offers.deny peers.list "
         "peers.add peers.remove pairing.open pairing.close queue.add queue.list queue.remove events.subscribe "
         "metrics.get rpc.discover"
     ),
@@ -81,14 +81,13 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "daemon options": "limit-in limit-out",
     "accept": "ask",
     "verbs": "verify doctor config",
-    "send": "--limit --later",
+    "send": "--later",
     "discover": "--watch",
-    "ctl": "approve deny limit",
+    "ctl": "approve deny",
     "methods": (
-        "daemon.log_level offers.list offers.approve offers.deny limits.get limits.set "
+        "daemon.log_level offers.list offers.approve offers.deny "
         "queue.add queue.list queue.remove"
     ),
 }

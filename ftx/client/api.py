@@ -103,6 +103,7 @@ def send(
     links: str = "skip",
     name: str = "",
     compress: bool = True,
+    limit: int = 0,
     on_event: OnEvent | None = None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Run[Event, Done | Failed]:
@@ -113,7 +114,8 @@ def send(
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
-    A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt.
+    A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt. `limit`
+    is in bytes per second on the network, 0 for none.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
@@ -144,6 +146,7 @@ def send(
                 job=job,
                 checksum=checksum,
                 dry_run=dry_run,
+                limit=limit,
                 state=settings.places.state,
                 selection=selection,
                 on_event=put,

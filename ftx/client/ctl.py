@@ -14,7 +14,14 @@ import msgspec
 
 from ftx import limits
 from ftx.client import control
-from ftx.client.ctl_text import event_line, job_lines, jobs_table, method_lines, status_lines
+from ftx.client.ctl_text import (
+    event_line,
+    job_lines,
+    jobs_table,
+    limit_lines,
+    method_lines,
+    status_lines,
+)
 from ftx.client.reach import commands
 from ftx.client.render import json_line
 from ftx.errors import FtxError
@@ -111,6 +118,19 @@ async def _watch(session: _Session, args: Sequence[str]) -> None:
     await control.subscribe(session.reactor, session.path, args or None, limits.CONTROL_INTERVAL, on_event)
 
 
+async def _limit(session: _Session, args: Sequence[str]) -> None:
+    if not args:
+        found = await session.all_pages("limits.get", "limits")
+        session.show(found, limit_lines(found["limits"]))
+        return
+    scope, rates = args[0], [int(rate) if rate else None for rate in args[1:]]
+    if scope.startswith("job:"):
+        scope = f"job:{await _job_id(session, scope.removeprefix('job:'))}"
+    given = {name: rate for name, rate in zip(("rate_in", "rate_out"), rates, strict=False) if rate is not None}
+    result = _mapping(await session.call("limits.set", {"scope": scope, **given}))
+    session.show(result, limit_lines([result]))
+
+
 def _job_order(method: str) -> Callable[[_Session, Sequence[str]], Awaitable[None]]:
     """A verb that does something to one job and shows it as it is then."""
 
@@ -184,6 +204,7 @@ VERBS: Final[Mapping[str, Verb]] = {
         Verb("status", "status", "the daemon at a glance", 0, 0, _status),
         Verb("jobs", "jobs", "running, waiting and lately finished jobs", 0, 0, _jobs),
         Verb("watch", "watch [EVENT…]", "what happens, line by line, until the daemon stops", 0, None, _watch),
+        Verb("limit", "limit [SCOPE] [--in RATE] [--out RATE]", "show and set rate limits", 0, 3, _limit),
         Verb("pause", "pause JOB", "let no content of a job travel for now", 1, 1, _job_order("jobs.pause")),
         Verb("resume", "resume JOB", "let a paused job go on", 1, 1, _job_order("jobs.resume")),
         Verb(

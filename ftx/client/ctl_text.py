@@ -12,7 +12,7 @@ from typing import Any, Final
 from ftx.client.render import table
 from ftx.text import duration, plural, show, size
 
-__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "method_lines", "status_lines"]
+__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "limit_lines", "method_lines", "status_lines"]
 
 #: Hex digits by which jobs are called on the screen.
 SHORT_JOB: Final = 8
@@ -140,6 +140,15 @@ def _clock(time: Any) -> str:
 def _files(job: _Map) -> str:
     files = job.get("files")
     return f"{files:,}" if isinstance(files, int) else "-"
+
+
+def limit_lines(limits: Sequence[Any]) -> list[str]:
+    """Rate limits: a line for each scope."""
+    rows = []
+    for one in map(_map, limits):
+        rates = [_rate(one.get(key)) if _count(one.get(key)) else "no limit" for key in ("rate_in", "rate_out")]
+        rows.append((_text(one.get("scope", "-")), *rates))
+    return table(("SCOPE", "IN", "OUT"), rows)
 
 
 def method_lines(methods: Sequence[Any]) -> list[str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ftx.disk.places import Places
     from ftx.disk.settings import Setting
 
-__all__ = ["GLOBAL", "PORT", "SECONDS", "Options", "Verb", "Verbs", "current"]
+__all__ = ["GLOBAL", "PORT", "RATE", "SECONDS", "Options", "Verb", "Verbs", "current"]
 
 #: The names of the parameters that every verb has.
 GLOBAL: Final = (
@@ -159,7 +159,23 @@ class _Whole(click.ParamType[int]):
         return int(text)
 
 
+class _Rate(click.ParamType[int]):
+    """Bytes per second, as a person writes them."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """`value` as a number of bytes per second; a usage error for anything else."""
+        from ftx.core.bucket import parse_rate
+
+        try:
+            return value if isinstance(value, int) else parse_rate(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 SECONDS: Final = _Seconds()
+RATE: Final = _Rate()
 PORT: Final = _Whole("port", 1, 65535)
 _COUNT: Final = _Whole("count", 0, 1_000_000)
 

@@ -252,6 +252,8 @@ class Sending(Transfers):
     name: str = attrs.field(kw_only=True, default="")
     #: Whether content that gains by it is compressed on the way.
     compress: bool = attrs.field(default=True, kw_only=True)
+    #: Bytes per second, 0 for no limit.
+    limit: int = attrs.field(default=0, kw_only=True)
     #: Where to copy the receipt of the only target, or None.
     receipt: str | None = attrs.field(kw_only=True)
 
@@ -273,6 +275,7 @@ class Sending(Transfers):
             links=self.links,
             name=self.name,
             compress=self.compress,
+            limit=self.limit,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

@@ -24,6 +24,7 @@ from ftx.disk.source import Root, SourceProblem, Totals
 from ftx.errors import Error, FtxError, kind_by_number
 from ftx.net.dial import Dialled
 from ftx.net.sending import Sending, Watcher
+from ftx.net.throttle import Limit
 from ftx.net.worker import Worker
 from ftx.text import kept, show
 from ftx.wire import events
@@ -48,6 +49,7 @@ class Upload(Watcher):
         job: bytes,
         checksum: bool = False,
         dry_run: bool = False,
+        limit: int = 0,
         state: str,
         selection: Selection,
         on_event: Callable[[events.Event], object],
@@ -61,6 +63,8 @@ class Upload(Watcher):
         self._job = job.hex()
         self._memory = DigestMemory(os.path.join(state, "digests"))
         self._checksum = checksum
+        self._limit = Limit(reactor)
+        self._limit.change(limit)
         self._selection = selection
         self._on_event = on_event
         self._began = reactor.seconds()
@@ -146,6 +150,7 @@ class Upload(Watcher):
             checksums=self._checksum,
             selection=self._selection,
         )
+        dialled.connection.limit((), (self._limit,))
         self._sending.hold(self._full)
         self._emit(events.Offered(job=self._job, peer=self._attempts.peer))
         return self._sending

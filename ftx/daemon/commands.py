@@ -18,7 +18,15 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.daemon.events import EVENT_NAMES
 from ftx.daemon.metrics import CONTENT_TYPE, exposition
-from ftx.daemon.view import DaemonView, JobInfo, JobState, PairingResult, PeerRecord, StatusResult
+from ftx.daemon.view import (
+    DaemonView,
+    JobInfo,
+    JobState,
+    PairingResult,
+    PeerRecord,
+    ScopedLimits,
+    StatusResult,
+)
 from ftx.errors import FtxError
 from ftx.net.conversation import Client, SendEvent
 from ftx.net.local import Caller
@@ -103,6 +111,26 @@ class SubscribeParams(Params, frozen=True):
     interval: Annotated[
         float, msgspec.Meta(ge=limits.PROGRESS_FASTEST, le=limits.CONTROL_INTERVAL_SLOWEST)
     ] = limits.CONTROL_INTERVAL
+
+
+_Rate = (
+    Annotated[int, msgspec.Meta(ge=0, le=2**62, description="bytes per second, 0 for none; null: as it is")] | None
+)
+
+
+class LimitParams(Params, frozen=True):
+    """Which limits, and what they are to be."""
+
+    scope: Annotated[str, msgspec.Meta(pattern="^(daemon|peer:.{1,64}|job:[0-9a-f]{32})$")] = "daemon"
+    rate_in: _Rate = None
+    rate_out: _Rate = None
+
+
+class LimitsResult(msgspec.Struct, frozen=True):
+    """All limits that are set, the daemon's own first."""
+
+    limits: list[ScopedLimits]
+    cursor: str | None = None
 
 
 class Ok(msgspec.Struct, frozen=True):
@@ -235,6 +263,17 @@ class Commands:
     async def _resume(self, client: Client, params: JobParams) -> JobInfo:
         return await self.view.pause(params.job, False)
 
+    async def _limits(self, client: Client, params: CursorParams) -> LimitsResult:
+        found = [(one.scope, one) for one in self.view.limits()]
+        return LimitsResult(*_page(found, params.cursor))
+
+    async def _limit(self, client: Client, params: LimitParams) -> ScopedLimits:
+        for rate in (params.rate_in, params.rate_out):
+            if rate is not None and 0 < rate < limits.RATE_LEAST:
+                least = f"a rate is 0 or at least {limits.RATE_LEAST:,} bytes per second"
+                raise FtxError("bad-parameters", f"limits.set: {least}")
+        return await self.view.limit(params.scope, params.rate_in, params.rate_out)
+
     # -- peers ----------------------------------------------------------------------------------------------
 
     async def _peers(self, client: Client, params: CursorParams) -> PeersResult:
@@ -364,6 +403,15 @@ METHODS: Final = _table(
             Commands._cancel,
             mutating=True,
             group=True,
+        ),
+        Method("limits.get", "The rate limits in force.", CursorParams, LimitsResult, Commands._limits),
+        Method(
+            "limits.set",
+            "Limit the rate of the daemon, of a peer or of a job, at once.",
+            LimitParams,
+            ScopedLimits,
+            Commands._limit,
+            mutating=True,
         ),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),

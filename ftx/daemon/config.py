@@ -88,6 +88,8 @@ class Config:
     control_packet: str
     no_control: bool
     control_group: str
+    limit_in: str
+    limit_out: str
     drain_timeout: float
     own_key: str
     origins: Mapping[str, Origin] = attrs.field(repr=False)
@@ -181,6 +183,8 @@ def load(request: Request) -> Config:
         "control_packet": "",
         "no_control": False,
         "control_group": "",
+        "limit_in": "0",
+        "limit_out": "0",
         "drain_timeout": _DRAIN_TIMEOUT,
         "own_key": "own-address",
     }

@@ -28,6 +28,7 @@ from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
+from ftx.daemon.rates import Rates
 from ftx.daemon.serving import Serving
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.daemon.words import job_result
@@ -95,6 +96,9 @@ class Jobs(Observer):
         if serving is not None:
             serving.events = self.events
         self.bytes_in = 0
+        self.rates = Rates(reactor, wall)
+        if serving is not None:
+            serving.rates = self.rates
         self._reactor = reactor
         self._worker = worker
         self._store = store
@@ -199,6 +203,7 @@ class Jobs(Observer):
         job = self._running[receiving] = _Running(receiving, trusted, peer, began, started, into, guarded)
         offer = receiving.offer
         self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
+        connection.limit(*self.rates.begin(trusted.name, job.hex))
         receiving.begin()
         self.events.publish(events.Accepted(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         _log.info("job {job} from {peer} ({address}) begins", job=job.hex, peer=peer.name, address=peer.address)
@@ -254,6 +259,8 @@ class Jobs(Observer):
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job and all its disk work are over."""
         running = self._running.pop(job)
+        self.rates.end(running.hex)
+        job.connection.unlimited()
         counts = job.machine.transcript.counts
         seconds = self._reactor.seconds() - running.began
         self.bytes_in += job.machine.received

@@ -21,6 +21,7 @@ from ftx.daemon.view import (
     Metric,
     PairingResult,
     PeerRecord,
+    ScopedLimits,
     StatusResult,
 )
 from ftx.disk.peers import update
@@ -73,7 +74,7 @@ class Running:
             jobs=counts,
             bytes_in=daemon.jobs.received_so_far() if daemon.jobs is not None else 0,
             bytes_out=daemon.jobs.sent_so_far() if daemon.jobs is not None else 0,
-            limits=Limits(),
+            limits=Limits(*daemon.jobs.rates.daemon) if daemon.jobs is not None else Limits(),
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
             draining=daemon.jobs is not None and daemon.jobs.draining,
         )
@@ -93,6 +94,19 @@ class Running:
     async def pause(self, job: str, paused: bool) -> JobInfo:
         """See `DaemonView`."""
         return self._jobs.pause(job, paused)
+
+    def limits(self) -> Sequence[ScopedLimits]:
+        """See `DaemonView`."""
+        return self._jobs.rates.list()
+
+    async def limit(self, scope: str, rate_in: int | None, rate_out: int | None) -> ScopedLimits:
+        """See `DaemonView`."""
+        kind, _, name = scope.partition(":")
+        if kind == "peer":
+            store: TrustStore = await self._daemon.state_worker.run(self._daemon.watched.current)
+            if store.by_name(name) is None and name != self._daemon.config.name:  # our own key has our own name
+                raise FtxError("no-such-peer", f"there is no peer {show(name)}")
+        return self._jobs.rates.change(scope, rate_in, rate_out)
 
     async def peers(self) -> Sequence[PeerRecord]:
         """See `DaemonView`."""

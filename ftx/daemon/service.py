@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ftx import limits
+from ftx.core.bucket import parse_timetable
 from ftx.core.identity import format_id
 from ftx.core.rights import may_see_share
 from ftx.core.trust import Trusted
@@ -203,6 +204,7 @@ class Daemon(MultiService):
             self.watched,
             self.jobs.events.publish,
         )
+        self._follow_rates()
         self.reception = Reception(
             self.reactor,
             self.state_worker,
@@ -355,11 +357,16 @@ class Daemon(MultiService):
         if self.jobs is not None and self.reception is not None and self.serving is not None:
             self.serving.replace(shares)
             self.jobs.rules = config.rules
+            self._follow_rates()
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
             self.reception.keep_links = config.links == "keep"
             await self.reception.recheck()
         _log.info("configuration and peers were read again")
+
+    def _follow_rates(self) -> None:
+        if self.jobs is not None:
+            self.jobs.rates.follow(parse_timetable(self.config.limit_in), parse_timetable(self.config.limit_out))
 
     def spawn(self, coroutine: Any, what: str) -> None:
         """Run something nobody waits for; a failure is logged."""

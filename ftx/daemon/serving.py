@@ -24,6 +24,7 @@ from ftx.core.progress import Meter
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.events import EventStream
+from ftx.daemon.rates import Rates
 from ftx.daemon.view import JobInfo, JobState
 from ftx.daemon.words import job_result
 from ftx.disk.keys import Identity
@@ -103,6 +104,8 @@ class Serving(Watcher):
         self._draining = False
         self._idle: list[Deferred[None]] = []
         self._said = Said(reactor)
+        #: The limits of the daemon, which count for what is pulled, too.
+        self.rates: Rates | None = None
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = reactor
 
@@ -194,6 +197,8 @@ class Serving(Watcher):
         now = self._reactor.seconds()
         started = events.iso_time(self._wall())
         job = self._running[sending] = _Outgoing(sending, trusted, shares, path, peer, now, started)
+        if self.rates is not None:
+            connection.limit(*self.rates.begin(trusted.name, job.hex))
         self._publish(events.Offered(job=job.hex, peer=peer))
         _log.info("job {job}: {peer} pulls {path}", job=job.hex, peer=show(peer.name), path=path)
         if not self._reporting.running:
@@ -238,6 +243,9 @@ class Serving(Watcher):
 
     def _ended(self, job: _Outgoing, error: FtxError | None) -> None:
         self._running.pop(job.sending)
+        job.sending.connection.unlimited()
+        if self.rates is not None:
+            self.rates.end(job.hex)
         counts = job.sending.machine.transcript.counts
         seconds = self._reactor.seconds() - job.began
         self.bytes_out += job.sending.sent

@@ -26,6 +26,7 @@ __all__ = [
     "Metric",
     "PairingResult",
     "PeerRecord",
+    "ScopedLimits",
     "StatusResult",
 ]
 
@@ -62,6 +63,14 @@ class Limits(msgspec.Struct, frozen=True):
 
     rate_in: int = 0
     rate_out: int = 0
+
+
+class ScopedLimits(msgspec.Struct, frozen=True):
+    """The limits of one scope: `daemon`, `peer:NAME` or `job:ID`. Bytes per second; 0 means none."""
+
+    scope: str
+    rate_in: int
+    rate_out: int
 
 
 class StatusResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,6 +174,12 @@ class DaemonView(Protocol):
 
     async def pause(self, job: str, paused: bool) -> JobInfo:
         """Pause the job, or let it go on; returns it as it is then. Raises `no-such-job` or `job-over`."""
+
+    def limits(self) -> Sequence[ScopedLimits]:
+        """The daemon's own limits, and those of peers and jobs that are set."""
+
+    async def limit(self, scope: str, rate_in: int | None, rate_out: int | None) -> ScopedLimits:
+        """Change the limits of a scope, None for no change. Raises `no-such-job`, `no-such-peer`."""
 
     async def peers(self) -> Sequence[PeerRecord]:
         """The known peers, by name."""

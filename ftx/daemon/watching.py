@@ -39,6 +39,8 @@ class Watching:
         reception = self._daemon.reception
         if reception is None:
             return None
+        if self._daemon.jobs is not None:
+            self._daemon.jobs.rates.look()  # a timetable of limits may have come to its next step
         peers = reception.recheck().addCallbacks(self._readable, self._unreadable)
         rules = Deferred.fromCoroutine(self._look_at_rules()).addErrback(
             lambda failure: _log.failure("looking at the configuration failed", failure=failure)

@@ -21,6 +21,7 @@ import attrs
 import msgspec
 
 from ftx import limits
+from ftx.core.bucket import parse_timetable
 from ftx.core.peers import peer_name
 from ftx.disk.configfile import invalid, read_text
 from ftx.disk.places import Places, absolute
@@ -69,6 +70,15 @@ def _interface(name: str) -> str:
     if not 0 < len(name.encode()) < 16 or "/" in name or any(char.isspace() for char in name):
         raise FtxError("usage", f"{show(name)} is not the name of a network interface", "ip link shows the names")
     return name
+
+
+def _rates(text: str) -> str:
+    """A rate, or a timetable of rates."""
+    try:
+        parse_timetable(text)
+    except ValueError as error:
+        raise FtxError("usage", str(error), "for example 20M, or 0 for no limit") from None
+    return text
 
 
 ROWS: Final[dict[str, Row]] = {
@@ -143,6 +153,15 @@ ROWS: Final[dict[str, Row]] = {
             "group whose members may look into the daemon and cancel jobs, by name or number (default: none)",
             "GROUP",
         ),
+        Row(
+            "limit_in",
+            "text",
+            "bytes per second that may come in, e.g. 20M, 0 for no limit (default), or by the time of day: "
+            '"08:00 2M, 19:00 0"',
+            "RATE",
+            check=_rates,
+        ),
+        Row("limit_out", "text", "the same for what goes out", "RATE", check=_rates),
         Row(
             "drain_timeout",
             "seconds",

@@ -74,9 +74,9 @@ class Records:
         self._queue.append(memoryview(data))
         self.waiting += len(data)
 
-    def seal(self) -> int:
-        """Encrypt what waits, at most `limits.WRITE_SLICE` bytes of it; returns how many."""
-        send, queue, room = self.connection.send, self._queue, limits.WRITE_SLICE
+    def seal(self, most: int = limits.WRITE_SLICE) -> int:
+        """Encrypt what waits, at most `most` bytes of it; returns how many."""
+        send, queue, room = self.connection.send, self._queue, most
         while queue and room > 0:
             data = queue.popleft()
             if len(data) < _RECORD and queue:
@@ -86,7 +86,7 @@ class Records:
                 data = data[:room]
             send(data)
             room -= len(data)
-        done = limits.WRITE_SLICE - room
+        done = most - room
         self.waiting -= done
         return done
 

@@ -38,6 +38,7 @@ from zope.interface import Interface, implementer
 from ftx import limits
 from ftx.errors import FtxError
 from ftx.net.records import Records
+from ftx.net.throttle import Throttle
 
 __all__ = ["IRecordListener", "SecureTransport"]
 
@@ -74,6 +75,9 @@ class SecureTransport:
         self.spoke = False
         #: Bytes asked of the kernel at once, at most `limits.READ_SIZE_SIGNED_IN`.
         self.read_size = limits.READ_SIZE
+        #: What is asked before bytes are read, and before they are written; None for no limit.
+        self.incoming: Throttle | None = None
+        self.outgoing: Throttle | None = None
         self._tcp = tcp
         self._socket: sockets.socket = tcp.getHandle()
         self._reactor = tcp.reactor
@@ -144,13 +148,21 @@ class SecureTransport:
             return
         if self._held is not None:
             return
+        size = self.read_size
+        if self.incoming is not None:
+            if not self.incoming.passes(self._read_on):
+                self._reactor.removeReader(self)
+                return
+            size = min(size, self.incoming.portion(size))
         try:
-            count = self._socket.recv_into(_ARRIVED, self.read_size)
+            count = self._socket.recv_into(_ARRIVED, size)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._end(error)
             return
+        if self.incoming is not None:
+            self.incoming.passed(count)
         self.spoke = self.spoke or count > 0
         self._records.feed(_ARRIVED_VIEW[:count])
         if not self._records.complete:
@@ -179,7 +191,16 @@ class SecureTransport:
         records, budget = self._records, limits.WRITE_TURN
         while budget > 0 and self._flush():
             if records.complete and records.waiting:
-                budget -= records.seal()
+                most = limits.WRITE_SLICE
+                if self.outgoing is not None:
+                    if not self.outgoing.passes(self._write_on):
+                        self._reactor.removeWriter(self)
+                        return
+                    most = self.outgoing.portion(most)
+                sealed = records.seal(most)
+                if self.outgoing is not None:
+                    self.outgoing.passed(sealed)
+                budget -= sealed
             elif self.disconnecting and records.complete and self._producer is None and not records.closed:
                 records.close()
             else:
@@ -344,8 +365,20 @@ class SecureTransport:
             self._flush()
         self._end(_reason(error))
 
+    def _read_on(self) -> None:
+        """The limit lets us read again; whoever paused us meanwhile has the last word."""
+        if not self._over and self._wanted and self._held is None:
+            self._reactor.addReader(self)
+
+    def _write_on(self) -> None:
+        if not self._over:
+            self._reactor.addWriter(self)
+
     def _stop(self) -> None:
         self._over = True
+        for throttle in (self.incoming, self.outgoing):
+            if throttle is not None:
+                throttle.close()
         held, self._held = self._held, None
         if held is not None:
             held.cancel()

@@ -478,6 +478,7 @@ class Sending:
             effects = self.machine.cancel()
             if effects:
                 self._withdrawing = self._clock.callLater(limits.CANCEL_ANSWER, self._withdrawn)
+                self._connection.unlimited()
                 self._perform(effects)
                 return
         self._withdrawn()

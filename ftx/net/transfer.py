@@ -30,6 +30,7 @@ from ftx.core.session import Role, Session, Stage, error_frame, error_of
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
 from ftx.net.secure import IRecordListener, SecureTransport
+from ftx.net.throttle import Limit, Throttle
 from ftx.net.tls import PeerKey, peer_of
 from ftx.wire.frames import Piece
 from ftx.wire.messages import (
@@ -246,6 +247,23 @@ class Connection(Protocol):
         if isinstance(transport, SecureTransport):
             transport.read_size = limits.READ_SIZE_SIGNED_IN
 
+    def limit(self, incoming: Sequence[Limit], outgoing: Sequence[Limit]) -> None:
+        """From now on the bytes of this connection, TLS included, pass at these rates and no faster."""
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            self.unlimited()
+            transport.incoming = Throttle(self.clock, incoming) if incoming else None
+            transport.outgoing = Throttle(self.clock, outgoing) if outgoing else None
+
+    def unlimited(self) -> None:
+        """Hold nothing up any more: what is left to be said is short."""
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            for throttle in (transport.incoming, transport.outgoing):
+                if throttle is not None:
+                    throttle.close()
+            transport.incoming = transport.outgoing = None
+
     def pause_reading(self, paused: bool) -> None:
         """Stop or go on reading from the peer: back-pressure for a slow disk."""
         if self._lost or self.transport is None:
@@ -385,6 +403,7 @@ class Connection(Protocol):
 
     def _close(self) -> None:
         self._over = True
+        self.unlimited()
         if self._lost or self.transport is None:
             return
         # A transport with a producer would wait for it before it closes.

@@ -98,6 +98,7 @@ def test_the_verbs_are_those_of_this_version():
         "jobs",
         "watch",
         "call",
+        "limit",
         "pause",
         "resume",
         "cancel",
@@ -310,6 +311,7 @@ def test_a_usage_error_is_exit_code_2_a_sentence_and_a_hint(here, args, said, hi
     [
         ["verify", "r"],
         ["doctor"],
+        ["config", "show"],
         ["send", "--later", "a", "pi:"],
         ["discover", "--watch"],
     ],

@@ -200,8 +200,17 @@ def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
         "jobs.cancel",
         "jobs.pause",
         "jobs.resume",
+        "limits.set",
         "pairing.close",
         "pairing.open",
         "peers.add",
         "peers.remove",
     }
+
+
+def test_limits(daemon: SmallDaemon) -> None:
+    assert ask(daemon, "limits.set", rate_in=5000) == {"scope": "daemon", "rate_in": 5000, "rate_out": 0}
+    assert ask(daemon, "limits.set", scope="peer:pi", rate_out=1000)["rate_out"] == 1000
+    assert ask(daemon, "limits.get")["limits"][0] == {"scope": "daemon", "rate_in": 5000, "rate_out": 1000}
+    for wrong in ({"scope": "x"}, {"scope": "job:1"}, {"rate_in": -1}, {"rate_in": 999}, {"rate_in": 1.5}):
+        assert refusal(daemon, "limits.set", **wrong).name == "bad-parameters"

@@ -64,6 +64,8 @@ def test_defaults(request_: Request, home: Path) -> None:
         control_packet=str(home / "run" / "control.seq"),
         no_control=False,
         control_group="",
+        limit_in="0",
+        limit_out="0",
         drain_timeout=30.0,
         own_key="own-address",
         origins=dict.fromkeys(ROWS, Origin("default")),
@@ -92,6 +94,8 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         control_group = "0"
         control_packet = "run/packets"
         drain_timeout = 2
+        limit_in = "20M"
+        limit_out = "08:00 2M, 19:00 0"
         own_key = "anywhere"
         share = ["photos=~/photos", "music=music"]
         """,

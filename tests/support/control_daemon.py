@@ -23,6 +23,7 @@ from ftx.daemon.view import (
     Metric,
     PairingResult,
     PeerRecord,
+    ScopedLimits,
     StatusResult,
 )
 from ftx.errors import FtxError
@@ -58,6 +59,7 @@ class SmallDaemon:
     reactor: Any
     all_jobs: dict[str, JobInfo] = attrs.field(factory=dict)
     known: dict[str, PeerRecord] = attrs.field(factory=dict)
+    rates: tuple[int, int] = (0, 0)
     #: Names of the orders that came.
     orders: list[str] = attrs.field(factory=list)
     #: While set, `peers()` waits for it: something slow.
@@ -119,6 +121,14 @@ class SmallDaemon:
     async def pause(self, job: str, paused: bool) -> JobInfo:
         found = self.all_jobs[job] = msgspec.structs.replace(self.job(job), paused="here" if paused else "")
         return found
+
+    def limits(self) -> Sequence[ScopedLimits]:
+        return [ScopedLimits("daemon", *self.rates), ScopedLimits("peer:pi", 0, 5000)]
+
+    async def limit(self, scope: str, rate_in: int | None, rate_out: int | None) -> ScopedLimits:
+        before = self.rates
+        self.rates = (before[0] if rate_in is None else rate_in, before[1] if rate_out is None else rate_out)
+        return ScopedLimits(scope, *self.rates)
 
     async def peers(self) -> Sequence[PeerRecord]:
         if self.gate is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import Options, Verb, Verbs, current
+from ftx.client.options import RATE, Options, Verb, Verbs, current
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -93,6 +93,20 @@ def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str)
     return items
 
 
+def _scopes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a limit can be for: the daemon, paired peers, running jobs."""
+    from click.shell_completion import CompletionItem
+
+    from ftx.client.verbs.send import complete_names
+
+    known = ["daemon", *(f"peer:{name}" for name, _ in complete_names(ctx, ""))]
+    items = [CompletionItem(word) for word in known if word.startswith(incomplete)]
+    if incomplete.startswith("job:"):
+        found = _jobs_there_are(ctx, param, incomplete.removeprefix("job:"))
+        items += [CompletionItem(f"job:{item.value}", help=item.help) for item in found]
+    return items
+
+
 _JOB = click.argument("job", shell_complete=_jobs_there_are)
 
 
@@ -108,6 +122,23 @@ def pause(job: str) -> int:
 def resume(job: str) -> int:
     """Let the paused JOB go on where it was."""
     return _run("resume", job)
+
+
+@ctl.command(short_help="Show and set rate limits.")
+@click.argument("scope", required=False, shell_complete=_scopes)
+@click.option("--in", "rate_in", type=RATE, metavar="RATE", help="Limit of what comes in; 0 for none.")
+@click.option("--out", "rate_out", type=RATE, metavar="RATE", help="Limit of what goes out; 0 for none.")
+def limit(scope: str | None, rate_in: int | None, rate_out: int | None) -> int:
+    """Show the rate limits, or set those of SCOPE: daemon, peer:NAME, or job:ID, whose first digits will do.
+
+    RATE is in bytes per second, such as 20M or 512Ki. It counts at once, for running jobs too.
+    """
+    if (rate_in, rate_out) == (None, None):
+        if scope is not None:
+            raise FtxError("usage", "there is no rate to set", "ctl limit SCOPE --in RATE --out RATE")
+        return _run("limit")
+    said = [scope or "daemon", *("" if rate is None else str(rate) for rate in (rate_in, rate_out))]
+    return _run("limit", *said)
 
 
 @ctl.command(short_help="Cancel a job.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import PORT, Options, Verb, current
+from ftx.client.options import PORT, RATE, Options, Verb, current
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -126,6 +126,14 @@ def _files(incomplete: str) -> list[str]:
     help="Compress on the way: auto (default) does so for files of which a sample gets smaller by 5 % or more.",
 )
 @click.option(
+    "--limit",
+    metavar="RATE",
+    type=RATE,
+    default=0,
+    show_default=False,
+    help="Bytes per second at most, for example 20M or 512Ki; 0, the default, is no limit.",
+)
+@click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -152,6 +160,7 @@ def send(**given: Any) -> int:
     _check_patterns(given["exclude"])
     wishes = {name: given[name] for name in ("conflict", "checksum", "dry_run", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
+    wishes["limit"] = given["limit"]
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
     return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
 
