@@ -91,6 +91,7 @@ class Config:
     limit_in: str
     limit_out: str
     drain_timeout: float
+    log_format: str
     own_key: str
     origins: Mapping[str, Origin] = attrs.field(repr=False)
     request: Request = attrs.field(repr=False)
@@ -186,6 +187,7 @@ def load(request: Request) -> Config:
         "limit_in": "0",
         "limit_out": "0",
         "drain_timeout": _DRAIN_TIMEOUT,
+        "log_format": "text",
         "own_key": "own-address",
     }
     if "control_group" in found:

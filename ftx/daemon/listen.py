@@ -179,9 +179,10 @@ def _listening_socket(endpoint: Endpoint) -> socket.socket:
 class Listeners:
     """The listening sockets of a daemon, from `bind()` until a `ListeningService` has them, or `close()`."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], given: Sequence[socket.socket] = ()) -> None:
+        """`given` are sockets that listen already, in the place of `endpoints`."""
         self._endpoints = tuple(endpoints)
-        self._sockets: list[socket.socket] = []
+        self._sockets: list[socket.socket] = list(given)
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -231,8 +232,14 @@ class ListeningService(Service):
     heard before the next hundreds are there.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], factory: IProtocolFactory, reactor: Any) -> None:
-        self.listeners = Listeners(endpoints)
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        factory: IProtocolFactory,
+        reactor: Any,
+        given: Sequence[socket.socket] = (),
+    ) -> None:
+        self.listeners = Listeners(endpoints, given)
         self._factory = factory
         self._reactor = reactor
         self._acceptors: list[Acceptor] = []

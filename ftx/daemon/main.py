@@ -24,8 +24,8 @@ __all__ = ["main"]
 _PROGRAM: Final = "ftx-server"
 
 
-def _log_to_stderr() -> None:
-    """Begin logging, one line per event, on stderr; stdout and warnings stay what they are."""
+def _log_to_stderr(form: str) -> None:
+    """Begin logging, one line per event, on stderr as `text` or `json`; stdout and warnings stay what they are."""
     from twisted.logger import (
         FilteringLogObserver,
         LogLevel,
@@ -34,6 +34,11 @@ def _log_to_stderr() -> None:
         textFileLogObserver,
     )
 
+    from ftx.daemon.logs import json_lines
+
+    if form == "json":
+        globalLogBeginner.beginLoggingTo([json_lines()], redirectStandardIO=False)
+        return
     plain = FilteringLogObserver(textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.info)])
     globalLogBeginner.beginLoggingTo([plain], redirectStandardIO=False)
 
@@ -43,7 +48,7 @@ def _run(service: MultiService) -> int:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    _log_to_stderr()
+    _log_to_stderr(getattr(getattr(service, "config", None), "log_format", "text"))
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

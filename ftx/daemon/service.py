@@ -40,6 +40,7 @@ from ftx.daemon.running import Running
 from ftx.daemon.serving import Serving
 from ftx.daemon.signals import Signals
 from ftx.daemon.startup import claim
+from ftx.daemon.supervision import Inherited, Supervisor, inherited
 from ftx.daemon.watching import Watching
 from ftx.disk.homelock import HomeLock
 from ftx.disk.inbox import Inbox
@@ -90,7 +91,8 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
         # Opened for a moment only: its database must not be carried across a fork.
         Inbox.open(config.inbox).close()
         Shares(config.share).done()
-        daemon = Daemon(config, reactor, lock, identity, watched, owns_process=owns_process)
+        given = inherited(os.environ, os.getpid()) if owns_process else Inherited()
+        daemon = Daemon(config, reactor, lock, identity, watched, owns_process=owns_process, given=given)
         daemon.listening.listeners.bind()
         try:
             if daemon.control is not None:
@@ -116,6 +118,7 @@ class Daemon(MultiService):
         watched: Watched,
         *,
         owns_process: bool,
+        given: Inherited | None = None,
     ) -> None:
         super().__init__()
         self.setName("ftx")
@@ -136,7 +139,9 @@ class Daemon(MultiService):
         self._owns_process = owns_process
         self._credentials = Credentials(identity)
         self._incoming = _Incoming()
-        self.listening = ListeningService(config.listen, self._incoming, reactor)
+        self._given = given or Inherited()
+        self.supervisor = Supervisor(reactor, os.environ if owns_process else {}, os.getpid())
+        self.listening = ListeningService(config.listen, self._incoming, reactor, self._given.tcp)
         self.reception: Reception | None = None
         self.view = Running(self)
         self.control: ControlServer | None = None
@@ -148,6 +153,7 @@ class Daemon(MultiService):
                 owner_uid=os.geteuid(),
                 packet_path=config.control_packet,
                 group=config.control_gid,
+                given=self._given.doors,
             )
         self._watching = LoopingCall(Watching(self).look)
         self._cleaning = LoopingCall(self._clean)
@@ -230,6 +236,7 @@ class Daemon(MultiService):
                 port=config.discovery_port,
                 include=config.discovery_interface,
                 listen_addresses=[address for address, _ in self.listening.addresses],
+                sockets=self._given.udp,
             )
             self.responder.start()
         for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):
@@ -245,6 +252,13 @@ class Daemon(MultiService):
             inbox=show(config.inbox),
             control=show(config.control) if self.control is not None else "off",
         )
+        if self._owns_process:  # a daemon that twistd sends to the background has another process id by now
+            self.reactor.callWhenRunning(self._say_ready)
+
+    def _say_ready(self) -> None:
+        if not self._stopping:
+            addresses = ", ".join(_address(host, port) for host, port in self.listening.addresses)
+            self.supervisor.ready(f"{self.config.name} listens on {addresses}")
 
     def _sees(self, trusted: Trusted, share: ShareSetting) -> bool:
         """Whether a key may see a share, as rights and rules are now."""
@@ -281,6 +295,7 @@ class Daemon(MultiService):
             await self._bounded(self.control.stop(), "the control socket")
         self._lock.release()
         self._signals.give_back()
+        self.supervisor.close()
         await super().stopService()
         _log.info("stopped")
 
@@ -309,6 +324,7 @@ class Daemon(MultiService):
         self._stopping = True
         _log.info("draining: no new jobs; stopping in at most {most}", most=duration(self.config.drain_timeout))
         self.listening.stopService()
+        self.supervisor.stopping("no new jobs; stopping when the running ones have ended")
         if self.jobs is not None:
             drained = self.jobs.drain()
             try:
@@ -346,9 +362,13 @@ class Daemon(MultiService):
         Rules, the name and the drain time change at once; what the sockets and folders are needs a restart.
         """
         request = self.config.request
-        config = await self.state_worker.run(load, request)
-        await self.state_worker.run(self.watched.current)
-        shares = await self.state_worker.run(Shares, config.share, _never_shared(config))
+        self.supervisor.reloading()
+        try:
+            config = await self.state_worker.run(load, request)
+            await self.state_worker.run(self.watched.current)
+            shares = await self.state_worker.run(Shares, config.share, _never_shared(config))
+        finally:
+            self._say_ready()
         fixed = {name: getattr(self.config, name) for name in _FIXED}
         changed = [name for name, value in fixed.items() if getattr(config, name) != value]
         if changed:

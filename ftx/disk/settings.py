@@ -171,6 +171,13 @@ ROWS: Final[dict[str, Row]] = {
             most=86400,
         ),
         Row(
+            "log_format",
+            "text",
+            "log of ftx-server: text (default) or json, one object a line",
+            "FORMAT",
+            choices=("text", "json"),
+        ),
+        Row(
             "own_key",
             "text",
             "where this identity's own key is trusted: own-address (this machine's addresses) or anywhere",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -257,6 +258,7 @@ class ControlServer:
         owner_uid: int,
         packet_path: str = "",
         group: int | None = None,
+        given: Mapping[int, socket.socket] | None = None,
     ) -> None:
         """`dispatcher` carries requests out. Nothing is touched before `bind()`."""
         self.reactor = reactor
@@ -264,6 +266,8 @@ class ControlServer:
         self.dispatcher = dispatcher
         self._owner_uid = owner_uid
         self._group = group
+        #: Sockets that a supervisor made, by their type.
+        self._given = given or {}
         self._kinds = [(path, socket.SOCK_STREAM)]
         if packet_path:
             self._kinds.append((packet_path, socket.SOCK_SEQPACKET))
@@ -282,7 +286,11 @@ class ControlServer:
             return
         try:
             for path, kind in self._kinds:
-                self._listeners.append(PrivateListener.make(path, self._owner_uid, kind, self._group))
+                self._listeners.append(
+                    PrivateListener.adopted(self._given[kind])
+                    if kind in self._given
+                    else PrivateListener.make(path, self._owner_uid, kind, self._group)
+                )
         except BaseException:
             self._unbind()
             raise

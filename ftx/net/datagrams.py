@@ -203,6 +203,14 @@ def shared_sockets(port: int) -> list[socket.socket]:
     return _sockets(port, share=True)
 
 
+def adopted_sockets(bound: Iterable[socket.socket]) -> list[socket.socket]:
+    """UDP sockets that somebody else has bound, made to tell where datagrams arrive; OSError where that fails."""
+    made = list(bound)
+    for one in made:
+        _tell_arrival(one, one.family)
+    return made
+
+
 def ephemeral_sockets() -> list[socket.socket]:
     """Sockets for IPv4 and IPv6 on ports of their own; empty if there is no network at all."""
     return _sockets(0, share=False)
@@ -228,20 +236,27 @@ def _bound(family: socket.AddressFamily, port: int, *, share: bool) -> socket.so
     try:
         if share:  # and never SO_REUSEADDR: with it, sockets of other users may share too
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _tell_arrival(made, family)
         if family == socket.AF_INET:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            made.setsockopt(_SOL_IP, _IP_PKTINFO, 1)
-            made.setsockopt(_SOL_IP, socket.IP_MULTICAST_TTL, 1)
-            made.setsockopt(_SOL_IP, _IP_MULTICAST_ALL, 0)  # only from interfaces this socket joined on
             made.bind(("0.0.0.0", port))
         else:
             made.setsockopt(_SOL_IPV6, socket.IPV6_V6ONLY, 1)
-            made.setsockopt(_SOL_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            made.setsockopt(_SOL_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
-            with contextlib.suppress(OSError):  # Linux 4.20
-                made.setsockopt(_SOL_IPV6, _IPV6_MULTICAST_ALL, 0)
             made.bind(("::", port))
     except OSError:
         made.close()
         raise
     return made
+
+
+def _tell_arrival(made: socket.socket, family: int) -> None:
+    """Have the kernel say where each datagram arrived; groups only where joined, and not beyond the link."""
+    if family == socket.AF_INET:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        made.setsockopt(_SOL_IP, _IP_PKTINFO, 1)
+        made.setsockopt(_SOL_IP, socket.IP_MULTICAST_TTL, 1)
+        made.setsockopt(_SOL_IP, _IP_MULTICAST_ALL, 0)  # only from interfaces this socket joined on
+    else:
+        made.setsockopt(_SOL_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        made.setsockopt(_SOL_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
+        with contextlib.suppress(OSError):  # Linux 4.20
+            made.setsockopt(_SOL_IPV6, _IPV6_MULTICAST_ALL, 0)

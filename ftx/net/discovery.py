@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from ftx.core.discovery import (
 )
 from ftx.core.identity import SIGN_DISCOVERY
 from ftx.errors import ProtocolError
-from ftx.net.datagrams import Datagram, DatagramSocket, shared_sockets
+from ftx.net.datagrams import Datagram, DatagramSocket, adopted_sockets, shared_sockets
 from ftx.net.finder import Finder, find
 from ftx.net.interfaces import interfaces, missing, own_addresses
 from ftx.text import show
@@ -91,6 +92,7 @@ class Responder:
         versions: tuple[int, int] = (1, 1),
         networks: Iterable[Network] = (),
         clock: IReactorTime | None = None,
+        sockets: Iterable[socket.socket] = (),
     ) -> None:
         self.port = port
         self.counters = Counters()
@@ -109,6 +111,7 @@ class Responder:
         self._clock: IReactorTime = reactor if clock is None else clock
         self._limiter = ReplyLimiter()
         self._sockets: list[DatagramSocket] = []
+        self._given = tuple(sockets)
         self._refreshing: IDelayedCall | None = None
         self._present: dict[int, Interface] = {}
         self._own: frozenset[Address] = frozenset()
@@ -134,7 +137,7 @@ class Responder:
             return
         self.problem = ""
         try:
-            made = shared_sockets(self.port)
+            made = adopted_sockets(self._given) if self._given else shared_sockets(self.port)
         except OSError as error:
             self.problem = _why_not(self.port, error)
         else:

@@ -94,7 +94,8 @@ class PrivateListener:
 
     path: str
     listening: socket.socket
-    _folder: int
+    #: Where the name is, and which inode it should be; None where somebody else made the socket and keeps the name.
+    _folder: int | None
     _made: tuple[int, int]
 
     @classmethod
@@ -119,6 +120,11 @@ class PrivateListener:
                 raise
         except (OSError, ValueError) as error:
             raise _unusable(path, _reason(error)) from None
+
+    @classmethod
+    def adopted(cls, listening: socket.socket) -> PrivateListener:
+        """A listening socket that somebody else made, with the modes and the name that they chose."""
+        return cls(str(listening.getsockname()), listening, None, (0, 0))
 
     @classmethod
     def _make_in(cls, folder: int, path: str, owner_uid: int, kind: int, group: int | None) -> PrivateListener:
@@ -154,6 +160,8 @@ class PrivateListener:
     def close(self) -> None:
         """Stop listening and remove the name, if it is still the socket that was made. Once."""
         self.listening.close()
+        if self._folder is None:
+            return
         name = _split(self.path)[1]
         try:
             found = os.stat(name, dir_fd=self._folder, follow_symlinks=False)

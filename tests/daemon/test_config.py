@@ -67,6 +67,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         limit_in="0",
         limit_out="0",
         drain_timeout=30.0,
+        log_format="text",
         own_key="own-address",
         origins=dict.fromkeys(ROWS, Origin("default")),
         request=request_,
@@ -96,6 +97,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         drain_timeout = 2
         limit_in = "20M"
         limit_out = "08:00 2M, 19:00 0"
+        log_format = "json"
         own_key = "anywhere"
         share = ["photos=~/photos", "music=music"]
         """,
