@@ -116,6 +116,11 @@ CANCEL_WAIT: Final = 0.4
 CANCEL_ANSWER: Final = 0.9
 #: A sender that was asked to pause and still sends after this time is not read any more until the pause is over.
 PAUSE_GRACE: Final = 0.5
+#: How often, in seconds, the delay of the reactor is measured, and for how long the longest is remembered.
+GAP_EVERY: Final = 0.25
+GAP_SPAN: Final = 60.0
+#: Seconds for the file system to say how much is free, when somebody asks for metrics.
+FREE_WAIT: Final = 1.0
 #: A rate limit: the time for which unused rate may be made up later, which late timers need; what passes at once, in
 #: seconds of the rate and at least in bytes; and the least rate, in bytes per second, that leaves room for answers.
 RATE_CREDIT: Final = 0.1

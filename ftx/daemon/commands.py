@@ -243,7 +243,7 @@ class Commands:
         return Ok()
 
     async def _metrics(self, client: Client, params: NoParams) -> MetricsResult:
-        return MetricsResult(CONTENT_TYPE, exposition(self.view.metrics()))
+        return MetricsResult(CONTENT_TYPE, exposition(await self.view.metrics()))
 
     # -- jobs -----------------------------------------------------------------------------------------------
 

@@ -111,6 +111,8 @@ class Jobs(Observer):
         self._done = 0
         self._partial = 0
         self._failed = 0
+        #: How many jobs ended for each reason; the reasons are rows of one table, so this is bounded.
+        self.errors: dict[str, int] = {}
         #: No new jobs are taken any more.
         self.draining = False
         self._said = Said(reactor)
@@ -289,6 +291,7 @@ class Jobs(Observer):
             _log.info("job {job} from {peer}: {result}", job=running.hex, peer=running.peer.name, result=said)
         else:
             self._failed += 1
+            self.errors[error.name] = self.errors.get(error.name, 0) + 1
             if error.name == "cancelled":
                 error = FtxError(error.name, f"{error.message}; {kept(counts.files, counts.bytes)}", error.hint)
             info = events.error_info(error.as_value())

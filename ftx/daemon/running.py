@@ -11,6 +11,7 @@ from ftx import __version__, limits
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer, TrustStore
 from ftx.daemon.jobs import Jobs
+from ftx.daemon.measured import measured
 from ftx.daemon.view import (
     Address,
     DiscoveryInfo,
@@ -164,28 +165,9 @@ class Running:
         """See `DaemonView`."""
         self._daemon.reactor.callLater(0, self._daemon.end_process)
 
-    def metrics(self) -> Sequence[Metric]:
+    async def metrics(self) -> Sequence[Metric]:
         """See `DaemonView`."""
-        status = self.status()
-        strangers, known = (0, 0) if self._daemon.reception is None else self._daemon.reception.connections
-        found = [
-            Metric("ftx_received_bytes_total", "counter", "Content bytes received.", status.bytes_in),
-            Metric("ftx_sent_bytes_total", "counter", "Content bytes sent.", status.bytes_out),
-            Metric("ftx_jobs_done_total", "counter", "Jobs that ended with a receipt.", status.jobs.done),
-            Metric("ftx_jobs_failed_total", "counter", "Jobs that ended without one.", status.jobs.failed),
-            Metric("ftx_jobs_active", "gauge", "Jobs that run.", status.jobs.active),
-            Metric("ftx_connections", "gauge", "Connections.", strangers, {"signed_in": "no"}),
-            Metric("ftx_connections", "gauge", "Connections.", known, {"signed_in": "yes"}),
-            Metric("ftx_peers_paired", "gauge", "Paired peers.", status.peers_paired),
-            Metric("ftx_uptime_seconds", "gauge", "Seconds since the start.", status.uptime_s),
-        ]
-        responder = self._daemon.responder
-        if responder is not None:
-            counters = responder.counters
-            found.append(
-                Metric("ftx_discovery_answered_total", "counter", "Discovery queries answered.", counters.answered)
-            )
-        return found
+        return await measured(self._daemon, self.status())
 
     async def _update(self, change: Callable[[TrustStore], TrustStore]) -> TrustStore:
         store: TrustStore = await self._daemon.state_worker.run(update, self._daemon.config.places.peers, change)

@@ -32,6 +32,7 @@ from ftx.core.trust import Trusted
 from ftx.daemon.commands import Commands
 from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
+from ftx.daemon.gap import Gap
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
@@ -155,6 +156,7 @@ class Daemon(MultiService):
                 group=config.control_gid,
                 given=self._given.doors,
             )
+        self.gap = Gap(reactor)
         self._watching = LoopingCall(Watching(self).look)
         self._cleaning = LoopingCall(self._clean)
         self._signals = Signals(reactor)
@@ -242,6 +244,7 @@ class Daemon(MultiService):
         for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):
             call.clock = self.reactor
             call.start(seconds)
+        self.gap.start()
         if self._owns_process:
             self.reactor.callWhenRunning(self._take_signals)
         _log.info(
@@ -276,6 +279,7 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         self._stopping = True
+        self.gap.stop()
         for call in (self._watching, self._cleaning):
             if call.running:
                 call.stop()

@@ -210,5 +210,5 @@ class DaemonView(Protocol):
     async def shutdown(self) -> None:
         """Begin to stop now. Returns before anything of it has happened: the answer has yet to be sent."""
 
-    def metrics(self) -> Sequence[Metric]:
+    async def metrics(self) -> Sequence[Metric]:
         """Counters and gauges; those of one name stand together."""

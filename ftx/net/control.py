@@ -275,6 +275,9 @@ class ControlServer:
         self._listeners: list[PrivateListener] = []
         self._acceptors: list[Acceptor] = []
         self._open: set[Conversation] = set()
+        #: Clients that were dropped because they did not read, and progress events that slow ones lost.
+        self.clients_dropped = 0
+        self.events_dropped = 0
         self._admitted: set[Conversation] = set()
         self._turned_away: set[int] = set()
         self.stopping = False
@@ -327,6 +330,11 @@ class ControlServer:
         while self._listeners:
             self._listeners.pop().close()
 
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._open)
+
     # -- from the connections -------------------------------------------------------------------------------
 
     def admit(self, conversation: Conversation) -> None:
@@ -351,6 +359,8 @@ class ControlServer:
 
     def ended(self, conversation: Conversation) -> None:
         """A connection is gone and nothing runs for it."""
+        self.clients_dropped += conversation.gave_up
+        self.events_dropped += conversation.dropped
         self._open.discard(conversation)
         self._admitted.discard(conversation)
         if not self._open and self._all_ended is not None:

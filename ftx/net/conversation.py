@@ -84,8 +84,9 @@ class Conversation:
     clock: IReactorTime
     #: Called once when the connection is gone and nothing runs for it any more.
     on_ended: Callable[[Conversation], None]
-    #: Progress events left out because the client read too slowly.
+    #: Progress events left out because the client read too slowly, and whether it was dropped itself.
     dropped: int = attrs.field(default=0, init=False)
+    gave_up: bool = attrs.field(default=False, init=False)
 
     _waiting: deque[bytes] = attrs.field(factory=deque, init=False)
     _input_paused: bool = attrs.field(default=False, init=False)
@@ -305,7 +306,7 @@ class Conversation:
 
     def _give_up(self, why: str) -> None:
         self._log.warn("control client {uid}/{pid} dropped: {why}", uid=self.caller.uid, pid=self.caller.pid, why=why)
-        self._closing = self._given_up = True
+        self._closing = self._given_up = self.gave_up = True
         self._waiting.clear()
         self.door.abort()
 

@@ -173,7 +173,7 @@ class SmallDaemon:
         self.orders.append("shutdown")
         self.on_shutdown()
 
-    def metrics(self) -> Sequence[Metric]:
+    async def metrics(self) -> Sequence[Metric]:
         return [
             Metric("ftx_received_bytes_total", "counter", "Content bytes received.", 2048),
             Metric("ftx_jobs", "gauge", "Jobs by state.", len(self.all_jobs), {"state": "active"}),
