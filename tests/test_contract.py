@@ -82,7 +82,7 @@ CONTRACT: Final[dict[str, str]] = {
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
     "accept": "ask",
-    "verbs": "verify doctor config",
+    "verbs": "verify doctor",
     "send": "--later",
     "discover": "--watch",
     "ctl": "approve deny",

@@ -16,6 +16,7 @@ import click
 
 from ftx import limits
 from ftx.client.options import Options, Verbs
+from ftx.client.verbs.config import config
 from ftx.client.verbs.daemon import ctl, demo
 from ftx.client.verbs.discover import discover
 from ftx.client.verbs.local import completion, hash_files, identity
@@ -62,6 +63,7 @@ for verb in (
     identity,
     hash_files,
     ctl,
+    config,
     demo,
     completion,
 ):

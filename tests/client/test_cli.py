@@ -23,7 +23,8 @@ from ftx.core.identity import format_id, parse_id
 from ftx.text import show
 
 VERBS = {
-    *("completion", "ctl", "demo", "discover", "get", "hash", "id", "ls", "pair", "peers", "policy", "receive", "send")
+    *("completion", "config", "ctl", "demo", "discover", "get", "hash", "id", "ls", "pair", "peers", "policy"),
+    *("receive", "send"),
 }
 PEER_ID = format_id(bytes(range(32)))
 #: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
@@ -311,7 +312,6 @@ def test_a_usage_error_is_exit_code_2_a_sentence_and_a_hint(here, args, said, hi
     [
         ["verify", "r"],
         ["doctor"],
-        ["config", "show"],
         ["send", "--later", "a", "pi:"],
         ["discover", "--watch"],
     ],

@@ -1,0 +1,116 @@
+"""`config`: what is set, where it was set, and a file to begin with."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ftx.client.options import Verbs, current
+from ftx.errors import FtxError
+from ftx.text import show as shown
+
+if TYPE_CHECKING:
+    from ftx.disk.settings import Origin, Row
+
+__all__ = ["config"]
+
+_HEAD = """\
+# The configuration of ftx-server, and of ftx-client where it concerns both. Every setting can be left out, and is then
+# what its line says. `ftx-client config show --origin` says what is in force and where it was set; a running daemon
+# reads this file again on SIGHUP and `ftx-client ctl reload`.
+"""
+
+
+@click.group(cls=Verbs, short_help="Show the configuration, or begin one.")
+def config() -> None:
+    """Show what is configured and where it was set, or write a configuration file to begin with."""
+
+
+@config.command("show", short_help="Show the settings in force.")
+@click.option("--origin", is_flag=True, help="Also show where each was set.")
+def show_config(origin: bool) -> int:
+    """Show every setting as the daemon of this user would read it now, as lines of config.toml.
+
+    What nobody has set is a comment.
+    """
+    from ftx.disk.settings import ROWS
+
+    options = current()
+    found = options.settings()
+    for row in ROWS.values():
+        setting = found.get(row.key)
+        value = None if setting is None else _plain(setting.value)
+        where = "default" if setting is None else _where(row, setting.origin)
+        options.output.record({"key": row.key, "value": value, "origin": where})
+        line = f"# {row.key} is not set" if setting is None else f"{row.key} = {_toml(value)}"
+        options.output.result(f"{line}  # {where}" if origin and setting is not None else line)
+    for key, setting in found.items():
+        if key not in ROWS:  # tables of peers and rules have a form of their own
+            options.output.record({"key": key, "value": None, "origin": _where(None, setting.origin)})
+            options.output.result(f"# [{key}] is set" + (f"  # {_where(None, setting.origin)}" if origin else ""))
+    return 0
+
+
+@config.command("init", short_help="Write a configuration file to begin with.")
+def init() -> int:
+    """Write a config.toml with every setting in it as a comment, where this user's daemon looks first.
+
+    One that exists is left alone.
+    """
+    from ftx.disk.places import prepare_home
+    from ftx.disk.settings import ROWS
+
+    options = current()
+    where = options.places()
+    path = where.config_files[0]
+    text = _HEAD + "".join(line + "\n" for row in ROWS.values() for line in _example(row))
+    try:
+        if where.home is not None:
+            prepare_home(where)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise FtxError("usage", f"{shown(path)} exists already", "ftx-client config show tells what is in it") from None
+    except OSError as error:
+        reason = (error.strerror or "error").lower()
+        raise FtxError("local-io", f"{shown(path)} cannot be written: {reason}") from error
+    options.output.record({"path": path})
+    options.output.result(shown(path, 4096))
+    return 0
+
+
+def _where(row: Row | None, origin: Origin) -> str:
+    """`--name`, `FTX_NAME`, or the file."""
+    if origin.kind == "file":
+        return shown(origin.path, 4096)
+    if row is None:
+        return origin.kind
+    return {"option": f"--{row.flag}", "environment": row.variable}.get(origin.kind, origin.kind)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it: its basic strings, numbers and arrays are those of JSON."""
+    return json.dumps(value)
+
+
+def _example(row: Row) -> Iterator[str]:
+    """The lines of one setting: what it is, and the key, all as comments."""
+    yield ""
+    for line in textwrap.wrap(row.help, 100):
+        yield f"# {line}"
+    if row.choices:
+        value = f"{_toml(row.choices[0])}  # or {', '.join(row.choices[1:])}"
+    else:
+        value = {"switch": "true", "whole": "0", "seconds": "30", "texts": "[]"}.get(row.kind, '""')
+    yield f"#{row.key} = {value}"

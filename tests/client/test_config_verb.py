@@ -1,0 +1,55 @@
+"""`config show` and `config init`, by the real program."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from ftx.disk.settings import ROWS
+
+
+def run(home: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ftx.client.cli", "--home", str(home), *words]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("FTX_")}
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, env=ours | environ)
+
+
+def test_a_file_to_begin_with_and_what_is_in_force(tmp_path: Path) -> None:
+    """The file changes nothing by itself; each setting in it can be uncommented; what is set shows, and where."""
+    home = tmp_path / "home"
+    made = run(home, "config", "init")
+    path = home / "config.toml"
+    assert (made.returncode, made.stdout.strip()) == (0, str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text("utf-8")
+    assert tomllib.loads(text) == {}
+    examples = [line[1:] for line in text.splitlines() if line.startswith("#") and " = " in line]
+    assert {line.partition(" = ")[0] for line in examples} >= set(ROWS)
+    assert set(tomllib.loads("\n".join(examples))) >= set(ROWS), "uncommented, each is one"
+    again = run(home, "config", "init")
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
+    path.write_text('name = "attic \\"A\\""\nlisten = ["tcp:1", "tcp:2"]\ndrain_timeout = 2\n', "utf-8")
+    told = run(home, "config", "show", "--origin", FTX_ACCEPT="own")
+    lines = told.stdout.splitlines()
+    assert f'name = "attic \\"A\\""  # {path}' in lines
+    assert 'accept = "own"  # FTX_ACCEPT' in lines
+    assert "# inbox is not set" in lines
+    parsed = tomllib.loads(told.stdout)
+    assert parsed == {"name": 'attic "A"', "listen": ["tcp:1", "tcp:2"], "drain_timeout": 2.0, "accept": "own"}
+    rows = {row["key"]: row for row in map(json.loads, run(home, "config", "show", "--json").stdout.splitlines())}
+    assert (rows["name"]["value"], rows["name"]["origin"]) == ('attic "A"', str(path))
+    assert (rows["inbox"]["value"], rows["inbox"]["origin"]) == (None, "default")
+
+
+def test_a_mistake_is_named_with_a_suggestion(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('acept = "own"\n', "utf-8")
+    (tmp_path / "config.toml").chmod(0o600)
+    told = run(tmp_path, "config", "show")
+    assert told.returncode == 2
+    assert "unknown key acept" in told.stderr
+    assert "did you mean accept?" in told.stderr
