@@ -281,6 +281,14 @@ PEERS: Final = 4096
 PEERS_FILE: Final = 8 * MiB
 #: Bytes of the account of quotas: a line for each of the above.
 LEDGER_FILE: Final = 1 * MiB
+#: Refusals of one source that come at once, seconds that the next one is held back and at most (less than the deadline
+#: of a hello), seconds of quiet for which one is forgiven; refusals counted, and sources remembered.
+PENALTY_FREE: Final = 5
+PENALTY_FIRST: Final = 0.25
+PENALTY_MOST: Final = 4.0
+PENALTY_FORGIVEN: Final = 10.0
+PENALTY_COUNT: Final = 12
+PENALTY_SOURCES: Final = 1024
 #: Seconds that an offer waits for a person, unless set otherwise, and at most.
 APPROVAL_WAIT: Final = 120.0
 APPROVAL_MOST: Final = 3600

@@ -46,7 +46,7 @@ CONTRACT: Final[dict[str, str]] = {
     "discover": "--wait --watch",
     "id": "--renew",
     "peers": "list add remove rename show",
-    "ctl": "status jobs watch approve deny pause resume cancel limit pairing reload drain shutdown call",
+    "ctl": "status jobs watch pause resume cancel limit pairing reload drain shutdown call",
     "completion": "bash zsh fish",
     "exit codes": "1 2 3 4 5 6 7 8 9 10 11 12 130 143",
     "error names": "no-space exists untrusted busy digest-mismatch over-offer superseded bad-name identity-copied",
@@ -81,13 +81,11 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "accept": "ask",
     "verbs": "verify doctor",
     "send": "--later",
     "discover": "--watch",
-    "ctl": "approve deny",
     "methods": (
-        "daemon.log_level offers.list offers.approve offers.deny "
+        "daemon.log_level "
         "queue.add queue.list queue.remove"
     ),
 }

@@ -29,7 +29,7 @@ from ftx.client.find import DEFAULT_PORT, locate, place_of
 from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
 from ftx.client.target import Target, parse_folder, parse_target
-from ftx.client.upload import Upload
+from ftx.client.upload import Compare, Upload
 from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
 from ftx.disk.inbox import Inbox
@@ -104,6 +104,7 @@ def send(
     name: str = "",
     compress: bool = True,
     limit: int = 0,
+    compare: Compare | None = None,
     on_event: OnEvent | None = None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Run[Event, Done | Failed]:
@@ -116,6 +117,9 @@ def send(
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
     A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt. `limit`
     is in bytes per second on the network, 0 for none.
+
+    With `compare` the receiver may be one that is not paired here: somebody is asked there, `compare` gets its name
+    and the words that are on both screens, and nothing is said of the files before it answers True.
 
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
@@ -134,7 +138,7 @@ def send(
             job = secrets.token_bytes(16)
             features = [feature for feature in FEATURES if compress or feature != "zstd"]
             way = _Way(reactor, settings, worker, identity, peers, put, warn)
-            attempts, hint = await way.find(where, job.hex(), features)
+            attempts, hint = await way.find(where, job.hex(), features, strangers=compare is not None)
             upload = Upload(
                 reactor,
                 worker,
@@ -149,6 +153,7 @@ def send(
                 limit=limit,
                 state=settings.places.state,
                 selection=selection,
+                compare=compare,
                 on_event=put,
             )
             flow.on_change = upload.hold
@@ -256,7 +261,7 @@ class _Way:
     warn: Callable[[str], object]
 
     async def find(
-        self, where: Target, job: str | None, features: Sequence[str] = FEATURES
+        self, where: Target, job: str | None, features: Sequence[str] = FEATURES, *, strangers: bool = False
     ) -> tuple[Attempts, str]:
         """The way to `where`, and what to say when no address of it can be found."""
         settings = self.settings
@@ -282,6 +287,7 @@ class _Way:
             on_event=self.on_event,
             job=job,
             features=features,
+            strangers=strangers,
         )
         return attempts, found.hint
 

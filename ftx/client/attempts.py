@@ -60,7 +60,9 @@ class Attempts:
         on_event: Callable[[events.Event], object],
         job: str | None = None,
         features: Sequence[str] = FEATURES,
+        strangers: bool = False,
     ) -> None:
+        """`strangers`: also a key that is not paired here may answer; what is said to it then is for `use` to know."""
         #: Who is at the other end, as far as it is known.
         self.peer = events.PeerInfo(name=found.name)
         #: Whether a connection has stood: what went wrong then concerns the job, not the way to it.
@@ -82,6 +84,7 @@ class Attempts:
         self._on_event = on_event
         self._job = job
         self._features = features
+        self._strangers = strangers
 
     async def run(
         self,
@@ -153,16 +156,21 @@ class Attempts:
 
         def accept(key: bytes, address: str) -> Trusted:
             check_expected(self._found, key, address, self._peers)
-            return judge(
-                key,
-                address,
-                own_id=self._identity.id,
-                own_name=self._name,
-                own_addresses=addresses,
-                own_key_anywhere=self._own_key_anywhere,
-                peers=self._peers,
-                unknown="unknown-peer",
-            )
+            try:
+                return judge(
+                    key,
+                    address,
+                    own_id=self._identity.id,
+                    own_name=self._name,
+                    own_addresses=addresses,
+                    own_key_anywhere=self._own_key_anywhere,
+                    peers=self._peers,
+                    unknown="unknown-peer",
+                )
+            except FtxError as error:
+                if error.name != "unknown-peer" or not self._strangers:
+                    raise
+                return Trusted(key, self._found.name, own=False)
 
         dialled = await dial(
             self._reactor,

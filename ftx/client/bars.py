@@ -61,6 +61,8 @@ def make_view(
 def progress_parts(event: Progress) -> tuple[str, list[str]]:
     """The stage, and what is known besides: bytes, files, rate and time left, in this order."""
     parts = []
+    if event.stage == "approval":
+        return "waiting for approval" + (f", {duration(event.eta_s)} left" if event.eta_s is not None else ""), []
     if event.stage == "scanning":
         # Nothing has moved: the numbers are those of the counting, and grow.
         if event.bytes_total is not None:
@@ -85,7 +87,7 @@ def progress_parts(event: Progress) -> tuple[str, list[str]]:
 
 def _percent(event: Progress) -> int | None:
     """Whole percents confirmed, rounded down; None before the total is known, or when there is nothing to move."""
-    if event.stage == "scanning" or not event.bytes_total:
+    if event.stage in ("scanning", "approval") or not event.bytes_total:
         return None
     return min(event.bytes_confirmed, event.bytes_total) * 100 // event.bytes_total
 

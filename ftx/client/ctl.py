@@ -20,6 +20,8 @@ from ftx.client.ctl_text import (
     jobs_table,
     limit_lines,
     method_lines,
+    offer_line,
+    offers_table,
     status_lines,
 )
 from ftx.client.reach import commands
@@ -111,7 +113,8 @@ async def _jobs(session: _Session, args: Sequence[str]) -> None:
 async def _watch(session: _Session, args: Sequence[str]) -> None:
     def on_event(event: dict[str, Any]) -> None:
         if event.get("event") == "snapshot":
-            session.show(event, jobs_table(event.get("jobs") or []))
+            offers = event.get("offers") or []
+            session.show(event, [*jobs_table(event.get("jobs") or []), *(offers_table(offers) if offers else [])])
         else:
             session.show(event, [event_line(event)])
 
@@ -153,6 +156,29 @@ async def _pairing(session: _Session, args: Sequence[str]) -> None:
     how = commands(status, "ftx-client pair", "on the other machine")
     good = f"good for {duration(float(result.get('expires_s') or 0))} and one attempt"
     session.show(result, [f"code: {show(str(result.get('code')))}", *how, good])
+
+
+async def _offers(session: _Session, args: Sequence[str]) -> None:
+    result = await session.all_pages("offers.list", "offers")
+    session.show(result, offers_table(result["offers"]))
+
+
+async def _approve(session: _Session, args: Sequence[str]) -> None:
+    always = "--always" in args
+    rest = [one for one in args if one != "--always"]
+    if not rest or len(rest) > 2 or (len(rest) == 2 and not always):
+        raise FtxError("usage", "ctl approve takes a job, and with --always a name", "ctl offers shows what waits")
+    params: dict[str, Any] = {"job": await _job_id(session, rest[0]), "always": always}
+    if len(rest) == 2:
+        params["name"] = rest[1]
+    offer = _mapping(await session.call("offers.approve", params))
+    session.show(offer, [f"approved: {offer_line(offer)}" + ("; its sender is paired now" if always else "")])
+
+
+async def _deny(session: _Session, args: Sequence[str]) -> None:
+    params = {"job": await _job_id(session, args[0]), "reason": " ".join(args[1:])}
+    offer = _mapping(await session.call("offers.deny", params))
+    session.show(offer, [f"denied: {offer_line(offer)}"])
 
 
 async def _job_id(session: _Session, written: str) -> str:
@@ -205,6 +231,16 @@ VERBS: Final[Mapping[str, Verb]] = {
         Verb("jobs", "jobs", "running, waiting and lately finished jobs", 0, 0, _jobs),
         Verb("watch", "watch [EVENT…]", "what happens, line by line, until the daemon stops", 0, None, _watch),
         Verb("limit", "limit [SCOPE] [--in RATE] [--out RATE]", "show and set rate limits", 0, 3, _limit),
+        Verb("offers", "offers", "what waits for approval", 0, 0, _offers),
+        Verb(
+            "approve",
+            "approve JOB [--always [NAME]]",
+            "let an offer in; with --always its sender is paired, as NAME",
+            1,
+            3,
+            _approve,
+        ),
+        Verb("deny", "deny JOB [REASON…]", "refuse an offer; the reason is for the log", 1, None, _deny),
         Verb("pause", "pause JOB", "let no content of a job travel for now", 1, 1, _job_order("jobs.pause")),
         Verb("resume", "resume JOB", "let a paused job go on", 1, 1, _job_order("jobs.resume")),
         Verb(

@@ -12,7 +12,17 @@ from typing import Any, Final
 from ftx.client.render import table
 from ftx.text import duration, plural, show, size
 
-__all__ = ["event_line", "job_lines", "job_name", "jobs_table", "limit_lines", "method_lines", "status_lines"]
+__all__ = [
+    "event_line",
+    "job_lines",
+    "job_name",
+    "jobs_table",
+    "limit_lines",
+    "method_lines",
+    "offer_line",
+    "offers_table",
+    "status_lines",
+]
 
 #: Hex digits by which jobs are called on the screen.
 SHORT_JOB: Final = 8
@@ -124,6 +134,33 @@ def jobs_table(jobs: Sequence[Any]) -> list[str]:
     return table([head for head, _ in columns], rows)
 
 
+def offers_table(offers: Sequence[Any]) -> list[str]:
+    """Offers that wait, a line for each: JOB FROM ADDRESS FILES SIZE WORDS LEFT."""
+    if not offers:
+        return ["no offers"]
+    rows = []
+    for offer in map(_map, offers):
+        peer = _map(offer.get("peer"))
+        rows.append(
+            (
+                job_name(offer.get("job")),
+                _peer(peer) + (" (not paired)" if offer.get("who") == "unknown" else ""),
+                _text(peer.get("address", "-")),
+                f"{_count(offer.get('files')):,}",
+                size(_count(offer.get("bytes"))),
+                _text(offer.get("phrase", "-")),
+                duration(_count(offer.get("left_s"))),
+            )
+        )
+    return table(("JOB", "FROM", "ADDRESS", "FILES", "SIZE", "WORDS", "LEFT"), rows)
+
+
+def offer_line(offer: _Map) -> str:
+    """`5d0c12ab of desk, 3 files, 2.1 MiB`."""
+    files = plural(int(_count(offer.get("files"))), "file")
+    return f"{job_name(offer.get('job'))} of {_peer(offer.get('peer'))}, {files}, {size(_count(offer.get('bytes')))}"
+
+
 def _state(job: _Map) -> str:
     """`done`, or `partial` where files failed: what is done may lack some; `paused` where nothing is to travel."""
     state = _text(job.get("state", "-"))
@@ -207,6 +244,13 @@ def _offer(event: _Map) -> str:
     return ", ".join(known)
 
 
+def _waits(event: _Map) -> str:
+    """`3 files, 2.1 MiB, 120 s left, words acorn maple zinc: ftx-client ctl approve 5d0c12ab`."""
+    left = f", {duration(_count(event.get('deadline_s')))} left" if event.get("deadline_s") is not None else ""
+    words = f", words {_text(event['phrase'])}" if event.get("phrase") else ""
+    return f"{_offer(event)}{left}{words}: ftx-client ctl approve {job_name(event.get('job'))}"
+
+
 def _progress(event: _Map) -> str:
     parts = [_text(event.get("stage", "")), _of(event.get("bytes_confirmed"), event.get("bytes_total"))]
     if event.get("rate") is not None:
@@ -252,7 +296,7 @@ def _pairing(event: _Map) -> str:
 
 _SENTENCES: Final[Mapping[str, Callable[[_Map], str]]] = {
     "offered": _offer,
-    "waiting": _offer,
+    "waiting": _waits,
     "accepted": _offer,
     "refused": _error,
     "progress": _progress,

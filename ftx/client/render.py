@@ -112,7 +112,9 @@ def waiting_line(event: Waiting, fallback: str) -> str:
     if event.bytes is not None:
         what.append(size(event.bytes))
     left = f" ({duration(event.deadline_s)} left)" if event.deadline_s is not None else ""
-    return f"waiting for somebody at {peer_label(event.peer, fallback)} to approve {', '.join(what) or 'it'}{left}"
+    words = f"; the words on both screens: {show(event.phrase)}" if event.phrase else ""
+    who = peer_label(event.peer, fallback)
+    return f"waiting for somebody at {who} to approve {', '.join(what) or 'it'}{left}{words}"
 
 
 def retry_line(event: Retry) -> str:

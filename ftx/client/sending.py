@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import attrs
@@ -243,6 +243,8 @@ class Sending(Transfers):
     """A run of `send`; the names are `ftx.client.api.send`'s."""
 
     sources: Sequence[str] = attrs.field(kw_only=True)
+    #: Whether the receiver may be one that is not paired here.
+    ask: bool = attrs.field(default=False, kw_only=True)
     #: Whether the receiver is to recognise files by their content.
     checksum: bool = attrs.field(default=False, kw_only=True)
     dry_run: bool = attrs.field(default=False, kw_only=True)
@@ -260,7 +262,11 @@ class Sending(Transfers):
     async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         """See `Transfers`."""
         from ftx.client.api import send
+        from ftx.client.comparing import compare
         from ftx.client.configured import api_settings
+
+        def compared(name: str, phrase: str) -> Awaitable[bool]:
+            return compare(reactor, self.options, name, phrase)
 
         await send(
             reactor,
@@ -276,6 +282,7 @@ class Sending(Transfers):
             name=self.name,
             compress=self.compress,
             limit=self.limit,
+            compare=compared if self.ask else None,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

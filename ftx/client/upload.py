@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
@@ -30,7 +30,11 @@ from ftx.text import kept, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, DRY_RUN, PUSH, Offer, Receipt, decode_receipt_body
 
-__all__ = ["Upload"]
+__all__ = ["Compare", "Upload"]
+
+
+#: Asks our own person whether the words, shown with the receiver's name, are on the other screen as well.
+Compare = Callable[[str, str], Awaitable[bool]]
 
 
 class Upload(Watcher):
@@ -52,6 +56,7 @@ class Upload(Watcher):
         limit: int = 0,
         state: str,
         selection: Selection,
+        compare: Compare | None = None,
         on_event: Callable[[events.Event], object],
     ) -> None:
         self._reactor: IReactorTime = reactor
@@ -66,6 +71,12 @@ class Upload(Watcher):
         self._limit = Limit(reactor)
         self._limit.change(limit)
         self._selection = selection
+        self._compare = compare
+        #: Who answered is not known here: nothing is said of the files before the phrase was compared.
+        self._stranger = False
+        self._comparing: Deferred[None] | None = None
+        #: While somebody is asked at the other end: until when, on the clock of the reactor.
+        self._asked_until: float | None = None
         self._on_event = on_event
         self._began = reactor.seconds()
         self._sending: Sending | None = None
@@ -107,10 +118,15 @@ class Upload(Watcher):
         """The job on one connection, of which nothing outlives this."""
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)
+        self._stranger = not dialled.trusted.own and dialled.trusted.peer is None
         sending = self._begin(dialled)
         try:
             return await sending.run(self._totals)
         finally:
+            self._asked_until = None
+            if self._comparing is not None:
+                self._comparing.cancel()
+                self._comparing = None
             await sending.wait_stopped()  # one that was cancelled may still wait for what the receiver says it keeps
             dialled.connection.finish()
             self._totals = sending.totals
@@ -147,6 +163,7 @@ class Upload(Watcher):
             own_id=self._identity.id,
             watcher=self,
             concluded=concluded,
+            held=self._stranger,
             checksums=self._checksum,
             selection=self._selection,
         )
@@ -157,11 +174,45 @@ class Upload(Watcher):
 
     # -- what the job tells (Watcher) ----------------------------------------------------------------------
 
+    def waiting(self, job: Sending, seconds: int, phrase: str | None) -> None:
+        """Somebody at the other end is asked. Where the receiver is not known here, somebody at this end is, too."""
+        self._asked_until = self._reactor.seconds() + seconds
+        if phrase is None:
+            return
+        totals = job.totals
+        self._emit(
+            events.Waiting(
+                job=self._job,
+                peer=self._attempts.peer,
+                files=None if totals is None else totals.files,
+                bytes=None if totals is None else totals.bytes,
+                deadline_s=float(seconds),
+                phrase=phrase,
+            )
+        )
+        if self._stranger and self._compare is not None:
+            self._comparing = Deferred.fromCoroutine(self._compared(job, self._compare(self._attempts.called, phrase)))
+
+    async def _compared(self, job: Sending, answer: Awaitable[bool]) -> None:
+        try:
+            same_words = await answer
+        except CancelledError:
+            return
+        if same_words:
+            job.release()
+        else:
+            job.give_up(FtxError("unknown-peer", "the words were not confirmed, so nothing was sent"))
+
     def accepted(self, job: Sending) -> None:
         """The receiver takes the job: it begins anew, and what an earlier attempt gathered is void.
 
         Not so when a finished job is answered by its receipt at once: then what was gathered before is all there is.
         """
+        self._asked_until = None
+        if self._stranger and self._comparing is None:
+            why = "its key is not paired here, and it asked nobody there: there are no words to compare"
+            job.give_up(FtxError("unknown-peer", why))
+            return
         self._problems, self._skipped = [], 0
         self._would = [0, 0]
         self._reasons = set()
@@ -238,7 +289,9 @@ class Upload(Watcher):
             return
         self._said, self._said_at = figures, now
         stage = "transferring"
-        if self._attempts.away:
+        if self._asked_until is not None:
+            stage = "approval"
+        elif self._attempts.away:
             stage = "waiting"
         elif machine.paused:
             stage = "paused"
@@ -258,9 +311,13 @@ class Upload(Watcher):
                 files_done=counts.files + counts.skipped + counts.failed,
                 files_total=None if totals is None else totals.files,
                 rate=None if self._attempts.away else self._meter.rate,
-                eta_s=None if self._attempts.away else self._meter.eta_s,
+                eta_s=None if self._attempts.away else self._left(now),
             )
         )
+
+    def _left(self, now: float) -> float | None:
+        """Seconds until the transfer is over, or, while somebody is asked, until nobody is any more."""
+        return self._meter.eta_s if self._asked_until is None else max(self._asked_until - now, 0.0)
 
     # -- ends ----------------------------------------------------------------------------------------------
 

@@ -133,6 +133,8 @@ class Stage(Enum):
 
 #: The stages of a client that is not signed in, but is let in for something.
 _LET_IN: Final = (Stage.PAIRING, Stage.ASKING)
+#: Those that last no longer than `limits.HELLO_DEADLINE` after the connection was opened.
+_UNSIGNED: Final = (Stage.GREETING, Stage.GREETED, Stage.ASKING)
 
 
 class LastListing:
@@ -316,7 +318,7 @@ class Session:
         """When `tick()` is due, or None when nothing is."""
         if self.over:
             return None
-        if self.stage in (Stage.GREETING, Stage.GREETED):
+        if self.stage in _UNSIGNED:
             return self.opened + limits.HELLO_DEADLINE
         if self.stage is Stage.PAIRING:
             return self.opened + limits.PAIRING_WINDOW_MOST
@@ -330,7 +332,7 @@ class Session:
         """
         if self.over:
             return b""
-        if self.stage in (Stage.GREETING, Stage.GREETED):
+        if self.stage in _UNSIGNED:
             if now >= self.opened + limits.HELLO_DEADLINE:
                 self.fail()
                 raise FtxError("hello-timeout")

@@ -22,6 +22,7 @@ from ftx.daemon.view import (
     DaemonView,
     JobInfo,
     JobState,
+    OfferInfo,
     PairingResult,
     PeerRecord,
     ScopedLimits,
@@ -41,6 +42,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "status": "daemon.status",
     "jobs": "jobs.list",
     "watch": "events.subscribe",
+    "offers": "offers.list",
     "peers": "peers.list",
     "methods": "rpc.discover",
     "metrics": "metrics.get",
@@ -69,6 +71,21 @@ class JobsParams(Params, frozen=True):
 
     state: JobState | None = None
     cursor: _Cursor = None
+
+
+class ApproveParams(Params, frozen=True):
+    """Which offer, whether its sender is paired from now on, and under which name (null: what it calls itself)."""
+
+    job: _JobId
+    always: bool = False
+    name: str | None = None
+
+
+class DenyParams(Params, frozen=True):
+    """Which offer, and why, for the log."""
+
+    job: _JobId
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class CursorParams(Params, frozen=True):
@@ -143,6 +160,13 @@ class JobsResult(msgspec.Struct, frozen=True):
     """A page of jobs, oldest first."""
 
     jobs: list[JobInfo]
+    cursor: str | None = None
+
+
+class OffersResult(msgspec.Struct, frozen=True):
+    """A page of offers that wait, oldest first."""
+
+    offers: list[OfferInfo]
     cursor: str | None = None
 
 
@@ -274,6 +298,17 @@ class Commands:
                 raise FtxError("bad-parameters", f"limits.set: {least}")
         return await self.view.limit(params.scope, params.rate_in, params.rate_out)
 
+    # -- offers ---------------------------------------------------------------------------------------------
+
+    async def _offers(self, client: Client, params: CursorParams) -> OffersResult:
+        return OffersResult(*_page([(offer.job, offer) for offer in self.view.offers()], params.cursor))
+
+    async def _approve(self, client: Client, params: ApproveParams) -> OfferInfo:
+        return await self.view.approve(params.job, params.always, params.name, client.caller.uid)
+
+    async def _deny(self, client: Client, params: DenyParams) -> OfferInfo:
+        return self.view.deny(params.job, params.reason, client.caller.uid)
+
     # -- peers ----------------------------------------------------------------------------------------------
 
     async def _peers(self, client: Client, params: CursorParams) -> PeersResult:
@@ -281,10 +316,18 @@ class Commands:
         return PeersResult(*_page([(peer.name, peer) for peer in found], params.cursor))
 
     async def _add_peer(self, client: Client, params: PeerParams) -> PeerRecord:
-        return await self.view.add_peer(params.name, params.id, params.addresses)
+        added = await self.view.add_peer(params.name, params.id, params.addresses)
+        self._log.info(
+            "audit: peer {name} ({id}) added by user {uid}", name=show(added.name), id=added.id, uid=client.caller.uid
+        )
+        return added
 
     async def _remove_peer(self, client: Client, params: PeerNameParams) -> PeerRecord:
-        return await self.view.remove_peer(params.name)
+        gone = await self.view.remove_peer(params.name)
+        self._log.info(
+            "audit: peer {name} ({id}) removed by user {uid}", name=show(gone.name), id=gone.id, uid=client.caller.uid
+        )
+        return gone
 
     async def _open_pairing(self, client: Client, params: PairingParams) -> PairingResult:
         return await self.view.open_pairing(params.seconds, params.words, params.name, params.keep)
@@ -413,6 +456,16 @@ METHODS: Final = _table(
             Commands._limit,
             mutating=True,
         ),
+        Method("offers.list", "Offers that wait for approval.", CursorParams, OffersResult, Commands._offers),
+        Method(
+            "offers.approve",
+            "Consent to an offer; with always, pair its sender too.",
+            ApproveParams,
+            OfferInfo,
+            Commands._approve,
+            mutating=True,
+        ),
+        Method("offers.deny", "Refuse an offer.", DenyParams, OfferInfo, Commands._deny, mutating=True),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
         Method(

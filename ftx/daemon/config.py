@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 import attrs
 
+from ftx import limits
 from ftx.core.policy import Rule, Rules
 from ftx.core.rights import Rights
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_endpoint
@@ -67,10 +68,10 @@ class Request:
 class Config:
     """What a daemon runs with; everything in it has been checked and every path is absolute.
 
-    `accept` is `own` or `paired`; `conflict` is one of `ftx.wire.messages.CONFLICTS`; `own_key` is `own-address` or
-    `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached; `drain_timeout`
-    is in seconds; `rights` are those of the tables `[peer.NAME]` by identity, `rule` those of
-    `[[rule]]`. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
+    `accept` is `own`, `paired` or `ask`; `conflict` is one of `ftx.wire.messages.CONFLICTS`; `own_key` is
+    `own-address` or `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached;
+    `drain_timeout` and `approval_timeout` are in seconds; `rights` are those of the tables `[peer.NAME]` by identity,
+    `rule` those of `[[rule]]`. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
     """
 
     places: Places
@@ -78,6 +79,7 @@ class Config:
     listen: tuple[Endpoint, ...]
     inbox: str
     accept: str
+    approval_timeout: float
     conflict: str
     links: str
     names: str
@@ -174,6 +176,7 @@ def load(request: Request) -> Config:
         "name": default_name(request.host),
         "inbox": where.inbox,
         "accept": "paired",
+        "approval_timeout": limits.APPROVAL_WAIT,
         "conflict": "rename",
         "links": "skip",
         "names": "usual",

@@ -17,7 +17,7 @@ import msgspec
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from ftx import limits
-from ftx.daemon.view import JobInfo
+from ftx.daemon.view import JobInfo, OfferInfo
 from ftx.wire.events import (
     Accepted,
     Connected,
@@ -62,12 +62,14 @@ def event_name(event: Event | type[Event]) -> str:
 EVENT_NAMES: Final = tuple(event_name(kind) for kind in _STREAMED)
 
 
-def snapshot_of(jobs: Sequence[JobInfo]) -> Snapshot:
-    """A snapshot of `jobs` (oldest first) that fits in one line.
+def snapshot_of(jobs: Sequence[JobInfo], offers: Sequence[OfferInfo] = ()) -> Snapshot:
+    """A snapshot of `jobs` (oldest first) and of the `offers` that wait, which fits in one line.
 
     Where not all fit, jobs that are not over come first, then the latest that ended; the order stays.
     """
     room = limits.CONTROL_LINE - limits.CONTROL_ENVELOPE
+    waiting = [msgspec.to_builtins(offer) for offer in offers]
+    room -= len(msgspec.json.encode(waiting))
     over = {"done", "failed"}
     by_weight = sorted(range(len(jobs)), key=lambda index: (jobs[index].state in over, -index))
     chosen: list[int] = []
@@ -76,7 +78,7 @@ def snapshot_of(jobs: Sequence[JobInfo]) -> Snapshot:
         if room < 0:
             break
         chosen.append(index)
-    return Snapshot(jobs=[msgspec.to_builtins(jobs[index]) for index in sorted(chosen)], offers=[])
+    return Snapshot(jobs=[msgspec.to_builtins(jobs[index]) for index in sorted(chosen)], offers=waiting)
 
 
 @attrs.define(eq=False)

@@ -25,8 +25,9 @@ from ftx.core.policy import Rules
 from ftx.core.progress import Meter
 from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
+from ftx.daemon.approvals import Approvals
 from ftx.daemon.complaints import Said
-from ftx.daemon.deciding import Deciding
+from ftx.daemon.deciding import Deciding, who_is
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.rates import Rates
 from ftx.daemon.serving import Serving
@@ -47,6 +48,9 @@ from ftx.wire.messages import CONFLICTS, DRY_RUN, Offer, Refuse
 __all__ = ["Jobs"]
 
 _log = Logger()
+
+#: Errors that a key which is not known is told as they are; every other refusal is `untrusted` to it.
+_TOLD = frozenset({"denied", "approval-timeout", "peer-stopping", "no-space", "storage-failed"})
 
 #: (by us, by the peer) in the words of `JobInfo.paused`.
 _PAUSED = {(False, False): "", (True, False): "here", (False, True): "peer", (True, True): "both"}
@@ -92,7 +96,8 @@ class Jobs(Observer):
         """`ledger` counts for quotas; without one, nobody has any. `serving` has the jobs that go out, if any can."""
         self._serving = serving
         self._deciding_by = Deciding(rules, ledger, wall)
-        self.events = EventStream(reactor, lambda: snapshot_of(self.list(None)))
+        self.events = EventStream(reactor, lambda: snapshot_of(self.list(None), self.approvals.offers()))
+        self.approvals = Approvals(reactor, identity.id, lambda: self.events, wall)
         if serving is not None:
             serving.events = self.events
         self.bytes_in = 0
@@ -134,6 +139,7 @@ class Jobs(Observer):
                 running.receiving.connection.fail(FtxError(refusal.error, refusal.why))
         if self._serving is not None:
             self._serving.recheck()
+        self.approvals.forget(lambda trusted: self._deciding_by.still_welcome(trusted) is None)
 
     # -- offers --------------------------------------------------------------------------------------------
 
@@ -151,7 +157,10 @@ class Jobs(Observer):
                 return
             if self._said.is_news((trusted.id, error.name)):
                 job = offer.job.hex()
-                _log.info("job {job} from {peer} refused: {reason}", job=job, peer=trusted.name, reason=error.message)
+                name = show(trusted.name)
+                _log.info("audit: job {job} of {peer} refused: {reason}", job=job, peer=name, reason=error.message)
+            if who_is(trusted) == "unknown":  # which learns no more than that, whatever the rules say
+                raise error if error.name in _TOLD else FtxError("untrusted") from error
             connection.send(Refuse(offer.job, error.number))
         finally:
             self._deciding.discard(key)
@@ -160,21 +169,26 @@ class Jobs(Observer):
         if self.draining:
             raise FtxError("peer-stopping")
         verdict = self._deciding_by.offer(offer, trusted, connection.where)
-        if verdict.action != "accept":
-            error = verdict.error or "not-authorised"
-            raise FtxError(error, f"{kind(error).sentence} ({verdict.why})")
+        if verdict.action == "refuse":
+            raise FtxError(verdict.error, f"{kind(verdict.error).sentence} ({verdict.why})")
         await self._settle(connection, offer, trusted)
         receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
         if receipt is not None:
             if not connection.over:
                 connection.send(decode_receipt(receipt))
             return
+        asked = verdict.action == "ask"
+        if asked:
+            offer = await self.approvals.ask(connection, offer, trusted, verdict.why)
+            if self._deciding_by.still_welcome(trusted) is not None or self.draining:
+                raise FtxError("peer-stopping" if self.draining else "not-authorised")
+            connection.signed_in()
         into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
         dry = offer.kind == DRY_RUN
         opened = await self._worker.run(
             lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads, dry=dry)
         )
-        store = self._deciding_by.guard(opened, trusted, connection.where, approved=False, charge=not dry)
+        store = self._deciding_by.guard(opened, trusted, connection.where, approved=asked, charge=not dry)
         if connection.over or self.draining:
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")
@@ -189,12 +203,15 @@ class Jobs(Observer):
             identity=self._identity,
             observer=self,
         )
-        self._begin(receiving, trusted, into, store)
+        self._begin(receiving, trusted, into, store, offered=asked)
         _log.info(
             "audit: job {job} of {peer} accepted: {why}", job=offer.job.hex(), peer=show(trusted.name), why=verdict.why
         )
 
-    def _begin(self, receiving: Receiving, trusted: Trusted, into: Path, guarded: Guarded) -> None:
+    def _begin(
+        self, receiving: Receiving, trusted: Trusted, into: Path, guarded: Guarded, *, offered: bool
+    ) -> None:
+        """The job begins; `offered`: whoever listens has heard of the offer."""
         connection = receiving.connection
         address = connection.transport.getPeer()  # type: ignore[union-attr]
         peer = events.PeerInfo(
@@ -204,7 +221,8 @@ class Jobs(Observer):
         began = self._reactor.seconds()
         job = self._running[receiving] = _Running(receiving, trusted, peer, began, started, into, guarded)
         offer = receiving.offer
-        self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
+        if not offered:
+            self.events.publish(events.Offered(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
         connection.limit(*self.rates.begin(trusted.name, job.hex))
         receiving.begin()
         self.events.publish(events.Accepted(job=job.hex, peer=peer, files=offer.files, bytes=offer.bytes))
@@ -333,7 +351,7 @@ class Jobs(Observer):
         out = [] if self._serving is None else self._serving.list()
         finished = sorted([*self._finished, *(info for info in out if info.ended)], key=lambda info: info.ended or "")
         running = [self._info(job, "active") for job in self._running.values()]
-        every = [*finished, *running, *(info for info in out if not info.ended)]
+        every = [*finished, *running, *self.approvals.jobs(), *(info for info in out if not info.ended)]
         return [info for info in every if state is None or info.state == state]
 
     def find(self, job: str) -> JobInfo:
@@ -349,6 +367,7 @@ class Jobs(Observer):
         out = self._serving
         return JobCounts(
             active=len(self._running) + (out.active if out is not None else 0),
+            waiting=len(self.approvals),
             done=self._done + (out.done if out is not None else 0),
             failed=self._failed + (out.failed if out is not None else 0),
             partial=self._partial + (out.partial if out is not None else 0),
@@ -443,6 +462,7 @@ class Jobs(Observer):
     def drain(self) -> Deferred[None]:
         """Take no more jobs; fires when there are none."""
         self.draining = True
+        self.approvals.close("peer-stopping")
         waiting: Deferred[None] = Deferred()
         if not self._running:
             waiting.callback(None)
@@ -457,6 +477,7 @@ class Jobs(Observer):
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
         self.draining = True
+        self.approvals.close("peer-stopping")
         for running in list(self._running.values()):
             running.receiving.connection.fail(FtxError(reason))
         for running in list(self._running.values()):

@@ -11,14 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.core.identity import same
-from ftx.core.session import PAIRING, Role, agree
+from ftx.core.identity import format_id, same
+from ftx.core.penalties import Penalties
+from ftx.core.session import APPROVAL, PAIRING, Role, Stage, agree
 from ftx.core.strangers import Rank, Strangers
 from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said
@@ -39,6 +40,9 @@ from ftx.wire.messages import FEATURES, Hello, List, Offer, Refuse, Request
 __all__ = ["Reception"]
 
 _log = Logger()
+
+#: Features for a key that is not known: nothing by which it could read here.
+_FOR_STRANGERS = frozenset({APPROVAL, "repair", "steer", "zstd"})
 
 
 class Reception(ServerFactory):
@@ -73,8 +77,15 @@ class Reception(ServerFactory):
         self._serving = serving
         self._strangers: Strangers[Connection] = Strangers()
         self._known: dict[Connection, Trusted] = {}
+        #: Those whom nobody knows, let in to make one offer; None once they have made it.
+        self._asking: dict[Connection, Trusted | None] = {}
         self._running: set[Deferred[None]] = set()
         self._said = Said(reactor)
+        self._penalties = Penalties()
+        #: Refusals that are held back, by whom they are for.
+        self._late: dict[Connection, IDelayedCall] = {}
+        #: Who was paired at the last look, by identity, and under which name.
+        self._paired: dict[bytes, str] | None = None
         #: How many peers are paired, as of the last look.
         self.paired = 0
 
@@ -112,7 +123,12 @@ class Reception(ServerFactory):
 
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A peer offers a job."""
-        self._spawn(self._jobs.offer(connection, offer, self._known[connection]), connection)
+        trusted = self._known.get(connection)
+        if trusted is None:
+            trusted, self._asking[connection] = self._asking[connection], None
+            if trusted is None:
+                raise FtxError("untrusted", "it may make one offer, and made another")
+        self._spawn(self._jobs.offer(connection, offer, trusted), connection)
 
     def asked(self, connection: Connection, message: List | Request) -> None:
         """A peer asks what there is in the shares, or for it."""
@@ -125,7 +141,11 @@ class Reception(ServerFactory):
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """A connection is over."""
         self._strangers.forget(connection)
+        late = self._late.pop(connection, None)
+        if late is not None and late.active():
+            late.cancel()
         known = self._known.pop(connection, None)
+        self._asking.pop(connection, None)
         if error is not None and known is None:
             self._complain(connection, error)
 
@@ -152,7 +172,7 @@ class Reception(ServerFactory):
 
     async def stop(self) -> None:
         """End every connection and wait for what is being decided."""
-        for connection in [*self._strangers, *self._known]:
+        for connection in [*self._strangers, *self._known, *self._asking]:
             connection.abort(FtxError("peer-stopping"))
         for running in list(self._running):
             await running
@@ -160,7 +180,12 @@ class Reception(ServerFactory):
     @property
     def connections(self) -> tuple[int, int]:
         """How many strangers and how many signed in."""
-        return len(self._strangers), len(self._known)
+        return len(self._strangers) + len(self._asking), len(self._known)
+
+    @property
+    def held_back(self) -> int:
+        """How many refusals have not been said yet."""
+        return sum(call.active() for call in self._late.values())
 
     # -- within --------------------------------------------------------------------------------------------
 
@@ -171,16 +196,22 @@ class Reception(ServerFactory):
         peers, addresses = await self._worker.run(self._look)
         if connection.over:
             return
-        trusted = judge(
-            peer.id,
-            connection.where,
-            own_id=self._identity.id,
-            own_name=self.name,
-            own_addresses=addresses,
-            own_key_anywhere=self.own_key_anywhere,
-            peers=peers,
-            unknown="untrusted",
-        )
+        try:
+            trusted = judge(
+                peer.id,
+                connection.where,
+                own_id=self._identity.id,
+                own_name=self.name,
+                own_addresses=addresses,
+                own_key_anywhere=self.own_key_anywhere,
+                peers=peers,
+                unknown="untrusted",
+            )
+        except FtxError as error:
+            if error.name != "untrusted" or not self._may_ask(connection, hello):
+                raise
+            self._let_ask(connection, hello, peer)
+            return
         self._strangers.forget(connection)
         mine = sum(same(one.id, trusted.id) for one in self._known.values())
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
@@ -191,6 +222,24 @@ class Reception(ServerFactory):
         connection.signed_in()
         connection.session.version = agree(connection.session.hello, hello)
 
+    def _may_ask(self, connection: Connection, hello: Hello) -> bool:
+        """Whether a key that nobody knows may make an offer: people are asked here, and few enough ask already."""
+        source = source_of(connection.where)
+        alike = sum(source_of(one.where) == source for one in self._asking)
+        return (
+            self._jobs.rules.accept == "ask"
+            and APPROVAL in hello.features
+            and alike < limits.OFFERS_PER_SOURCE
+            and len(self._asking) < limits.OFFERS_TOTAL
+        )
+
+    def _let_ask(self, connection: Connection, hello: Hello, peer: PeerKey) -> None:
+        self._strangers.forget(connection)
+        self._asking[connection] = Trusted(peer.id, show(hello.name, limits.DISPLAY_NAME) or "nameless", own=False)
+        features = [name for name in FEATURES if name in _FOR_STRANGERS]
+        connection.send(our_hello(self.name, features=features))
+        connection.session.version = agree(connection.session.hello, hello)
+
     def _look(self) -> Any:
         return self._watched.current(), own_addresses(interfaces())
 
@@ -198,9 +247,41 @@ class Reception(ServerFactory):
         peers = await self._worker.run(self._watched.current)
         self.paired = len(peers.peers)
         known = {peer.id for peer in peers.peers}
+        gone = self._changed({peer.id: peer.name for peer in peers.peers})
+        for connection, offered in list(self._asking.items()):
+            if offered is None and connection.session.stage is Stage.READY:
+                connection.goodbye()  # its one offer is over
+            if connection.peer is not None and connection.peer.id in gone:
+                connection.fail(FtxError("untrusted", "its key is not paired here any more"))
         for connection, trusted in list(self._known.items()):
             if not trusted.own and not any(same(trusted.id, one) for one in known):
                 connection.fail(FtxError("untrusted", "its key is not paired here any more"))
+
+    def _changed(self, paired: dict[bytes, str]) -> set[bytes]:
+        """Note who is paired now, with a line in the log for every change; returns who is not any more."""
+        before, self._paired = self._paired, paired
+        if before is None:
+            return set()
+        for key in paired.keys() - before.keys():
+            _log.info("audit: {name} is paired now, id {id}", name=show(paired[key]), id=format_id(key))
+        for key in before.keys() - paired.keys():
+            _log.info("audit: {name} is not paired any more, id {id}", name=show(before[key]), id=format_id(key))
+        for key in before.keys() & paired.keys():
+            if before[key] != paired[key]:
+                old, new = show(before[key]), show(paired[key])
+                _log.info("audit: {old} is called {new} now, id {id}", old=old, new=new, id=format_id(key))
+        return set(before) - set(paired)
+
+    def _refuse(self, connection: Connection, error: FtxError) -> None:
+        """End a connection with `error`; a source that was refused often lately hears of it later and later."""
+        if error.name != "untrusted" or connection in self._known or connection.over:
+            connection.fail(error)
+            return
+        delay = self._penalties.refused(source_of(connection.where), self._reactor.seconds())
+        if delay:
+            self._late[connection] = self._reactor.callLater(delay, connection.fail, error)
+        else:
+            connection.fail(error)
 
     def _spawn(self, coroutine: Any, connection: Connection) -> None:
         """Run a decision; what it raises ends the connection."""
@@ -214,6 +295,6 @@ class Reception(ServerFactory):
                 if not isinstance(error, FtxError):
                     _log.failure("deciding about a connection failed in an unforeseen way", failure=outcome)
                     error = FtxError("internal")
-                connection.fail(error)
+                self._refuse(connection, error)
 
         running.addBoth(settled)

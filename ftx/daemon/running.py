@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from ftx import __version__, limits
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer, TrustStore
@@ -20,6 +22,7 @@ from ftx.daemon.view import (
     JobState,
     Limits,
     Metric,
+    OfferInfo,
     PairingResult,
     PeerRecord,
     ScopedLimits,
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from ftx.daemon.service import Daemon
 
 __all__ = ["Running"]
+
+
+_log = Logger()
 
 
 def _record(peer: Peer) -> PeerRecord:
@@ -108,6 +114,25 @@ class Running:
             if store.by_name(name) is None and name != self._daemon.config.name:  # our own key has our own name
                 raise FtxError("no-such-peer", f"there is no peer {show(name)}")
         return self._jobs.rates.change(scope, rate_in, rate_out)
+
+    def offers(self) -> Sequence[OfferInfo]:
+        """See `DaemonView`."""
+        return self._jobs.approvals.offers()
+
+    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
+        """See `DaemonView`."""
+        approvals = self._jobs.approvals
+        identity = approvals.identity_of(job)
+        if always:
+            offer = next(one for one in approvals.offers() if one.job == job)
+            peer = Peer(name or offer.peer.name, identity, (), iso_time())
+            await self._update(lambda store: store.add(peer))
+            _log.info("audit: peer {name} ({id}) added by user {by}", name=peer.name, id=format_id(identity), by=by)
+        return approvals.approve(job, by)
+
+    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
+        """See `DaemonView`."""
+        return self._jobs.approvals.deny(job, reason, by)
 
     async def peers(self) -> Sequence[PeerRecord]:
         """See `DaemonView`."""

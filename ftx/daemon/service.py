@@ -213,6 +213,7 @@ class Daemon(MultiService):
             self.jobs.events.publish,
         )
         self._follow_rates()
+        self.jobs.approvals.seconds = config.approval_timeout
         self.reception = Reception(
             self.reactor,
             self.state_worker,
@@ -382,6 +383,7 @@ class Daemon(MultiService):
             self.serving.replace(shares)
             self.jobs.rules = config.rules
             self._follow_rates()
+            self.jobs.approvals.seconds = config.approval_timeout
             self.reception.name = config.name
             self.reception.own_key_anywhere = config.own_key == "anywhere"
             self.reception.keep_links = config.links == "keep"

@@ -24,6 +24,7 @@ __all__ = [
     "JobState",
     "Limits",
     "Metric",
+    "OfferInfo",
     "PairingResult",
     "PeerRecord",
     "ScopedLimits",
@@ -127,6 +128,27 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None = None
 
 
+class OfferInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One offer that waits for a person. `phrase` is what the sender's screen shows as well."""
+
+    job: str
+    peer: PeerInfo
+    #: `unknown` or `paired`.
+    who: str
+    files: int
+    folders: int
+    bytes: int
+    #: Where it wants to go, below the inbox.
+    path: str
+    phrase: str
+    #: Seconds left.
+    left_s: float
+    #: When it was made, ISO 8601 in UTC.
+    since: str
+    #: The rule that asks, or that there is none.
+    why: str
+
+
 class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One known peer, as `ftx-client peers --json` prints it. Times are ISO 8601, `seen` null if never."""
 
@@ -180,6 +202,18 @@ class DaemonView(Protocol):
 
     async def limit(self, scope: str, rate_in: int | None, rate_out: int | None) -> ScopedLimits:
         """Change the limits of a scope, None for no change. Raises `no-such-job`, `no-such-peer`."""
+
+    def offers(self) -> Sequence[OfferInfo]:
+        """The offers that wait for a person, oldest first."""
+
+    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
+        """Consent to an offer, for the user `by` (a uid); `always`: pair its sender too, as `name` or its own.
+
+        Raises `no-such-job`, and `name-taken` when another peer has that name; the offer waits on then.
+        """
+
+    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
+        """Refuse an offer, for the user `by`; `reason` is for the log. Raises `no-such-job`."""
 
     async def peers(self) -> Sequence[PeerRecord]:
         """The known peers, by name."""

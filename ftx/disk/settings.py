@@ -103,9 +103,18 @@ ROWS: Final[dict[str, Row]] = {
         Row(
             "accept",
             "text",
-            "who may send to this daemon: own (this identity only) or paired (known peers too; default)",
+            "who may send to this daemon: own (this identity only), paired (known peers too; default) or ask (anybody, "
+            "after a person's approval)",
             "WHO",
-            choices=("own", "paired"),
+            choices=("own", "paired", "ask"),
+        ),
+        Row(
+            "approval_timeout",
+            "seconds",
+            "seconds that an offer waits for approval (default: 120)",
+            "SECONDS",
+            least=1,
+            most=limits.APPROVAL_MOST,
         ),
         Row(
             "conflict",

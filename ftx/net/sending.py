@@ -7,6 +7,7 @@ further; while the transport is full nothing is read. What the disk's thread giv
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ftx import limits
-from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole, Resolved, Send, VerifyReceipt
+from ftx.core.approval import NONCE, Waiter
+from ftx.core.events import (
+    CloseEntry,
+    Effect,
+    OpenEntry,
+    ReadBlock,
+    ReadPipe,
+    ReadWhole,
+    Resolved,
+    Send,
+    VerifyReceipt,
+    Waited,
+)
 from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Concluded, Sender
 from ftx.disk.keys import verify
@@ -45,7 +58,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Accept, Cancel, Message, Offer, Receipt, Refuse, decode_receipt_body
+from ftx.wire.messages import Accept, Cancel, Message, Offer, Receipt, Refuse, Waiting, decode_receipt_body
 
 __all__ = ["Sending", "Watcher"]
 
@@ -54,6 +67,9 @@ _log = Logger()
 
 class Watcher:
     """Who watches a sending job; every method may be left as it is."""
+
+    def waiting(self, job: Sending, seconds: int, phrase: str | None) -> None:
+        """Somebody at the receiver's end is asked, for so many seconds; a `phrase` is to be compared."""
 
     def accepted(self, job: Sending) -> None:
         """The receiver takes the job."""
@@ -91,8 +107,12 @@ class Sending:
         concluded: Concluded | None = None,
         checksums: bool = False,
         selection: Selection | None = None,
+        held: bool = False,
     ) -> None:
         """`checksums`: read every file before it is announced, so that the receiver may find it by its content."""
+        #: Whether nothing may be announced before `release()`, whatever the receiver says.
+        self.held = held
+        self._waiter: Waiter | None = None
         self.machine = Sender(offer, concluded, features=connection.session.features)
         #: Content bytes given to the transport in this attempt, compressed where they are.
         self.sent = 0
@@ -212,6 +232,35 @@ class Sending:
                     self._watcher.resolved(self, effect)
                 case VerifyReceipt():
                     self._verify(effect)
+                case Waited():
+                    self._waited(effect.message)
+
+    def _waited(self, message: Waiting) -> None:
+        """A person is asked: our half of the phrase, and then the phrase."""
+        if any(root.pipe for root in self._roots):
+            what = "the receiver asks a person about it, who would have to know its size"
+            self.give_up(FtxError("not-supported", what, "write it to a file first"))
+            return
+        peer = self._connection.peer
+        if self._waiter is None:
+            receiver = b"" if peer is None else peer.id
+            self._waiter = Waiter(self.machine.offer.job, self._own_id, receiver, os.urandom(NONCE))
+        reveal = self._waiter.waiting(message)
+        if reveal is not None:
+            self._connection.send(reveal)
+        self._watcher.waiting(self, message.seconds, self._waiter.phrase)
+
+    def release(self) -> None:
+        """Our own person has compared the phrase: announce and send what the receiver accepts."""
+        self.held = False
+        if not self._over:
+            self._announce()
+            self._read()
+
+    def give_up(self, error: FtxError) -> None:
+        """End the job for a reason of our own; the receiver is told no more than that we do not go on."""
+        self._connection.abort(error)
+        self._end(error)
 
     def _verify(self, effect: VerifyReceipt) -> None:
         peer = self._connection.peer
@@ -278,7 +327,7 @@ class Sending:
         return self._counted
 
     def _announce(self) -> None:
-        if self._walking or self._walked or self._closing_down:
+        if self._walking or self._walked or self._closing_down or self.held:
             return
         room = self.machine.room()
         # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.

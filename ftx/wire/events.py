@@ -105,6 +105,8 @@ class Waiting(Event, tag="waiting", frozen=True, kw_only=True):
     files: int | None = None
     bytes: int | None = None
     deadline_s: float | None = None
+    #: The words that are on both screens, once they are known.
+    phrase: str | None = None
 
 
 class Accepted(Event, tag="accepted", frozen=True, kw_only=True):

@@ -129,6 +129,15 @@ def test_the_time_left_stays_longest_on_a_narrow_terminal(clock, columns, there,
     assert gone not in line
 
 
+def test_somebody_is_asked(screen, clock):
+    """No percentage, no rate: what is left is the time to answer."""
+    bar = Bar(screen.stream, clock)
+    bar.show(Progress(stage="approval", eta_s=42.2, bytes_total=1024))
+    assert "waiting for approval, 42 s left" in screen.lines()[-1]
+    assert "%" not in screen.text()
+    bar.close()
+
+
 def test_there_is_no_percentage_before_the_total_is_known(screen, clock):
     bar = Bar(screen.stream, clock)
     bar.show(Progress(stage="scanning", bytes_total=5 * GiB, files_total=12431))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from ftx.client.ctl import VERBS, run_ctl
 from ftx.client.ctl_text import event_line, job_lines, jobs_table, status_lines
+from ftx.daemon.view import OfferInfo
 from ftx.errors import FtxError
 from ftx.wire.events import (
     Accepted,
@@ -28,6 +30,7 @@ from ftx.wire.events import (
     PeerInfo,
     Progress,
     Retry,
+    Waiting,
     encode,
 )
 
@@ -181,6 +184,49 @@ async def test_watch(reactor: Any, short_tmp: Path, as_json: bool) -> None:
         assert lines == ["no jobs", "10:11:12  00000000  -  accepted  3 files, 2.0 KiB"]
 
 
+def _offer(number: int) -> OfferInfo:
+    return OfferInfo(
+        job=job_id(number),
+        peer=PeerInfo(name="\x1b[31mdesk", id="x", address="192.0.2.7"),
+        who="unknown",
+        files=2,
+        folders=0,
+        bytes=2048,
+        path="",
+        phrase="acorn maple zinc",
+        left_s=42.0,
+        since="2026-01-01T00:00:00Z",
+        why="no rule",
+    )
+
+
+@bounded(20)
+async def test_offers(reactor: Any, short_tmp: Path) -> None:
+    """What waits, with the words to compare; yes with and without pairing, no with a reason, each by who asked."""
+    async with running(reactor, short_tmp) as (daemon, ctl):
+        assert await ctl("offers") == ["no offers"]
+        daemon.all_jobs = {job_id(number): job(number, state="waiting") for number in (1, 2, 3)}
+        daemon.all_offers = {job_id(number): _offer(number) for number in (1, 2, 3)}
+        head, first, *_ = await ctl("offers")
+        assert head.split() == ["JOB", "FROM", "ADDRESS", "FILES", "SIZE", "WORDS", "LEFT"]
+        assert "\\x1b[31mdesk (not paired)  192.0.2.7  2      2.0 KiB  acorn maple zinc  42 s" in first
+        assert json.loads((await ctl("offers", json=True))[0])["offers"][0]["phrase"] == "acorn maple zinc"
+        assert await ctl("approve", job_id(1)) == [
+            "approved: 00000000 of \\x1b[31mdesk, 2 files, 2.0 KiB",
+        ]
+        assert (await ctl("approve", "--always", job_id(2), "pi"))[0].endswith("; its sender is paired now")
+        assert (await ctl("deny", job_id(3), "not", "now"))[0].startswith("denied: ")
+        uid = os.getuid()
+        assert daemon.orders == [f"approve False None by {uid}", f"approve True pi by {uid}", f"deny not now by {uid}"]
+        for wrong in (("approve", job_id(1), "pi"), ("approve", "--always"), ("deny",)):
+            with pytest.raises(FtxError) as caught:
+                await ctl(*wrong)
+            assert caught.value.name == "usage"
+        with pytest.raises(FtxError) as caught:
+            await ctl("approve", job_id(1))
+        assert caught.value.name == "no-such-job"
+
+
 @pytest.mark.parametrize(
     ("verb", "args"),
     [("dance", []), ("status", ["x"]), ("cancel", []), ("cancel", ["1", "2"]), ("call", ["a", "b", "c"])],
@@ -208,6 +254,10 @@ ERROR = ErrorInfo(606, "no-space", "the disk is \x1b[7mfull")
     [
         (Offered(files=1, bytes=1024), "offered  1 file, 1.0 KiB"),
         (Offered(), "offered"),
+        (
+            Waiting(files=1, bytes=1024, deadline_s=42, phrase="acorn maple zinc"),
+            "waiting  1 file, 1.0 KiB, 42 s left, words acorn maple zinc: ftx-client ctl approve 01234567",
+        ),
         (
             Progress(stage="syncing", bytes_confirmed=512, bytes_total=1024, rate=2048.0, eta_s=3),
             "progress  syncing, 512 B of 1.0 KiB, 2.0 KiB/s, 3.0 s left",

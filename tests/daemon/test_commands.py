@@ -197,6 +197,8 @@ def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
         "daemon.reload",
         "daemon.drain",
         "daemon.shutdown",
+        "offers.approve",
+        "offers.deny",
         "jobs.cancel",
         "jobs.pause",
         "jobs.resume",

@@ -54,6 +54,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         listen=DEFAULT_ENDPOINTS,
         inbox=str(home / "inbox"),
         accept="paired",
+        approval_timeout=120.0,
         conflict="rename",
         links="skip",
         names="usual",
@@ -98,6 +99,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         limit_in = "20M"
         limit_out = "08:00 2M, 19:00 0"
         log_format = "json"
+        approval_timeout = 90
         own_key = "anywhere"
         share = ["photos=~/photos", "music=music"]
         """,
@@ -117,6 +119,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         ShareSetting("photos", os.path.expanduser("~/photos")),
         ShareSetting("music", os.path.join(request_.cwd, "music")),
     )
+    assert config.approval_timeout == 90.0
     assert set(config.origins.values()) == {Origin("file", str(path))}
 
 
@@ -203,8 +206,8 @@ def test_an_empty_list_is_no_list(request_: Request, home: Path) -> None:
         ("discovery_port = 65536", "65536 is not between 0 and 65535", "mend"),
         ("discovery_port = 1.5", "discovery_port in", "mend"),
         ("discovery_port = true", "discovery_port in", "mend"),
-        ('accept = "pared"', '"pared" is not one of the choices', "choose own or paired"),
-        ('accept = "ask"', '"ask" is not one of the choices', "choose own or paired"),
+        ('accept = "pared"', '"pared" is not one of the choices', "choose own, paired or ask"),
+        ("approval_timeout = 0", "0.0 is not between 1 and 3600", "mend"),
         ('conflict = "merge"', '"merge" is not one of the choices', "choose fail, skip, rename, backup or overwrite"),
         ('own_key = "everywhere"', '"everywhere" is not one of the choices', "choose own-address or anywhere"),
         ("no_discovery = 1", "no_discovery in", "mend"),

@@ -11,11 +11,15 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.bounded import bounded, until
+from support.hostile import Hostile
 from support.receiving_end import ReceivingEnd
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from ftx import limits
+from ftx.disk.keys import load_or_create
 from ftx.wire.events import Done
+from ftx.wire.messages import Hello
 
 
 @pytest_twisted.async_yield_fixture
@@ -103,3 +107,33 @@ async def test_a_crowd_locks_nobody_out(end: ReceivingEnd, crowd: contextlib.Exi
     for into in ("one", "two"):
         last = await end.send(end.folder / "f", into=into)
         assert isinstance(last, Done)
+
+
+@bounded(30)
+async def test_refusals_come_later_and_later(reactor: Any, short_tmp: Path) -> None:
+    """The first five of a source at once, the next one only after its time; who is known is not kept waiting."""
+    clock = Clock()
+    end = ReceivingEnd(reactor, short_tmp, clock=clock)
+    stranger = load_or_create(str(short_tmp / "stranger.key"))
+
+    def knock() -> int | None:
+        with Hostile(end.port, stranger) as there:
+            there.send(Hello("ftx", 1, 1, [], "x", "x", False))
+            return there.end()
+
+    def greet() -> bool:
+        with end.hostile() as there:
+            return there.greet().signed_in
+
+    try:
+        for _ in range(limits.PENALTY_FREE):
+            assert await deferToThread(knock) == 501
+        late = deferToThread(knock)
+        await until(lambda: end.reception.held_back == 1)
+        assert await deferToThread(greet)
+        assert end.reception.held_back == 1
+        clock.advance(limits.PENALTY_FIRST)
+        assert await late == 501
+        await until(lambda: end.reception.held_back == 0)
+    finally:
+        await end.stop()

@@ -65,7 +65,7 @@ async def test_a_flood_of_failures_is_no_flood_of_lines(reactor: Any, short_tmp:
 
     def knock() -> None:
         stranger = load_or_create(str(short_tmp / "stranger.key"))
-        for _ in range(20):
+        for _ in range(limits.PENALTY_FREE + 2):  # more would be held back for longer and longer
             with Hostile(port, stranger) as unknown:
                 unknown.send(our_hello("nobody"))
                 assert unknown.end() == kind("untrusted").number

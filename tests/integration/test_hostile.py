@@ -149,7 +149,7 @@ BEFORE: dict[str, tuple[bytes, str]] = {
 SIGNED_IN: dict[str, tuple[bytes, str]] = {
     "hello again": (raw_frame(1, msgspec.msgpack.encode(["ftx", 1, 1, [], "x", "x", False])), "wrong-state"),
     "a length over the bound": (raw_frame(FrameType.MANIFEST, b"", length=limits.FRAME_BATCH + 1), "frame-too-large"),
-    "a reserved type": (raw_frame(0x20, b"\x90"), "unknown-frame"),
+    "a reserved type": (raw_frame(0x28, b"\x90"), "unknown-frame"),
     "data without a job": (data(0, 0, b"x"), "wrong-state"),
     "manifest without a job": (encode(Manifest([], True)), "wrong-state"),
     "the other side's message": (encode(Results([Failed(0, 606)])), "wrong-state"),

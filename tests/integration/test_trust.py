@@ -113,6 +113,8 @@ def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
         removed = monotonic()
         until(lambda: daemon.call("daemon.status")["jobs"]["active"] == 0, "the job ends", 5)
         assert monotonic() - removed < 1.5
+        until(lambda: "audit: desk is not paired any more, id " in daemon.text(), "the log says so", said=daemon)
+        assert ("removed by user 0" in daemon.text()) is (how != "command")
         client.ends(5)
         assert client.failure()["name"] == "untrusted"
     assert visible(daemon.inbox) == {}

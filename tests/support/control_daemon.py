@@ -21,6 +21,7 @@ from ftx.daemon.view import (
     JobState,
     Limits,
     Metric,
+    OfferInfo,
     PairingResult,
     PeerRecord,
     ScopedLimits,
@@ -58,6 +59,7 @@ class SmallDaemon:
 
     reactor: Any
     all_jobs: dict[str, JobInfo] = attrs.field(factory=dict)
+    all_offers: dict[str, OfferInfo] = attrs.field(factory=dict)
     known: dict[str, PeerRecord] = attrs.field(factory=dict)
     rates: tuple[int, int] = (0, 0)
     #: Names of the orders that came.
@@ -129,6 +131,24 @@ class SmallDaemon:
         before = self.rates
         self.rates = (before[0] if rate_in is None else rate_in, before[1] if rate_out is None else rate_out)
         return ScopedLimits(scope, *self.rates)
+
+    def offers(self) -> Sequence[OfferInfo]:
+        return list(self.all_offers.values())
+
+    def _offer(self, job: str) -> OfferInfo:
+        if job not in self.all_offers:
+            raise FtxError("no-such-job")
+        return self.all_offers.pop(job)
+
+    async def approve(self, job: str, always: bool, name: str | None, by: int) -> OfferInfo:
+        offer = self._offer(job)
+        self.orders.append(f"approve {always} {name} by {by}")
+        return offer
+
+    def deny(self, job: str, reason: str, by: int) -> OfferInfo:
+        offer = self._offer(job)
+        self.orders.append(f"deny {reason} by {by}")
+        return offer
 
     async def peers(self) -> Sequence[PeerRecord]:
         if self.gate is not None:

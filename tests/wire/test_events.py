@@ -21,7 +21,7 @@ CASES: list[tuple[type[events.Event], dict[str, Any], dict[str, Any]]] = [
     (events.Connecting, {}, {"event": "connecting"}),
     (events.Connected, {}, {"event": "connected"}),
     (events.Offered, {}, {"event": "offered", "files": None, "bytes": None}),
-    (events.Waiting, {}, {"event": "waiting", "files": None, "bytes": None, "deadline_s": None}),
+    (events.Waiting, {}, {"event": "waiting", "files": None, "bytes": None, "deadline_s": None, "phrase": None}),
     (events.Accepted, {}, {"event": "accepted", "files": None, "bytes": None}),
     (events.Refused, {"error": ERROR}, {"event": "refused", "error": msgspec.to_builtins(ERROR)}),
     (

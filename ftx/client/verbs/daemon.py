@@ -110,6 +110,29 @@ def _scopes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 _JOB = click.argument("job", shell_complete=_jobs_there_are)
 
 
+@ctl.command(short_help="List what waits for approval.")
+def offers() -> int:
+    """List the offers that wait for approval, with the words that the sender's screen shows as well."""
+    return _run("offers")
+
+
+@ctl.command(short_help="Let an offer in.")
+@click.option("--always", is_flag=True, help="Pair its sender too, as NAME or as it calls itself.")
+@_JOB
+@click.argument("name", required=False)
+def approve(always: bool, job: str, name: str | None) -> int:
+    """Let the offer JOB in; the first digits of its id will do. Compare the words with the sender's screen first."""
+    return _run("approve", job, *(["--always"] if always else []), *([name] if name else []))
+
+
+@ctl.command(short_help="Refuse an offer.")
+@_JOB
+@click.argument("reason", nargs=-1)
+def deny(job: str, reason: tuple[str, ...]) -> int:
+    """Refuse the offer JOB. The REASON goes into the log of the daemon; the sender learns only that it was denied."""
+    return _run("deny", job, *reason)
+
+
 @ctl.command(short_help="Pause a job.")
 @_JOB
 def pause(job: str) -> int:

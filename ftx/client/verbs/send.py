@@ -91,6 +91,11 @@ def _files(incomplete: str) -> list[str]:
     help="When a name exists there with other content (default: what the receiver has set).",
 )
 @click.option(
+    "--ask",
+    is_flag=True,
+    help="Also to a receiver that is not paired here: it asks its person, and you compare the words on both screens.",
+)
+@click.option(
     "--checksum",
     is_flag=True,
     help="Read every file first and let the receiver recognise it by its content, not only by size and time.",
@@ -158,7 +163,7 @@ def send(**given: Any) -> int:
     if given["dry_run"] and (given["name"] or receipt is not None):
         raise FtxError("usage", "--dry-run sends nothing: there is no receipt, and standard input would be lost")
     _check_patterns(given["exclude"])
-    wishes = {name: given[name] for name in ("conflict", "checksum", "dry_run", "exclude", "links", "name")}
+    wishes = {name: given[name] for name in ("ask", "conflict", "checksum", "dry_run", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
     wishes["limit"] = given["limit"]
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
