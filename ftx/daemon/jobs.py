@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -76,6 +76,12 @@ class _Running:
     @property
     def hex(self) -> str:
         return self.receiving.offer.job.hex()
+
+
+async def _each(ends: Sequence[Deferred[None]]) -> None:
+    """Wait for all of them. Who stops waiting is told just that, where `gatherResults` would make a failure of it."""
+    for end in ends:
+        await end
 
 
 class Jobs(Observer):
@@ -472,7 +478,7 @@ class Jobs(Observer):
             self._idle.chainDeferred(waiting)
         if self._serving is None:
             return waiting
-        return gatherResults([waiting, self._serving.drain()]).addCallback(lambda _: None)
+        return Deferred.fromCoroutine(_each([waiting, self._serving.drain()]))
 
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
