@@ -175,7 +175,7 @@ JOINED: Final = 1 * KiB
 #: Content of a piece up to which it is copied out of what was read from the socket, which a view would keep alive.
 COPIED: Final = 4 * KiB
 #: Blocks read ahead of the network by a sender.
-READ_AHEAD: Final = 3
+READ_AHEAD: Final = 2
 #: Threads for peers and configuration, apart from those that the inbox's disk may stall.
 STATE_THREADS: Final = 2
 #: Seconds that a stop waits for each thing that has to end, and when it was asked for twice.
@@ -188,14 +188,14 @@ READ_SIZE_SIGNED_IN: Final = 256 * KiB
 WRITE_SLICE: Final = 128 * KiB
 WRITE_TURN: Final = 4 * MiB
 #: Plaintext bytes waiting to be encrypted above which a producer is paused, and below which it is resumed.
-WRITE_QUEUE_HIGH: Final = 1 * MiB
-WRITE_QUEUE_LOW: Final = 256 * KiB
+WRITE_QUEUE_HIGH: Final = 3 * MiB
+WRITE_QUEUE_LOW: Final = 2 * MiB
 #: TLS records of one connection looked at in one turn of the reactor: a peer may put a single byte into each.
 RECORDS_PER_TURN: Final = 1024
 #: Freed bytes that the allocator keeps for the next block, per arena: the reactor's thread has one, and each worker.
 HEAP_KEPT: Final = 32 * MiB
 #: Objects made between two runs of the garbage collector, in a client and in a daemon.
-GARBAGE_CLIENT: Final = 50_000
+GARBAGE_CLIENT: Final = 200_000
 GARBAGE_DAEMON: Final = 10_000
 #: Frames of one connection dealt with in one turn of the reactor; a read may hold five thousand small ones.
 FRAMES_PER_TURN: Final = 1024

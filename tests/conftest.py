@@ -96,6 +96,7 @@ def logged_errors() -> Iterator[list[LogEvent]]:
     globalLogPublisher.addObserver(observe)
     yield events
     gc.collect()  # an unhandled failure of a Deferred is logged when the Deferred is collected
+    gc.freeze()  # who has survived this long need not be looked at after every test to come
     globalLogPublisher.removeObserver(observe)
     if events:
         texts = [event["log_failure"].getTraceback() for event in events]
