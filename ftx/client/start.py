@@ -21,8 +21,9 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Import the program and run it with `argv`; returns the exit code. Without `argv`, the command line is the process's,
-    and so is its end: it does not return.
+    """Import the program and run it with `argv`; returns the exit code.
+
+    Without `argv` the command line is that of the process, and so is the end: it does not return.
 
     Nothing has begun while it is imported, so Ctrl-C just ends it. No core is ever written: the key would be in it.
     """
