@@ -1,0 +1,181 @@
+"""What arrives, for the receiver: the pieces of blocks that were asked for, until the sender has closed their file.
+
+A block that does not verify is asked for once more, alone: a file that was CLOSING is WANTED again by that, and the
+sender closes it anew behind the block. A file that fails before the sender has closed it is DRAINING: what still
+comes for it is dropped until the sender closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Set
+
+from ftx import limits
+from ftx.core.blocks import block_length
+from ftx.core.enrolling import Enrolling
+from ftx.core.events import CopyBlock, Discard, Effect, StoreWhole, WriteBlock
+from ftx.core.incoming import File, Life
+from ftx.errors import KINDS, ProtocolError, kind_from_peer
+from ftx.wire.frames import Encoding, Piece, copied
+from ftx.wire.messages import EntryEnd, EntryFailed, Offer
+
+__all__ = ["Arriving"]
+
+#: What every zero run stands for: one block for all of them, so that a few bytes of a peer never become a megabyte.
+_ZEROS = memoryview(bytes(limits.BLOCK))
+
+
+class Arriving(Enrolling):
+    """The layer of a receiver that takes content."""
+
+    def __init__(
+        self, offer: Offer, *, features: Set[str] = frozenset(), tops: Collection[bytes] | None = None
+    ) -> None:
+        super().__init__(offer, features=features, tops=tops)
+        #: Content bytes that came over the wire.
+        self.received = 0
+        #: The block whose pieces are coming: file, block, encoding, chunks, length and pieces so far.
+        self._open: tuple[File, int, Encoding, list[memoryview], int, int] | None = None
+
+    def block_written(self, number: int, block: int, ok: bool, now: float) -> list[Effect]:
+        """A block was compared and written (not yet durable), or did not verify."""
+        file = self._files.get(number)
+        if file is None or file.life is Life.DRAINING:
+            return []
+        file.writing -= 1
+        if not ok:
+            return self._mismatch(file, block)
+        length = block_length(file.size, block)
+        file.verified += length
+        self.verified += length
+        return self._publish_if_complete(file) or self._sync_if_due(file, now)
+
+    def synced(self, number: int, durable: int, now: float) -> list[Effect]:
+        """`durable` content bytes of this file are on disk now."""
+        file = self._files.get(number)
+        if file is None or file.life is Life.DRAINING:
+            return []
+        file.syncing = False
+        file.synced_at = now
+        self.durable += durable - file.durable
+        file.durable = durable
+        return self._publish_if_complete(file)
+
+    # -- content -----------------------------------------------------------------------------------------------
+
+    def _piece(self, piece: Piece) -> list[Effect]:
+        """Part of a block."""
+        self.received += piece.length if piece.encoding is not Encoding.COPY else 0
+        if self._open is not None:
+            file, block, encoding, chunks, length, pieces = self._open
+            if file.number != piece.entry or block != piece.block or piece.encoding is not encoding:
+                raise ProtocolError("protocol-error", "the pieces of a block did not follow each other")
+        else:
+            file = self._expected(piece.entry)
+            block, encoding, chunks, length, pieces = piece.block, piece.encoding, [], 0, 0
+            if file.life is not Life.DRAINING and not _is_wanted(file, block):
+                raise ProtocolError("protocol-error", "a block came that was not asked for")
+        if encoding is Encoding.COPY:
+            return self._copy(file, block, piece)
+        expected = limits.BLOCK if file.pipe else block_length(file.size, block)
+        length += expected if encoding is Encoding.ZERO else piece.length
+        packed = encoding is Encoding.ZSTD
+        short = piece.digest is not None and not packed and (length == 0 if file.pipe else length != expected)
+        if length > expected - packed or short or (packed and file.pipe):
+            raise ProtocolError("protocol-error", "a block had the wrong length")
+        pieces += 1
+        if pieces > limits.BLOCK_PIECES:
+            raise ProtocolError("protocol-error", "a block came in too many pieces")
+        if file.life is not Life.DRAINING:
+            chunks.extend(piece.chunks)
+        if piece.digest is None:
+            self._open = (file, block, encoding, chunks, length, pieces)
+            return []
+        self._open = None
+        zero = encoding is Encoding.ZERO
+        whole = length if file.pipe else expected
+        return self._block(file, block, None if zero else chunks, whole, piece.digest, packed)
+
+    def _copy(self, file: File, block: int, piece: Piece) -> list[Effect]:
+        offset, length = copied(piece)
+        inside = offset % limits.BLOCK == 0 and offset // limits.BLOCK < file.basis
+        if self._open is not None or file.missing is None or piece.digest is None:
+            raise ProtocolError("protocol-error", "a copy came for a file of one block, or in the middle of one")
+        if file.life is not Life.DRAINING and not (inside and length == block_length(file.size, block)):
+            raise ProtocolError("protocol-error", "a block was to be copied from where nothing was offered")
+        file.missing.discard(block)
+        file.again.discard(block)
+        if file.life is Life.DRAINING:
+            return []
+        file.writing += 1
+        return [CopyBlock(file.number, block, offset, piece.digest)]
+
+    def _block(
+        self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes, packed: bool
+    ) -> list[Effect]:
+        if file.pipe:
+            return self._pipe_block(file, WriteBlock(file.number, block, chunks, length, digest))
+        if file.missing is None:
+            if file.life is Life.DRAINING:
+                self._drained(file)
+                return []
+            file.life = Life.CLOSING
+            return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest, packed)]
+        file.missing.discard(block)
+        file.again.discard(block)
+        if file.life is Life.DRAINING:
+            return []
+        file.writing += 1
+        return [WriteBlock(file.number, block, chunks, length, digest, packed)]
+
+    def _pipe_block(self, file: File, write: WriteBlock) -> list[Effect]:
+        if file.life is Life.DRAINING:
+            return []
+        file.size += write.length
+        file.blocks += 1
+        file.ended = write.length < limits.BLOCK
+        file.writing += 1
+        return [write]
+
+    def _expected(self, number: int) -> File:
+        file = self._files.get(number)
+        if file is None or file.life not in (Life.WANTED, Life.DRAINING):
+            raise ProtocolError("protocol-error", "content came for an entry that was not asked for")
+        return file
+
+    def _entry_end(self, message: EntryEnd) -> list[Effect]:
+        file = self._expected(message.number)
+        if (file.missing is None and not file.pipe) or self._opened(file):
+            raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
+        missing = 0 if file.missing is None else file.missing.count
+        if file.again and missing == len(file.again):
+            return []  # sent before what we asked for once more was known there: the file is closed anew behind it
+        if file.life is Life.DRAINING:
+            self._drained(file)
+            return []
+        if missing or message.size != file.size:
+            raise ProtocolError("protocol-error", "a file was closed before all of it had come")
+        file.life = Life.CLOSING
+        file.digest = message.digest
+        return self._publish_if_complete(file)
+
+    def _entry_failed(self, message: EntryFailed) -> list[Effect]:
+        file = self._expected(message.number)
+        if self._opened(file):
+            self._open = None
+        if file.life is Life.DRAINING:
+            self._drained(file)
+            return []
+        number = kind_from_peer(message.error, (3, 6, 7), "local-io").number
+        file.life = Life.CLOSING
+        keep = number != KINDS["source-changed"].number
+        return [Discard(file.number, keep), *self._fail(file, number)]
+
+    def _opened(self, file: File) -> bool:
+        return self._open is not None and self._open[0] is file
+
+
+def _is_wanted(file: File, block: int) -> bool:
+    """Whether this block may come: a pipe's come one after the other."""
+    if file.pipe:
+        return block == file.blocks and not file.ended
+    return block in file.missing if file.missing is not None else block == 0

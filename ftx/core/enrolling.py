@@ -1,0 +1,195 @@
+"""What the sender announces, for the receiver: entries in order and within bounds, and what the disk has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Set
+
+from ftx import limits
+from ftx.core.blocks import BlockSet, block_count
+from ftx.core.events import Effect, LeftOut, LookUp
+from ftx.core.incoming import File, Folder, Life
+from ftx.core.links import stays_inside
+from ftx.core.order import ManifestOrder
+from ftx.core.resolving import Resolving
+from ftx.errors import KINDS, ProtocolError, kind_from_peer
+from ftx.wire.messages import (
+    DigestedEntry,
+    FileEntry,
+    FolderEnd,
+    FolderEntry,
+    Manifest,
+    Offer,
+    PipeEntry,
+    SymlinkEntry,
+    WantAll,
+    WantGroup,
+)
+
+__all__ = ["Enrolling"]
+
+
+class Enrolling(Resolving):
+    """The layer of a receiver that reads the manifest, and asks for what is missing."""
+
+    def __init__(
+        self, offer: Offer, *, features: Set[str] = frozenset(), tops: Collection[bytes] | None = None
+    ) -> None:
+        super().__init__(offer, features=features, tops=tops)
+        self._order = ManifestOrder()
+        self._unanswered = 0
+        self._announced_bytes = 0
+        self._announced_files = 0
+        self._announced_folders = 0
+
+    @property
+    def bases(self) -> tuple[int, int]:
+        """How many files have an older copy on offer, and how many of its blocks they have together."""
+        offered = [file.basis for file in self._files.values() if file.basis]
+        return len(offered), sum(offered)
+
+    @property
+    def copies(self) -> bool:
+        """Whether blocks of older copies may be offered: what cannot be taken over has to be asked for again."""
+        return {"delta", "repair"} <= self._features
+
+    # -- what the disk answers ---------------------------------------------------------------------------------
+
+    def have(self, number: int, stored_as: tuple[bytes, ...], digest: bytes) -> list[Effect]:
+        """The file is there already, verified, under this path below the inbox."""
+        file = self._answered(number)
+        self.verified += file.size
+        self.durable += file.size
+        self.present += file.size
+        return self._resolve_file(file, "identical", digest=digest, stored_as=stored_as)
+
+    def want(self, number: int, held: BlockSet | None, now: float, basis: bytes = b"") -> list[Effect]:
+        """The file is wanted; `held` names the blocks that are durable already, None for none.
+
+        `basis` has the digests of the blocks of an older copy, joined, in order.
+        """
+        file = self._answered(number)
+        if self._dry:
+            return self._resolve_file(file, "wanted")
+        if basis and self.copies:
+            file.basis = len(basis) // limits.DIGEST
+            self._answers.basis(number, basis)
+        file.life = Life.WANTED
+        file.synced_at = now
+        blocks = block_count(file.size)
+        if blocks == 1:  # a pipe, too
+            self._answers.want(WantAll(number))
+            return []
+        file.missing = held.inverted() if held is not None else BlockSet.full(blocks)
+        if held is None or not held.count:
+            self._answers.want(WantAll(number))
+            return []
+        file.verified = file.durable = held.bytes_in(file.size)
+        self.verified += file.verified
+        self.durable += file.durable
+        file.present = file.verified
+        self.present += file.present
+        groups = -(-blocks // limits.GROUP)
+        for group in range(groups):
+            self._answers.want(WantGroup(number, group, file.missing.group(group), group == groups - 1))
+        return []
+
+    def skip(self, number: int) -> list[Effect]:
+        """The file or link is left out, as the conflict policy says."""
+        if number in self._links:
+            return self._resolve_link(number, "skipped")
+        return self._resolve_file(self._answered(number), "skipped")
+
+    def refuse(self, number: int, error: str) -> list[Effect]:
+        """The entry cannot be taken; `error` is the name of a kind."""
+        folder = self._folders.get(number)
+        if folder is None:
+            return self._resolve_file(self._answered(number), "failed", error=KINDS[error].number)
+        return self._resolve_folder(folder, KINDS[error].number)
+
+    # -- the manifest ------------------------------------------------------------------------------------------
+
+    def _manifest(self, message: Manifest) -> list[Effect]:
+        if not message.entries and not message.last:
+            raise ProtocolError("bad-message", "a manifest frame was empty")
+        asked: list[FileEntry | PipeEntry | FolderEntry] = []
+        effects: list[Effect] = []
+        for entry in message.entries:
+            if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
+                raise ProtocolError("bad-message", "a file came with a digest, and nobody had agreed to that")
+            if isinstance(entry, FolderEnd):
+                self._order.folder_end(entry.number)
+                folder = self._folders.get(entry.number)
+                if folder is not None:
+                    folder.end = entry
+                    # A folder may be complete before the disk has even been asked to make it: then the
+                    # look-up's answer finishes it.
+                    effects += self._finish(folder)
+                continue
+            if isinstance(entry, PipeEntry) and "pipes" not in self._features:
+                raise ProtocolError("bad-message", "a pipe came, and nobody had agreed to that")
+            if isinstance(entry, SymlinkEntry):
+                effects += self._symlink(entry)
+                continue
+            parent = self._folders.get(self._order.open_folder)
+            is_folder = isinstance(entry, FolderEntry)
+            path = self._order.entry(entry.number, entry.path, folder=is_folder)
+            self._check_asked(path)
+            if parent is not None:
+                parent.open_entries += 1
+            if isinstance(entry, FolderEntry):
+                self._announced_folders += 1
+                self._folders[entry.number] = Folder(entry.number, path, parent)
+            else:
+                self._announced_files += 1
+                pipe = isinstance(entry, PipeEntry)
+                size = 0 if isinstance(entry, PipeEntry) else entry.size
+                self._announced_bytes += size
+                self._files[entry.number] = File(entry.number, path, size, parent, pipe=pipe)
+                self._unanswered += 1
+            asked.append(entry)
+        self._check_windows()
+        if message.last and not self._order.complete:
+            raise ProtocolError("bad-message", "the manifest ended inside a folder")
+        effects += self._links_if_ready()
+        return [LookUp(asked), *effects] if asked else effects
+
+    def _symlink(self, entry: SymlinkEntry) -> list[Effect]:
+        if "symlinks" not in self._features or self._tops is not None:
+            raise ProtocolError("bad-message", "a symlink came, and nobody had agreed to that")
+        path = self._order.symlink(entry.number, entry.path)
+        link = File(entry.number, path, len(entry.target), None)
+        self._announced_files += 1
+        self._announced_bytes += link.size
+        self._links[entry.number] = link, entry.target
+        if not stays_inside(path, entry.target):
+            return self._resolve_link(entry.number, "failed", error=KINDS["bad-name"].number)
+        self._waiting_links.append(entry)
+        return []
+
+    def _left_out(self, path: tuple[bytes, ...], error: int) -> Effect:
+        self._check_asked(path)
+        return LeftOut(path, kind_from_peer(error, (3, 6), "source-unreadable").number)
+
+    def _check_asked(self, path: tuple[bytes, ...]) -> None:
+        """What was not asked for does not come in: a sender does not choose which files of ours it writes."""
+        if self._tops is not None and path[0] not in self._tops:
+            raise ProtocolError("protocol-error", "the sender announced something that nobody had asked for")
+
+    def _check_windows(self) -> None:
+        if (
+            self._unanswered > limits.WINDOW_UNANSWERED
+            or len(self._files) + len(self._folders) + len(self._links) - self._draining > limits.WINDOW_UNACKNOWLEDGED
+        ):
+            raise ProtocolError("protocol-error", "the sender announced more entries than its window")
+        offer = self._offer
+        if (
+            (offer.files is not None and self._announced_files > offer.files)
+            or (offer.folders is not None and self._announced_folders > offer.folders)
+            or (offer.bytes is not None and self._announced_bytes > offer.bytes)
+        ):
+            raise ProtocolError("over-offer")
+
+    def _answered(self, number: int) -> File:
+        file = self._files[number]
+        self._unanswered -= 1
+        return file
