@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.client.upload import Upload
+from ftx.client.attempts import Attempts
 from ftx.core.events import StoreWhole
 from ftx.core.receipt import Transcript
 from ftx.core.session import Role
@@ -296,12 +296,12 @@ def test_a_place_that_does_not_answer(host: str) -> None:
 def test_a_peer_that_stays_away() -> None:
     """A connection that was lost is tried again for RETRY_FOR seconds after the last word, however few the tries."""
     clock = Clock()
-    upload: Any = SimpleNamespace(_sending=SimpleNamespace(pipe_begun=False), _retries=None, _reactor=clock)
+    attempts: Any = SimpleNamespace(begun=True, _retries=None, _reactor=clock)
     lost = FtxError("connection-lost")
     clock.advance(100.0)
-    assert Upload._may_retry(upload, lost, 1, 100.0 - limits.RETRY_FOR + 0.1)
-    assert not Upload._may_retry(upload, lost, 1, 100.0 - limits.RETRY_FOR)
-    assert not Upload._may_retry(upload, FtxError("refused"), 1, 100.0)
+    assert Attempts._may_retry(attempts, lost, 1, 100.0 - limits.RETRY_FOR + 0.1)
+    assert not Attempts._may_retry(attempts, lost, 1, 100.0 - limits.RETRY_FOR)
+    assert not Attempts._may_retry(attempts, FtxError("refused"), 1, 100.0)
 
 
 def test_a_claim_waits_for_the_end_of_a_superseded_job() -> None:

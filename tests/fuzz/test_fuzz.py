@@ -75,6 +75,8 @@ REACHED = {
     "client.target.parse_folder": "target",
     "core.codes.parse_code": "rest",
     "core.rights.parse_hours": "rest",
+    "core.bucket.parse_rate": "rest",
+    "core.bucket.parse_timetable": "rest",
     "text.parse_size": "rest",
     "daemon.listen.parse_endpoint": "endpoint",
     "disk.keys.load": "key",

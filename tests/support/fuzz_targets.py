@@ -22,6 +22,7 @@ from support.pair import Pair, hello, offer
 
 from ftx import limits
 from ftx.client.target import parse_folder, parse_target
+from ftx.core.bucket import parse_rate, parse_timetable
 from ftx.core.codes import parse_code
 from ftx.core.identity import format_id, parse_id
 from ftx.core.receipt import decode_receipt, encode_receipt
@@ -277,7 +278,7 @@ def _endpoint(data: bytes) -> None:
 def _rest(data: bytes) -> None:
     """Smaller things that people write: a size, the hours of a rule, a pairing code."""
     text = data.decode("utf-8", "surrogateescape")
-    for parse in (parse_size, parse_hours):
+    for parse in (parse_size, parse_hours, parse_rate, parse_timetable):
         with contextlib.suppress(ValueError):
             parse(text)
     _attempt(lambda: parse_code(text), "bad-code", "usage")
@@ -445,7 +446,7 @@ TARGETS: dict[str, Target] = {
     "identity": Target(_identity, lambda: [format_id(bytes(range(32))).encode()]),
     "target": Target(_target, lambda: [*_TARGETS_TYPED, format_id(bytes(32)).encode() + b":"]),
     "endpoint": Target(_endpoint, lambda: _ENDPOINTS),
-    "rest": Target(_rest, lambda: [b"10M", b"1.5Gi", b"22:00-06:00", b"7-word-other"]),
+    "rest": Target(_rest, lambda: [b"10M", b"1.5Gi", b"22:00-06:00", b"08:00 2M, 19:00 0", b"7-word-other"]),
     "packed": Target(_packed, lambda: [Packer().pack(b"text " * 200) or b""]),
     "shown": Target(_shown, lambda: ["a\x1b[31m\u202eb\ud800".encode("utf-8", "surrogatepass"), b"plain"]),
     "journal": Target(_journal, lambda: [_new_journal()]),
