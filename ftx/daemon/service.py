@@ -129,6 +129,8 @@ class Daemon(MultiService):
         self.reactor = reactor
         self.exit_status = 0
         self.worker = Worker(reactor, limits.WORKER_THREADS)
+        #: For the shares: whoever reads there, however much, must not keep others from the inbox.
+        self.share_worker = Worker(reactor, limits.WORKER_THREADS)
         #: For peers and configuration: a disk that stalls under the inbox must not keep anybody from signing in.
         self.state_worker = Worker(reactor, limits.STATE_THREADS)
         self.inbox: Inbox | None = None
@@ -184,10 +186,11 @@ class Daemon(MultiService):
         rules = NameRules(control=any_name, dot_at_top=any_name)
         self.inbox = Inbox.open(config.inbox, rules=rules, report=self._report_storage)
         self.worker.start()
+        self.share_worker.start()
         self.state_worker.start()
         self.serving = Serving(
             self.reactor,
-            self.worker,
+            self.share_worker,
             self.identity,
             Shares(config.share, _never_shared(config)),
             config.places.state,
@@ -295,6 +298,7 @@ class Daemon(MultiService):
             await self._bounded(self.pairings.stop(), "pairing")
         if await self._bounded(self.worker.stop(), "the disk") and self.inbox is not None:
             self.inbox.close()
+        await self._bounded(self.share_worker.stop(), "the shares")
         await self._bounded(self.state_worker.stop(), "the state folder")
         if self.control is not None:
             await self._bounded(self.control.stop(), "the control socket")

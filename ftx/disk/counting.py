@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -16,13 +17,14 @@ from ftx.disk.roots import Root
 from ftx.disk.selection import Selection
 from ftx.disk.walk import reach
 
-__all__ = ["Totals", "count"]
+__all__ = ["Counting", "Totals", "count"]
 
 Path = tuple[bytes, ...]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-#: How many names are looked at between two questions whether to go on.
-_ASK_EVERY: Final = 1024
+#: Seconds of counting before somebody else has a turn, or is asked whether to go on: rather time than names, since
+#: patterns can make a single name take long.
+_STEP: Final = 0.02
 
 
 @attrs.frozen
@@ -42,20 +44,50 @@ def count(
     What the walk would call a problem is left out. `stopped` is asked now and then; once it says True, what
     was counted so far is returned. Blocks for as long as the disk.
     """
-    files = folders = size = 0
-    for step, (is_file, length) in enumerate(_Sizes(selection or Selection()).of(roots)):
-        if is_file:
-            files += 1
-            size += length
-        else:
-            folders += 1
-        if step % _ASK_EVERY == 0 and stopped():
-            break
-    return Totals(files, folders, size)
+    counting = Counting(roots, selection)
+    try:
+        while not stopped() and not counting.step():
+            pass
+        return counting.totals
+    finally:
+        counting.close()
+
+
+class Counting:
+    """The same a little at a time, for those who share their thread; not for two threads at once.
+
+    Descriptors are open until the last `step()`, or `close()`.
+    """
+
+    def __init__(self, roots: Sequence[Root], selection: Selection | None = None) -> None:
+        self._sizes = _Sizes(selection or Selection()).of(roots)
+        self._files = self._folders = self._bytes = 0
+
+    @property
+    def totals(self) -> Totals:
+        """What was counted so far."""
+        return Totals(self._files, self._folders, self._bytes)
+
+    def step(self) -> Totals | None:
+        """Look at some more names; the totals when there are none left, else None. Blocks for as long as the disk."""
+        ends = time.monotonic() + _STEP
+        for is_file, length in self._sizes:
+            if is_file:
+                self._files += 1
+                self._bytes += length
+            elif is_file is not None:
+                self._folders += 1
+            if time.monotonic() >= ends:
+                return None
+        return self.totals
+
+    def close(self) -> None:
+        """Let go of the folders that are open."""
+        self._sizes.close()
 
 
 class _Sizes:
-    """Whether it is a file, and its size, for each thing that is sent, in any order."""
+    """Whether it is a file, and its size, for each thing that is sent, in any order; None for what is left out."""
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
@@ -63,7 +95,7 @@ class _Sizes:
         self._above: list[tuple[int, int]] = []
         self._held: Held | None = None
 
-    def of(self, roots: Sequence[Root]) -> Iterator[tuple[bool, int]]:
+    def of(self, roots: Sequence[Root]) -> Generator[tuple[bool | None, int], None, None]:
         """All of `roots`."""
         for root in roots:
             self._held = root.held
@@ -77,7 +109,7 @@ class _Sizes:
                 finally:
                     os.close(fd)
 
-    def _top(self, root: Root, parent: int | None, entry: bytes) -> Iterator[tuple[bool, int]]:
+    def _top(self, root: Root, parent: int | None, entry: bytes) -> Iterator[tuple[bool | None, int]]:
         status = os.stat(entry, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             yield True, status.st_size
@@ -86,7 +118,7 @@ class _Sizes:
 
     def _below(
         self, entry: str | bytes, parent: int | None, path: Path, length: int, link: bool
-    ) -> Iterator[tuple[bool, int]]:
+    ) -> Iterator[tuple[bool | None, int]]:
         """One folder and all below it; it recurses `limits.DEPTH` deep at most."""
         try:
             fd = os.open(entry, _FOLDER if link else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
@@ -111,13 +143,14 @@ class _Sizes:
         finally:
             os.close(fd)
 
-    def _one(self, child: os.DirEntry[str], parent: int, path: Path, length: int) -> Iterator[tuple[bool, int]]:
+    def _one(self, child: os.DirEntry[str], parent: int, path: Path, length: int) -> Iterator[tuple[bool | None, int]]:
         length, wrong = reach(length, len(path), path[-1])
         if wrong:
             return
         follow = self._selection.links == "follow"
         folder = child.is_dir(follow_symlinks=follow)
         if self._selection.excludes(path, folder=folder):
+            yield None, 0
             return
         if self._held is not None and self._held.hides(path[-1], child.stat(follow_symlinks=False)):
             return

@@ -33,6 +33,7 @@ from ftx.core.events import (
 )
 from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Concluded, Sender
+from ftx.disk.counting import Counting
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
@@ -49,7 +50,6 @@ from ftx.disk.source import (
     SourceProblem,
     Totals,
     Walk,
-    count,
     problem,
 )
 from ftx.errors import FtxError, ProtocolError
@@ -129,6 +129,8 @@ class Sending:
         self._checksums = checksums and "checksum" in connection.session.features
         self._selection = selection or Selection()
         self._walk = Walk(self._roots, self._selection)
+        self._counting = Counting(self._roots, self._selection)
+        self._count_lane = worker.lane()
         self._walk_lane = worker.lane()
         self._read_lane = worker.lane()
         self._folders: list[int] = []
@@ -159,8 +161,7 @@ class Sending:
         self._counted = counted
         self._connection.send(self.machine.offer)
         if counted is None and not any(root.pipe for root in self._roots):
-            over = self._stopped
-            self._backlog.run(self._worker.lane(), self._count_done, count, self._roots, over, self._selection)
+            self._count()
         elif counted is not None:
             self._count_done(counted)
         return self._done
@@ -286,6 +287,16 @@ class Sending:
         return self._over
 
     # -- entries -------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """Count a little more; others take their turns in between."""
+        self._backlog.run(self._count_lane, self._counted_some, self._counting.step)
+
+    def _counted_some(self, totals: Totals | None) -> None:
+        if totals is None:
+            self._count()
+        else:
+            self._count_done(totals)
 
     def _count_done(self, totals: Totals) -> None:
         self._counted = totals
@@ -560,6 +571,7 @@ class Sending:
         self._closing = True
 
         def close() -> None:
+            self._counting.close()
             self._walk.close()
             self._drop_large()
 
