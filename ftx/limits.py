@@ -64,6 +64,9 @@ PATH: Final = 4096
 LINK: Final = 4095
 #: Largest file size and offset: a signed 64-bit off_t.
 FILE_SIZE: Final = 2**63 - 1
+#: Largest file that goes to standard output: its blocks are remembered in memory, 8 MiB for this, and nothing else
+#: bounds what a sender may claim, since a pipe has no free space that could be too little.
+STREAM_FILE: Final = 64 * 2**40
 #: Entries in one job: numbers are 32 bits, and nobody means more.
 ENTRIES: Final = 2**31 - 1
 #: Characters in a display name, of a peer or of ourselves.
@@ -295,6 +298,8 @@ APPROVAL_MOST: Final = 3600
 #: Offers that wait at once, of one source (an IPv4 address, or the /64 of an IPv6 address), and in all.
 OFFERS_PER_SOURCE: Final = 4
 OFFERS_TOTAL: Final = 32
+#: Offers that people were shown lately, of which is remembered what was shown.
+OFFERS_SHOWN: Final = 256
 #: Words in the phrase that two people compare: 24 bits, and an attacker has one try for each offer they look at.
 PHRASE_WORDS: Final = 3
 #: Addresses remembered of one peer, latest first, and characters in one.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -27,6 +27,7 @@ from ftx.core.session import APPROVAL
 from ftx.core.trust import Trusted, source_of
 from ftx.daemon.deciding import who_is
 from ftx.daemon.events import EventStream
+from ftx.daemon.shown import Shown
 from ftx.daemon.view import JobInfo, OfferInfo
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.transfer import Connection
@@ -38,6 +39,9 @@ from ftx.wire.messages import Message, Offer, Reveal, Totals
 __all__ = ["Approvals"]
 
 _log = Logger()
+
+#: Why an offer is not shown that could be taken for an earlier one.
+_OTHER: Final = "an offer of that number was shown lately, with other terms, or too many were"
 
 
 class _Pending:
@@ -134,6 +138,7 @@ class Approvals:
         self._stream = stream
         self._wall = wall
         self._waiting: dict[_Pending, _Waiting] = {}
+        self._seen = Shown()
 
     async def ask(self, connection: Connection, offer: Offer, trusted: Trusted, why: str) -> Offer:
         """Put `offer` to a person; returns it with its totals, which bind, when it was approved.
@@ -166,6 +171,7 @@ class Approvals:
             raise
         finally:
             del self._waiting[pending]
+            self._seen.over(waiting.hex, self._reactor.seconds() + self.seconds)
             if timer.active():
                 timer.cancel()
             if connection.job is pending:
@@ -181,6 +187,11 @@ class Approvals:
         if totals is None or phrase is None:
             return
         job, files, count = waiting.hex, totals.files, totals.bytes
+        offer = waiting.pending.offer
+        terms = (waiting.trusted.id, offer.job, tuple(offer.into), totals.files, totals.folders, totals.bytes)
+        if not self._seen.add(job, terms, self._reactor.seconds()):
+            waiting.pending.settle(FtxError("untrusted" if who_is(waiting.trusted) == "unknown" else "busy", _OTHER))
+            return
         left = round(waiting.pending.left, 3)
         stream = self._stream()
         stream.publish(events.Offered(job=job, peer=waiting.peer, files=files, bytes=count))

@@ -8,6 +8,7 @@ whichever door there is (`ftx.net.conversation`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
@@ -378,21 +379,31 @@ def _page(items: Sequence[tuple[str, _T]], cursor: str | None) -> tuple[list[_T]
     Raises `bad-parameters` for a cursor whose item is gone: go back to the first page.
     """
     first = 0
+    keys = _distinct([key for key, _ in items])
     if cursor is not None:
-        keys = [key for key, _ in items]
         if cursor not in keys:
             raise FtxError("bad-parameters", "the cursor is not valid any more", "begin with the first page")
         first = keys.index(cursor) + 1
     room = limits.CONTROL_LINE - 2 * limits.CONTROL_ENVELOPE
     page: list[_T] = []
     last = cursor
-    for key, item in items[first:]:
+    for key, (_, item) in zip(keys[first:], items[first:], strict=True):
         room -= len(msgspec.json.encode(item)) + 1
         if room < 0 and page:
             return page, last
         page.append(item)
         last = key
     return page, None
+
+
+def _distinct(keys: Sequence[str]) -> list[str]:
+    """`keys`, later ones of the same name numbered: a peer chooses the ids of its jobs, and may use one again."""
+    seen: Counter[str] = Counter()
+    found = []
+    for key in keys:
+        seen[key] += 1
+        found.append(key if seen[key] == 1 else f"{key}.{seen[key]}")
+    return found
 
 
 def _table(rows: Iterable[Method]) -> Mapping[str, Method]:

@@ -10,7 +10,7 @@ progress goes out before the next other event of its job: the order per job is a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -65,11 +65,16 @@ EVENT_NAMES: Final = tuple(event_name(kind) for kind in _STREAMED)
 def snapshot_of(jobs: Sequence[JobInfo], offers: Sequence[OfferInfo] = ()) -> Snapshot:
     """A snapshot of `jobs` (oldest first) and of the `offers` that wait, which fits in one line.
 
-    Where not all fit, jobs that are not over come first, then the latest that ended; the order stays.
+    Where not all fit, offers come first, the oldest of them, then jobs that are not over, then the latest that ended;
+    the order stays.
     """
     room = limits.CONTROL_LINE - limits.CONTROL_ENVELOPE
-    waiting = [msgspec.to_builtins(offer) for offer in offers]
-    room -= len(msgspec.json.encode(waiting))
+    waiting: list[dict[str, Any]] = []
+    for offer in offers:
+        room -= len(msgspec.json.encode(offer)) + 1
+        if room < 0:
+            return Snapshot(jobs=[], offers=waiting)
+        waiting.append(msgspec.to_builtins(offer))
     over = {"done", "failed"}
     by_weight = sorted(range(len(jobs)), key=lambda index: (jobs[index].state in over, -index))
     chosen: list[int] = []

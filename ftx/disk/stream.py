@@ -32,7 +32,8 @@ from ftx.disk.store import (
     Whole,
 )
 from ftx.errors import FtxError
-from ftx.limits import BLOCK
+from ftx.limits import BLOCK, STREAM_FILE
+from ftx.text import size as size_text
 
 __all__ = ["Stream"]
 
@@ -100,6 +101,10 @@ class Stream:
             hint = "get folders into a folder here"
             self.failure = FtxError("usage", "only a single file can go to standard output", hint)
             raise FtxError("not-supported", self.failure.message)
+        if entry.size > STREAM_FILE:
+            what = f"a file of more than {size_text(STREAM_FILE)} cannot go to standard output"
+            self.failure = FtxError("usage", what, "get it into a folder here")
+            return Refuse(entry.number, "too-large")
         this = entry.path, entry.size, entry.mtime_ns
         if self._file is None:
             self._file = this

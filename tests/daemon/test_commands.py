@@ -94,6 +94,19 @@ def test_pages_hold_everything_once_and_fit_in_a_line(daemon: SmallDaemon, path:
     assert found == list(daemon.all_jobs)
 
 
+def test_pages_end_also_where_one_id_is_there_several_times(daemon: SmallDaemon) -> None:
+    """A job that was tried again keeps its id, and a peer chooses the ids of its jobs."""
+    daemon.all_jobs = {str(number): job(number // 40, path=f"{number:05}" + "x" * 4000) for number in range(100)}
+    found: list[str] = []
+    result: dict[str, Any] = {"cursor": None}
+    for _ in range(100):
+        result = ask(daemon, "jobs.list", cursor=result["cursor"])
+        found += [one["path"][:5] for one in result["jobs"]]
+        if result["cursor"] is None:
+            break
+    assert found == [f"{number:05}" for number in range(100)]
+
+
 def test_a_cursor_of_what_is_gone(daemon: SmallDaemon) -> None:
     assert refusal(daemon, "jobs.list", cursor=job_id(9)).name == "bad-parameters"
 

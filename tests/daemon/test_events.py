@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from ftx import limits
 from ftx.daemon.events import EVENT_NAMES, EventStream, event_name, snapshot_of
+from ftx.daemon.view import OfferInfo
 from ftx.errors import FtxError
 from ftx.wire import events
 from ftx.wire.events import Connected, Event, Failed, FileEvent, Progress, error_info
@@ -48,6 +49,30 @@ def listener() -> Listener:
     found = Listener()
     assert found.new() == ["snapshot"]
     return found
+
+
+def test_a_snapshot_with_the_longest_offers_fits_in_a_line() -> None:
+    """Strangers choose the folder that they ask for: the oldest offers come, the list has the rest."""
+    peer = events.PeerInfo("n" * 64, "i" * 63, "192.0.2.7", 7389)
+    offers = [
+        OfferInfo(
+            job=job_id(number),
+            peer=peer,
+            who="unknown",
+            files=1,
+            folders=0,
+            bytes=1,
+            path="\x01" * 3900,
+            phrase="a b c",
+            left_s=1.0,
+            since="2026-01-01T00:00:00Z",
+            why="no rule",
+        )
+        for number in range(limits.OFFERS_TOTAL)
+    ]
+    snapshot = snapshot_of([job(1)], offers)
+    assert len(events.encode(snapshot)) <= limits.CONTROL_LINE
+    assert [offer["job"] for offer in snapshot.offers] == [job_id(0), job_id(1)]
 
 
 def test_progress_is_merged_to_the_latest(listener: Listener) -> None:

@@ -13,7 +13,7 @@ from ftx.core.blocks import block_digest, file_digest
 from ftx.disk.store import Failed, FileEntry, FolderEntry, Refuse, Stored, Want, Whole
 from ftx.disk.stream import Stream
 from ftx.errors import FtxError
-from ftx.limits import BLOCK
+from ftx.limits import BLOCK, STREAM_FILE
 
 CONTENT = random.Random(3).randbytes(4 * BLOCK + 77)
 BLOCKS = [CONTENT[start : start + BLOCK] for start in range(0, len(CONTENT), BLOCK)]
@@ -50,6 +50,15 @@ def pipe() -> Iterator[Pipe]:
     made = Pipe()
     yield made
     made.close()
+
+
+@pytest.mark.parametrize("size", [STREAM_FILE + 1, 2**63 - 1])
+def test_a_file_that_nobody_has_is_refused_before_it_costs_anything(size: int) -> None:
+    """A sender may claim any size, and a pipe is never too full for it."""
+    stream = Stream(-1)
+    assert stream.look_up([FileEntry(0, (b"large",), size, 5, 0o644)]) == [Refuse(0, "too-large")]
+    assert stream.failure is not None
+    assert "64.0 TiB" in stream.failure.message
 
 
 def write(stream: Stream, *numbers: int) -> None:

@@ -157,6 +157,32 @@ def test_a_stranger_says_nothing_but_its_offer(lab: Lab) -> None:
     daemon.clean_log()
 
 
+def test_a_yes_means_what_was_shown(lab: Lab) -> None:
+    """A small offer is shown, leaves, and another one comes that begins with the same digits: it is not shown."""
+    daemon = lab.daemon("receiver", "--accept", "ask")
+
+    def ask(there: Hostile, job: bytes, totals: Totals) -> None:
+        there.send(Offer(job, 0, [], None, None, None, None))
+        there.until(Waiting)
+        there.send(Reveal(job, bytes(32)), totals)
+
+    with _ask(lab, daemon) as there:
+        ask(there, bytes(16), Totals(1, 0, 5))
+        shown = _offer(daemon)
+    until(lambda: not daemon.call("offers.list")["offers"], "the first has gone", said=daemon)
+    for other in (Totals(1, 0, 6), Totals(2, 0, 5), Totals(1, 1, 5)):
+        with _ask(lab, daemon) as there:
+            ask(there, bytes(16), other)
+            assert there.end() == 501
+    with _ask(lab, daemon) as there:
+        ask(there, bytes(15) + b"x", Totals(1, 0, 5))
+        assert there.end() == 501
+    with _ask(lab, daemon) as there:
+        ask(there, bytes(16), Totals(1, 0, 5))
+        assert _offer(daemon)["job"] == shown["job"], "the same offer may come back"
+    daemon.clean_log()
+
+
 def test_strangers_are_few(lab: Lab) -> None:
     """Of one source only so many may ask at once; the next one hears what everybody hears whom nobody knows."""
     daemon = lab.daemon("receiver", "--accept", "ask")
