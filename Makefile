@@ -29,10 +29,15 @@ SECONDS ?= 60
 fuzz:
 	$(BIN)python tests/fuzz/run.py --seconds $(SECONDS)
 
-# A hostile process exchanges folders and links under each kind of operation, RACE_SECONDS each; short in `test`.
+# A hostile process exchanges folders and links under each kind of operation, RACE_SECONDS each; short in `test`. There
+# are 28 kinds; RACERS of them run at once, and PART=1/4 runs a quarter of them. Prints how often
+# something was exchanged.
 RACE_SECONDS ?= 60
+RACERS ?= $(shell nproc)
+PART ?= 1/1
 races:
-	RACE_SECONDS=$(RACE_SECONDS) $(BIN)pytest -q --timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py
+	RACE_SECONDS=$(RACE_SECONDS) RACE_PART=$(PART) $(BIN)pytest -q -n $(RACERS) \
+		--timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py
 
 # Crowds at the door: 2,000 strangers at once during a transfer, 10,000 connections one after the other,
 # 1,000 slow jobs beside a fast one, 100,000 tiny files; a smaller run is part of `test`. Prints what a connection

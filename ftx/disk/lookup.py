@@ -107,14 +107,17 @@ class LookUp:
         failed = []
         for (entry, path), record in zip(folders, found, strict=True):
             job.check()
+            made = False
             try:
                 made = job.tree.make(path)
+                if made and path not in new:  # nobody could tell before that it was missing
+                    records.write(job.peer, [(joined(path), folder_record(path))])
+                job.tree.enter(path, made)
                 job.folders[entry.number] = (path, made or (path not in new and self._ours(path, record)))
                 self.answers[entry.number] = Made(entry.number)
             except (OSError, FtxError) as error:
                 self._refuse(entry, path, error)
-                made = False
-            if path in new and not made:
+            if path in new and not made:  # what was made stays known as ours, also when it could not be entered
                 failed.append((joined(path), 0, 0))
         if failed:
             records.forget(job.peer, failed)

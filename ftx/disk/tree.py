@@ -122,27 +122,33 @@ class Tree:
     # -- making -------------------------------------------------------------------------------------------
 
     def make(self, path: Path) -> bool:
-        """Make the folder `path` in its existing parent, or find it; whether it was made. `ENOTDIR` for a file."""
-        made = True
+        """Make the folder `path` in its existing parent, unless there is something of that name; whether it was made.
+
+        To be followed by `enter()`. That is apart because it may fail by itself (it needs a descriptor): who remembers
+        what was made has to know that it was.
+        """
         with self.folder(path[:-1]) as parent_fd:
             try:
                 self._names.make(
                     path, lambda: self.root.make_folder(parent_fd, path[-1], 0o777 & ~self._umask)
                 )
             except FileExistsError:
-                made = False
+                return False
+        return True
+
+    def enter(self, path: Path, made: bool) -> None:
+        """Open the folder `path`, and give it the permissions of a new one if it was `made`. `ENOTDIR` for a file."""
         with self.folder(path) as fd:
             if made:
                 mode = stat.S_IMODE(os.fstat(fd).st_mode)
                 wanted = self._mode(0o777, mode)
                 if mode != wanted:
                     os.fchmod(fd, wanted)
-        return made
 
     def ensure(self, path: Path) -> None:
         """Make `path` and its parents, as far as they are missing."""
         for depth in range(1, len(path) + 1):
-            self.make(path[:depth])
+            self.enter(path[:depth], self.make(path[:depth]))
 
     # -- finishing ----------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from ftx import limits
 from ftx.client.control import call, subscribe
+from ftx.client.pairing import own_port
 from ftx.errors import FtxError
 from ftx.wire.events import Connected
 
@@ -153,6 +154,16 @@ async def test_a_daemon_that_does_not_answer(reactor: Any, short_tmp: Path) -> N
         error = await failure_of(call(reactor, path, "daemon.status", timeout=0.1))
     assert error.name == "timeout"
     assert path in error.message
+
+
+@bounded(20)
+async def test_a_daemon_that_does_not_say_where_it_listens(reactor: Any, short_tmp: Path) -> None:
+    """Whoever pairs does not wait for it: after PAIRING_STATUS its port is not told."""
+    path = str(short_tmp / "odd.sock")
+    with odd_server(Path(path), None):
+        begun = reactor.seconds()
+        assert await own_port(reactor, path) == 0
+        assert limits.PAIRING_STATUS <= reactor.seconds() - begun < limits.CONTROL_ANSWER
 
 
 @bounded(20)

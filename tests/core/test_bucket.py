@@ -40,6 +40,17 @@ def test_idle_time_is_not_saved_up() -> None:
     assert bucket.take(int(1000 * limits.RATE_CREDIT) + 100, 3600.0).wait(3600.0) == pytest.approx(0.1)
 
 
+def test_what_passes_at_once() -> None:
+    """A share of a second, or of a slow rate a little more, so that a frame goes through; its debt is paid off."""
+    assert Bucket().with_rate(2**30, 0.0).portion() == int(2**30 * limits.RATE_PORTION)
+    slow = Bucket().with_rate(limits.RATE_LEAST, 0.0)
+    assert slow.portion() == limits.RATE_PORTION_LEAST
+    least = int(limits.RATE_PORTION_LEAST / limits.RATE_PORTION)
+    assert Bucket().with_rate(least - 1, 0.0).portion() == limits.RATE_PORTION_LEAST
+    assert Bucket().with_rate(2 * least, 0.0).portion() == 2 * limits.RATE_PORTION_LEAST
+    assert slow.take(slow.portion(), 0.0).wait(0.0) == pytest.approx(limits.RATE_PORTION_LEAST / limits.RATE_LEAST)
+
+
 def test_a_debt_is_paid_off_at_the_new_rate() -> None:
     bucket = Bucket().with_rate(1000, 0.0).take(10_100, 0.0)
     assert bucket.wait(0.0) == pytest.approx(10.1)

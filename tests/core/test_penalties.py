@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +10,7 @@ from ftx import limits
 from ftx.core.penalties import Penalties
 
 
+@pytest.mark.case("B48")
 def test_it_grows_and_is_bounded() -> None:
     """Five at once, then a quarter of a second, then twice as long each time, and never more than the most."""
     penalties = Penalties()
@@ -41,6 +43,7 @@ def test_sources_are_bounded(steps: list[tuple[int, float]]) -> None:
         assert len(penalties) <= limits.PENALTY_SOURCES
 
 
+@pytest.mark.case("B48")
 def test_the_quietest_source_is_forgotten() -> None:
     """A crowd of new sources drives out the one that was refused longest ago, not the one that goes on."""
     penalties = Penalties()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.bounded import bounded
+from support.hostile import Hostile, data, entry
 from support.receiving_end import ReceivingEnd
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -22,6 +23,7 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.client.attempts import Attempts
+from ftx.core.blocks import block_digest, file_digest
 from ftx.core.events import StoreWhole
 from ftx.core.receipt import Transcript
 from ftx.core.session import Role
@@ -41,7 +43,19 @@ from ftx.net.tls import Credentials
 from ftx.net.transfer import Connection, our_hello
 from ftx.wire.announce import Way
 from ftx.wire.jsonlines import decode_request
-from ftx.wire.messages import Accept, End, Manifest, Offer, Ping, Receipt, encode
+from ftx.wire.messages import (
+    Accept,
+    Basis,
+    End,
+    EntryEnd,
+    Manifest,
+    Needs,
+    Offer,
+    Ping,
+    Receipt,
+    Results,
+    encode,
+)
 
 
 @pytest_twisted.async_yield_fixture
@@ -145,6 +159,70 @@ def test_accepts_of_one_turn() -> None:
         finally:
             for one in (*taken, *arriving):
                 one.close()
+
+
+@bounded(60)
+async def test_older_copies_on_offer_at_once(reactor: Any, short_tmp: Path) -> None:
+    """With more older copies than BASES: as one file is done the next copy is offered, and not before."""
+    count = limits.BASES + 4
+    names = [b"%02d" % number for number in range(count)]
+    end = ReceivingEnd(reactor, short_tmp)
+
+    def pieces(number: int) -> list[bytes]:
+        contents = bytes(limits.BLOCK), b"%d" % number
+        return [data(number, block, content) for block, content in enumerate(contents)]
+
+    def session(mtime: int, features: list[str]) -> Hostile:
+        one = end.hostile()
+        one.greet(features=features)
+        one.offer(job=os.urandom(16), conflict=2)
+        one.announce([entry(number, name, size=limits.BLOCK + len(b"%d" % number), mtime=mtime)
+                      for number, name in enumerate(names)])  # fmt: skip
+        return one
+
+    def first() -> None:
+        with session(1, []) as one:
+            wanted = 0
+            while wanted < count:
+                wanted += len(one.until(Needs).wants)
+            for number in range(count):
+                one.send(*pieces(number), EntryEnd(number, *ended(number)))
+            stored = 0
+            while stored < count:
+                stored += len(one.until(Results).results)
+
+    def ended(number: int) -> tuple[int, bytes]:
+        blocks = [bytes(limits.BLOCK), b"%d" % number]
+        size = sum(map(len, blocks))
+        return size, file_digest(size, (block_digest([block]) for block in blocks))
+
+    def second() -> list[int]:
+        """How many were on offer, each time that one was done."""
+        offered: set[int] = set()
+        wanted: list[int] = []
+        seen, done = [], 0
+        with session(2, ["delta", "repair"]) as one:
+            while done < count:
+                message = one.receive()
+                if isinstance(message, Basis):
+                    offered.add(message.number)
+                    seen.append(len(offered) - done)
+                elif isinstance(message, Needs):
+                    wanted += [want.number for want in message.wants]
+                elif isinstance(message, Results):
+                    done += len(message.results)
+                assert message is not None
+                if len(wanted) > done and len(offered) >= min(limits.BASES, count - done) and wanted[done] >= 0:
+                    number, wanted[done] = wanted[done], -1
+                    one.send(*pieces(number), EntryEnd(number, *ended(number)))
+        assert len(offered) == count
+        return seen
+
+    try:
+        await deferToThread(first)
+        assert max(await deferToThread(second)) == limits.BASES
+    finally:
+        await end.stop()
 
 
 class Paused:

@@ -229,3 +229,9 @@ def test_limits(daemon: SmallDaemon) -> None:
     assert ask(daemon, "limits.get")["limits"][0] == {"scope": "daemon", "rate_in": 5000, "rate_out": 1000}
     for wrong in ({"scope": "x"}, {"scope": "job:1"}, {"rate_in": -1}, {"rate_in": 999}, {"rate_in": 1.5}):
         assert refusal(daemon, "limits.set", **wrong).name == "bad-parameters"
+
+
+def test_a_window_is_neither_short_nor_long(daemon: SmallDaemon) -> None:
+    """Nobody gets to the other machine in a second, and nobody means a window for ever."""
+    for seconds in (limits.PAIRING_WINDOW_LEAST - 0.1, limits.PAIRING_WINDOW_MOST + 0.1, 0, -1):
+        assert refusal(daemon, "pairing.open", seconds=seconds).name == "bad-parameters"

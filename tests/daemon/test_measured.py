@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,30 @@ async def test_the_metrics_of_a_daemon(reactor: Any, short_tmp: Path) -> None:
         daemon.jobs.errors["no-space"] = 2
         reply = await client.ask("metrics.get")
         assert values(reply["result"]["text"])['ftx_job_errors_total{name="no-space"}'] == 2
+    await Deferred.fromCoroutine(daemon._stop())
+
+
+@bounded(30)
+async def test_a_disk_that_does_not_answer_is_left_out(reactor: Any, short_tmp: Path) -> None:
+    """With every thread held up by the disk, metrics come after FREE_WAIT, and all but the free space is there."""
+    options: dict[str, Any] = {"listen": ["tcp:0:interface=127.0.0.1"], "no_discovery": True}
+    daemon = make_service(load(Request(options, str(short_tmp / "home"))), reactor, owns_process=False)
+    daemon.privilegedStartService()
+    daemon.startService()
+    over = threading.Event()
+    held = [daemon.worker.run(over.wait, 20) for _ in range(limits.WORKER_THREADS_MOST)]
+    try:
+        with LocalClient(daemon.config.control) as client:
+            begun = reactor.seconds()
+            reply = await client.ask("metrics.get")
+            assert reactor.seconds() - begun >= limits.FREE_WAIT
+            found = values(reply["result"]["text"])
+            assert "ftx_inbox_free_bytes" not in found
+            assert found["ftx_control_clients"] == 1
+    finally:
+        over.set()
+    for one in held:
+        await one
     await Deferred.fromCoroutine(daemon._stop())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -12,12 +13,15 @@ import pytest_twisted
 from support.bounded import bounded
 from twisted.internet.task import Clock
 
+from ftx import limits
 from ftx.core.peers import Peer
 from ftx.daemon.pairing import Pairings
 from ftx.disk.peers import Watched, load, update
 from ftx.errors import FtxError
+from ftx.net.pairing import Showing
 from ftx.net.worker import Worker
 from ftx.wire.events import Event, Pairing
+from ftx.wire.messages import PairStart
 
 
 @attrs.define(eq=False)
@@ -82,3 +86,17 @@ async def test_a_name_is_checked_when_the_window_opens(daemon: Daemon) -> None:
         assert caught.value.name == error
     assert daemon.states() == []
     assert [peer.name for peer in load(daemon.watched.path).peers] == ["desk"]
+
+
+def test_an_attempt_takes_only_so_long() -> None:
+    """Who stands there waits for the person who types; from the first message on there are PAIRING_ATTEMPT seconds."""
+    clock = Clock()
+    clock.advance(100.0)
+    connection: Any = SimpleNamespace(job=None, over=False)
+    showing = Showing(connection, clock, lambda: "7-word-word")
+    assert showing.next_deadline() is None
+    showing.message(PairStart(b"A" + bytes(32)))
+    assert showing.next_deadline() == 100.0 + limits.PAIRING_ATTEMPT
+    with pytest.raises(FtxError) as caught:
+        showing.tick(100.0 + limits.PAIRING_ATTEMPT)
+    assert caught.value.name == "pairing-closed"

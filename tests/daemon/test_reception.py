@@ -109,6 +109,7 @@ async def test_a_crowd_locks_nobody_out(end: ReceivingEnd, crowd: contextlib.Exi
         assert isinstance(last, Done)
 
 
+@pytest.mark.case("B48")
 @bounded(30)
 async def test_refusals_come_later_and_later(reactor: Any, short_tmp: Path) -> None:
     """The first five of a source at once, the next one only after its time; who is known is not kept waiting."""

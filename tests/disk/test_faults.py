@@ -8,13 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.faults import KINDS, Fault
-from support.inboxes import JOB, PEER, Sending, content, digest_of_content, snapshot
+from support.inboxes import JOB, MTIME, PEER, Sending, content, digest_of_content, snapshot
 
 from ftx.disk.inbox import Inbox
 from ftx.disk.root import Means
@@ -44,6 +45,10 @@ def quick_tmp() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+#: Permissions of the folder at the sender.
+MODE = 0o710
+
+
 def drive(inbox: Inbox) -> dict[str, str]:
     """The tree, as a session sends it: what a large file fails with is its result, and what there is of it stays."""
     sending = Sending(inbox, TREE)
@@ -62,7 +67,7 @@ def drive(inbox: Inbox) -> dict[str, str]:
         except FtxError as error:
             sending.store.discard(want.number, keep=True)
             failed[name] = error.name
-    sending.finish_folders()
+    sending.finish_folders(MODE)
     sending.store.close()
     return {name: failed.get(name, sending.result(name)) for name in TREE}
 
@@ -70,6 +75,12 @@ def drive(inbox: Inbox) -> dict[str, str]:
 def descriptors() -> int:
     """How many are open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def finished(folder: Path) -> bool:
+    """Whether it has the permissions and the time that the sender gave it."""
+    status = folder.stat()
+    return (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (MODE, MTIME)
 
 
 def held_to_its_word(path: Path, results: dict[str, str]) -> None:
@@ -80,6 +91,29 @@ def held_to_its_word(path: Path, results: dict[str, str]) -> None:
     for name, result in results.items():
         if result.startswith(("stored", "have")):
             assert found[name] == TREE[name], name
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_folder_that_cannot_be_opened(quick_tmp: Path, number: int) -> None:
+    """At each opening of a folder: what was made meanwhile is known as ours, and the next run finishes it."""
+    nth, hit = 0, True
+    while hit:
+        nth += 1
+        path = quick_tmp / f"inbox-{nth}"
+        inbox = Inbox.open(str(path), means=Means(openat2=False, tmpfile=False))
+        assert inbox.receipt(PEER, JOB) is None
+        with Fault("folder", nth, number) as fault:
+            held_to_its_word(path, drive(inbox))
+            hit = fault.hit
+        inbox.close()
+        inbox = Inbox.open(str(path))  # a folder that could not be synced is not believed by this process again
+        again = drive(inbox)
+        assert all(result.startswith(("stored", "have")) for result in again.values()), f"{nth}: {again}"
+        assert snapshot(path) == TREE
+        assert finished(path / "folder"), nth
+        inbox.close()
+        shutil.rmtree(path)
+    assert nth > 5
 
 
 @pytest.mark.case("E86", "E88", "E89", "D85")
@@ -120,6 +154,7 @@ def test_one_call_fails(quick_tmp: Path, kind: str, means: str) -> None:
             again = drive(inbox)
             assert all(result.startswith(("stored", "have")) for result in again.values()), f"{where}, then {again}"
             assert snapshot(path) == TREE, where
+            assert finished(path / "folder"), where
             inbox.clean(0.0)
             assert os.listdir(path / ".ftx" / "partial") == [], where
             inbox.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import pytest
 from support.hostile import Hostile
 from support.lab import Client, Daemon, Lab, until
 from support.trees import make_tree, snapshot, visible
 
+from ftx import limits
 from ftx.core.session import APPROVAL
-from ftx.disk.keys import load
+from ftx.disk.keys import Identity, load
 from ftx.wire import messages
 from ftx.wire.messages import Hello, Offer, Reveal, Totals, Waiting
 
@@ -31,6 +34,7 @@ def _waiting(client: Client) -> dict[str, Any]:
     return client.reaches("waiting")
 
 
+@pytest.mark.case("C68")
 def test_an_unknown_sender_is_let_in_once(lab: Lab) -> None:
     """Both screens show the same words; nothing arrives before the yes; the next offer is asked about again."""
     make_tree(lab.root / "source", {"a": 10, "b/c": 3_000_000})
@@ -72,6 +76,7 @@ def test_always_pairs_the_sender(lab: Lab) -> None:
     assert lab.send(daemon, "a", home="sender").one("done")["files_identical"] == 1
 
 
+@pytest.mark.case("C68")
 def test_nobody_answers(lab: Lab) -> None:
     """After its time an offer is refused, and both sides say so."""
     (lab.root / "a").write_bytes(b"1")
@@ -184,15 +189,21 @@ def test_a_yes_means_what_was_shown(lab: Lab) -> None:
 
 
 def test_strangers_are_few(lab: Lab) -> None:
-    """Of one source only so many may ask at once; the next one hears what everybody hears whom nobody knows."""
+    """Of one source, and in all, only so many may ask at once; the next one hears what all hear whom nobody knows."""
     daemon = lab.daemon("receiver", "--accept", "ask")
-    crowd = [_ask(lab, daemon) for _ in range(4)]
-    lab.identity("stranger")
-    with Hostile(daemon.port, load(str(lab.root / "stranger" / "identity.key"))) as there:
-        there.send(Hello("ftx", 1, 1, [APPROVAL], "x", "x", False))
-        assert there.end() == 501
-    for one in crowd:
-        one.__exit__(None, None, None)
-    with Hostile(daemon.port, load(str(lab.root / "stranger" / "identity.key"))) as there:
-        there.send(Hello("ftx", 1, 1, [], "x", "x", False))
-        assert there.end() == 501, "who cannot wait is not let in"
+    key = Identity.generate()
+
+    def knocks(source: str, features: list[str]) -> int | None:
+        with Hostile(daemon.port, key, source=source) as there:
+            there.send(Hello("ftx", 1, 1, features, "x", "x", False))
+            return there.end()
+
+    with contextlib.ExitStack() as crowd:
+        for number in range(limits.OFFERS_TOTAL):
+            source = f"127.0.1.{1 + number // limits.OFFERS_PER_SOURCE}"
+            there = crowd.enter_context(Hostile(daemon.port, key, source=source))
+            assert not there.greet(features=[APPROVAL]).signed_in
+            if number == limits.OFFERS_PER_SOURCE - 1:
+                assert knocks(source, [APPROVAL]) == 501, "one of a source too many"
+        assert knocks("127.0.2.1", [APPROVAL]) == 501, "one too many in all"
+    assert knocks("127.0.2.2", []) == 501, "who cannot wait is not let in"

@@ -148,7 +148,7 @@ def test_E93_a_disk_that_stalls(lab: Lab) -> None:
     make_tree(lab.root / "source", {"large": 2 * MiB, "small": 10})
     daemon = lab.daemon()
     syncs = "fsync,fdatasync,syncfs"
-    stall = f"inject={syncs}:delay_enter=250000"
+    stall = f"inject={syncs}:delay_enter=100000"
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={syncs}", "-e", stall, "-p", str(daemon.pid)]
     tracer = subprocess.Popen(command)
     try:

@@ -65,10 +65,14 @@ def data(number: int, block: int, content: bytes, digest: bytes | None = None) -
 
 
 class Hostile:
-    """One connection to the daemon at `port`; use as a context manager."""
+    """One connection to the daemon at `port`, from any address of 127.0.0.0/8; use as a context manager."""
 
-    def __init__(self, port: int, identity: Identity, *, seconds: int = 5, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, port: int, identity: Identity, *, seconds: int = 5, receive_buffer: int = 0, source: str = ""
+    ) -> None:
         self._socket = socket.socket()
+        if source:
+            self._socket.bind((source, 0))
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.settimeout(5)
