@@ -12,81 +12,33 @@ Structs of `ftx.wire.events`, the same that `ftx-client --json` prints.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-import attrs
-from twisted.logger import Logger
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ftx import limits
-from ftx.client.attempts import Attempts
+from ftx.client.destination import Folder, Pipe
+from ftx.client.discovering import search
 from ftx.client.download import Destination, Download
-from ftx.client.find import DEFAULT_PORT, locate, place_of
 from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
+from ftx.client.settings import Settings
 from ftx.client.target import Target, parse_folder, parse_target
 from ftx.client.upload import Compare, Upload
-from ftx.core.identity import format_id, same
+from ftx.client.way import OnEvent, Way, hinted, working
 from ftx.core.peers import TrustStore
-from ftx.disk.inbox import Inbox
 from ftx.disk.keys import Identity, load_or_create
-from ftx.disk.landing import open_landing
 from ftx.disk.peers import load
-from ftx.disk.places import Places, places, prepare_home
+from ftx.disk.places import prepare_home
 from ftx.disk.selection import LINKS, Selection
 from ftx.disk.source import Root, pipe_root, roots
-from ftx.disk.store import Store
-from ftx.disk.stream import Stream
 from ftx.errors import FtxError
-from ftx.net.discovery import Reply, find
-from ftx.net.interfaces import interfaces, missing
-from ftx.net.worker import Worker
 from ftx.text import show
 from ftx.wire.events import Discovered, Done, Event, Failed
 from ftx.wire.messages import CONFLICTS, FEATURES
 
 __all__ = ["Listed", "Run", "Settings", "discover", "get", "ls", "send"]
-
-_log = Logger()
-_T = TypeVar("_T")
-
-OnEvent = Callable[[Event], object]
-
-
-@attrs.frozen
-class Settings:
-    """What a client runs with. `timeout` and `retries` are the command line's: seconds, and a count; None for none."""
-
-    places: Places
-    discovery_port: int = DEFAULT_PORT
-    discovery_interfaces: tuple[str, ...] = ()
-    timeout: float | None = None
-    retries: int | None = None
-    #: What we call ourselves; empty for the short host name.
-    name: str = ""
-    #: Accept my own key from any address, not only from this host's.
-    own_key_anywhere: bool = False
-
-    @property
-    def own_name(self) -> str:
-        """What the other side is told."""
-        return (self.name or socket.gethostname().partition(".")[0])[: limits.DISPLAY_NAME]
-
-    @classmethod
-    def from_environment(cls, home: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-        """The settings of this user as environment variables have them; `home` as `--home`."""
-        environ = os.environ if environ is None else environ
-        names = environ.get("FTX_DISCOVERY_INTERFACE", "")
-        port = environ.get("FTX_DISCOVERY_PORT", "")
-        return cls(
-            places(home, environ, os.geteuid(), os.getcwd()),
-            discovery_port=int(port) if port.isdigit() else DEFAULT_PORT,
-            discovery_interfaces=tuple(names.split()),
-        )
 
 
 def send(
@@ -133,11 +85,11 @@ def send(
         if links not in LINKS:
             raise FtxError("usage", f"links cannot be '{show(links)}'")
         selection = Selection.of(exclude, links)
-        async with _working(reactor, limits.WORKER_THREADS) as worker:
+        async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers, tops = await worker.run(_prepare, settings, sources, name)
             job = secrets.token_bytes(16)
             features = [feature for feature in FEATURES if compress or feature != "zstd"]
-            way = _Way(reactor, settings, worker, identity, peers, put, warn)
+            way = Way(reactor, settings, worker, identity, peers, put, warn)
             attempts, hint = await way.find(where, job.hex(), features, strangers=compare is not None)
             upload = Upload(
                 reactor,
@@ -157,7 +109,7 @@ def send(
                 on_event=put,
             )
             flow.on_change = upload.hold
-            return await _hinted(upload.run(), hint)
+            return await hinted(upload.run(), hint)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, _droppable)
 
@@ -189,17 +141,17 @@ def get(
         if conflict not in CONFLICTS:
             raise FtxError("usage", f"there is no conflict rule '{show(conflict)}'")
         Selection.of(exclude)
-        async with _working(reactor, limits.WORKER_THREADS) as worker:
+        async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers = await worker.run(_identified, settings)
             job = secrets.token_bytes(16)
-            way = _Way(reactor, settings, worker, identity, peers, put, warn)
+            way = Way(reactor, settings, worker, identity, peers, put, warn)
             attempts, hint = await way.find(where, job.hex())
-            target: Destination = _Pipe(output) if output is not None else _Folder(folder, settings.places.state)
+            target: Destination = Pipe(output) if output is not None else Folder(folder, settings.places.state)
             download = Download(
                 reactor, worker, identity, attempts, paths, exclude, conflict, target, job=job, on_event=put
             )
             flow.on_change = download.hold
-            return await _hinted(download.run(), hint)
+            return await hinted(download.run(), hint)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, _droppable)
 
@@ -222,84 +174,19 @@ def ls(
     async def start(put: Callable[[Listed], object], flow: Flow) -> int:
         where = parse_target(target, option=True)
         path = _components(where.into)
-        async with _working(reactor, 1) as worker:
+        async with working(reactor, 1) as worker:
             identity, peers = await worker.run(_identified, settings)
-            way = _Way(reactor, settings, worker, identity, peers, lambda event: None, warn)
+            way = Way(reactor, settings, worker, identity, peers, lambda event: None, warn)
             attempts, hint = await way.find(where, None)
             listing = RemoteListing(attempts, path, deep, put)
             flow.on_change = listing.hold
-            return await _hinted(listing.run(), hint)
+            return await hinted(listing.run(), hint)
 
     return Run(reactor, start, on_item, limits.ITEMS_QUEUED)
 
 
 def _droppable(event: Event) -> bool:
     return event.droppable
-
-
-@contextlib.asynccontextmanager
-async def _working(reactor: Any, threads: int) -> AsyncIterator[Worker]:
-    """Threads for as long as the block takes."""
-    worker = Worker(reactor, threads)
-    worker.start()
-    try:
-        yield worker
-    finally:
-        await worker.stop()
-
-
-@attrs.frozen
-class _Way:
-    """What it takes to find a peer and to keep coming back to it."""
-
-    reactor: Any
-    settings: Settings
-    worker: Worker
-    identity: Identity
-    peers: TrustStore
-    on_event: OnEvent
-    warn: Callable[[str], object]
-
-    async def find(
-        self, where: Target, job: str | None, features: Sequence[str] = FEATURES, *, strangers: bool = False
-    ) -> tuple[Attempts, str]:
-        """The way to `where`, and what to say when no address of it can be found."""
-        settings = self.settings
-        found = await locate(
-            self.reactor,
-            where,
-            self.peers,
-            own_id=self.identity.id,
-            port=settings.discovery_port,
-            interfaces=settings.discovery_interfaces,
-            warn=self.warn,
-        )
-        attempts = Attempts(
-            self.reactor,
-            self.worker,
-            self.identity,
-            self.peers,
-            found,
-            peers_file=settings.places.peers,
-            name=settings.own_name,
-            own_key_anywhere=settings.own_key_anywhere,
-            retries=settings.retries,
-            on_event=self.on_event,
-            job=job,
-            features=features,
-            strangers=strangers,
-        )
-        return attempts, found.hint
-
-
-async def _hinted(work: Awaitable[_T], hint: str) -> _T:
-    """Do the work; when there is no such host, say what is known that looks like it."""
-    try:
-        return await work
-    except FtxError as error:
-        if error.name == "name-not-found" and hint:
-            error.hint = hint
-        raise
 
 
 def _components(folder: str) -> tuple[bytes, ...]:
@@ -324,58 +211,6 @@ def _asked(sources: Sequence[str]) -> tuple[Target, list[tuple[bytes, ...]]]:
     if len(names) < len(paths):
         raise FtxError("duplicate-name", "two of the paths end in the same name", "get them into different folders")
     return targets[0], paths
-
-
-@attrs.frozen
-class _Folder:
-    """A folder as the destination of a `get`."""
-
-    path: str
-    state: str
-    _open: list[Inbox] = attrs.field(factory=list)
-
-    def open(self) -> Store:
-        """See `Destination`."""
-        self._open.append(open_landing(self.path, self.state, _report))
-        return self._open[0]
-
-    def close(self) -> None:
-        """See `Destination`."""
-        for inbox in self._open:
-            inbox.close()
-
-    @property
-    def failure(self) -> FtxError | None:
-        """See `Destination`: each file has its own."""
-        return None
-
-
-@attrs.frozen
-class _Pipe:
-    """A descriptor as the destination of a `get`."""
-
-    fd: int
-    _open: list[Stream] = attrs.field(factory=list)
-
-    def open(self) -> Store:
-        """See `Destination`."""
-        self._open.append(Stream(self.fd))
-        return self._open[0]
-
-    def close(self) -> None:
-        """See `Destination`."""
-        for stream in self._open:
-            stream.forget()
-
-    @property
-    def failure(self) -> FtxError | None:
-        """See `Destination`."""
-        return self._open[0].failure if self._open else None
-
-
-def _report(sentence: str) -> None:
-    """A failure of storage, from a worker thread, already clean for display."""
-    _log.warn("{sentence}", sentence=sentence)
 
 
 def _identified(settings: Settings) -> tuple[Identity, TrustStore]:
@@ -411,59 +246,6 @@ def discover(
     """
 
     async def start(put: Callable[[Discovered], object], flow: Flow) -> list[Discovered]:
-        return await _discover(reactor, settings, wait, put)
+        return await search(reactor, settings, wait, put)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, lambda event: True)
-
-
-async def _discover(
-    reactor: Any, settings: Settings, wait: float, put: Callable[[Discovered], object]
-) -> list[Discovered]:
-    absent = missing(settings.discovery_interfaces, interfaces())
-    if absent and len(absent) == len(settings.discovery_interfaces):
-        names = ", ".join(show(name) for name in absent)
-        raise FtxError("usage", f"this machine has no network interface {names}", "see --discovery-interface")
-    worker = Worker(reactor, 1)
-    worker.start()
-    try:
-        own, peers = await worker.run(_own, settings)
-    finally:
-        await worker.stop()
-
-    def event(reply: Reply, address: str) -> Discovered:
-        mine = own is not None and same(reply.id, own)
-        peer = peers.by_id(reply.id)
-        return Discovered(
-            name=reply.name if peer is None else peer.name,
-            id=format_id(reply.id),
-            address=address,
-            port=reply.port,
-            verified=mine or peer is not None,
-            paired=peer is not None,
-            via=reply.via,
-            interface=reply.interface,
-            versions=list(reply.versions),
-            announced=reply.name,
-        )
-
-    def tell(reply: Reply) -> None:
-        put(event(reply, reply.address))
-
-    hosts = [place_of(hint, DEFAULT_PORT).host for peer in peers.peers for hint in peer.addresses]
-    known = {peer.id for peer in peers.peers} | ({own} if own is not None else set())
-    replies = await find(
-        reactor,
-        port=settings.discovery_port,
-        wait=wait,
-        interfaces=settings.discovery_interfaces,
-        extra_hosts=hosts,
-        known=known,
-        on_reply=tell,
-        on_address=tell,
-    )
-    return [event(reply, address) for reply in replies for address in reply.addresses]
-
-
-def _own(settings: Settings) -> tuple[bytes | None, TrustStore]:
-    own = load_or_create(settings.places.key).id if os.path.exists(settings.places.key) else None
-    return own, load(settings.places.peers)

@@ -78,7 +78,7 @@ class _Pending:
             else:
                 self.answered.errback(error)
 
-    # -- ftx.net.transfer.Job ------------------------------------------------------------------------------
+    # -- ftx.net.parties.Job -------------------------------------------------------------------------------
 
     def message(self, message: Message) -> None:
         """Totals, once, and the sender's nonce; nothing else may come before the accept."""

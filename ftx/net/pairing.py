@@ -42,7 +42,7 @@ def binding_of(connection: Connection, own_id: bytes) -> Binding:
 
 
 class _Exchange:
-    """A job of messages only (`ftx.net.transfer.Job`), one at a time."""
+    """A job of messages only (`ftx.net.parties.Job`), one at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection

@@ -1,24 +1,13 @@
-"""The receiving end of a job: the receiver machine, the storage, and the worker threads between them.
+"""The receiving end of a job: the receiver machine, between a connection and the storage.
 
-The machine's effects are carried out here, each in a lane of the worker, so that what belongs to one file happens in
-order and different files do not wait for each other:
-
-- one lane looks entries up, ahead of everything;
-- one lane stores files of one block, in batches: while the disk works on a batch the next one gathers;
-- each larger file has a lane of its own for blocks and publishing, and its syncs run beside it.
-
-What waits and what is under way is counted in `ftx.net.backlog`, which stops the reading when it is too much.
-
-The module is over 400 lines because every effect of the machine is carried out here, and one is as short as the other.
+What the machine asks of the disk is carried out in `ftx.net.storing`. What waits and what is under way there is counted
+in `ftx.net.backlog`, which stops the reading when it is too much.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
@@ -26,45 +15,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ftx import limits
-from ftx.core.events import (
-    Conclude,
-    CopyBlock,
-    Discard,
-    Effect,
-    FinishFolder,
-    GiveUp,
-    LeftOut,
-    LookUp,
-    MakeLinks,
-    Publish,
-    Resolved,
-    Send,
-    StoreWhole,
-    Sync,
-    WriteBlock,
-)
+from ftx.core.events import Conclude, Effect, GiveUp, LeftOut, Resolved, Send
 from ftx.core.identity import SIGN_RECEIPT
 from ftx.core.receipt import encode_receipt, receipt_body
 from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
 from ftx.disk.keys import Identity
-from ftx.disk.packing import unpack
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
-from ftx.net.gathered import Gathered
+from ftx.net.storing import Storing
 from ftx.net.transfer import Connection
-from ftx.net.worker import Lane, Worker
+from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
-from ftx.wire.messages import (
-    Accept,
-    DigestedEntry,
-    FileEntry,
-    FolderEntry,
-    Message,
-    Offer,
-    PipeEntry,
-    Receipt,
-)
+from ftx.wire.messages import Accept, Message, Offer, Receipt
 
 __all__ = ["Observer", "Receiving"]
 
@@ -82,14 +45,6 @@ class Observer:
 
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job ended: with a receipt (None) or with an error. Its disk work is over."""
-
-
-@attrs.define(eq=False)
-class _Large:
-    """A file of several blocks that is being received."""
-
-    lane: Lane
-    sync: Deferred[None] | None = None
 
 
 @implementer(IPushProducer)
@@ -126,18 +81,20 @@ class Receiving:
         self._wall = wall
         self._identity = identity
         self._observer = observer
-        self._look_lane = worker.lane()
-        self._store_lane = worker.lane()
-        self._large: dict[int, _Large] = {}
-        #: Wanted files with an older copy whose digests are not found out yet, and whether that is being done.
-        self._bases: deque[store.Want] = deque()
-        self._finding = False
-        self._basis_lane = worker.lane()
-        self._gathered = Gathered()
-        self._storing = False
         #: Since when the transport has had enough of our answers.
         self._full_since: float | None = None
         self._backlog = Backlog(connection, self)
+        self._storing = Storing(
+            self.machine,
+            job_store,
+            self._backlog,
+            worker,
+            clock,
+            perform=self._perform,
+            failed=connection.fail,
+            rested=self._rested,
+            over=lambda: self._over,
+        )
         self._over = False
         self._closing = False
         self._revoked = False
@@ -238,7 +195,7 @@ class Receiving:
         self._leave_if_done()
 
     def _leave_if_done(self) -> None:
-        if self._leaving is not None and not self._over and self._backlog.empty and not self._storing:
+        if self._leaving is not None and not self._over and self._backlog.empty and not self._storing.busy:
             self._leave()
 
     def _leave(self) -> None:
@@ -261,7 +218,7 @@ class Receiving:
     def revoke(self) -> None:
         """Change nothing more on the disk: a newer connection takes over. Thread-safe."""
         self._revoked = True
-        self._store.revoke()
+        self._storing.revoke()
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -274,26 +231,12 @@ class Receiving:
                     self._observer.resolved(self, effect)
                 case LeftOut():
                     self._observer.left_out(self, effect)
-                case LookUp():
-                    self._look_up(effect)
-                case StoreWhole() | FinishFolder():
-                    self._gather(effect)
-                case MakeLinks():
-                    self._make_links(effect)
-                case WriteBlock():
-                    self._write_block(effect)
-                case CopyBlock():
-                    self._copy_block(effect)
-                case Sync():
-                    self._sync(effect.number)
-                case Publish():
-                    self._publish(effect)
-                case Discard():
-                    self._discard(effect)
                 case Conclude():
                     self._conclude()
                 case GiveUp():
                     self.cancel(FtxError("cancelled", "cancelled by the sender"))
+                case _:
+                    self._storing.carry_out(effect)
 
     def _flush(self) -> None:
         if not self._over:
@@ -304,7 +247,7 @@ class Receiving:
 
     def settled(self) -> None:
         """A piece of disk work has ended: send what that led to, and see whether it was the last."""
-        self._next_basis()
+        self._storing.next_basis()
         self._flush()
         self._leave_if_done()
         if self._over:
@@ -315,210 +258,16 @@ class Receiving:
         if not self._over:
             self._backlog.stop_reading("events", full)
 
+    def _rested(self) -> None:
+        """Nothing gathers any more."""
+        self._leave_if_done()
+        if self._over:
+            self._finish()
+
     @property
     def over(self) -> bool:
         """Whether the job has ended; disk work may still be under way."""
         return self._over
-
-    def _entry_failed(self, number: int) -> Callable[[FtxError], None]:
-        return lambda error: self._perform(self.machine.failed(number, error.name))
-
-    # -- looking up ----------------------------------------------------------------------------------------
-
-    def _look_up(self, effect: LookUp) -> None:
-        entries = [_store_entry(entry) for entry in effect.entries]
-        for start in range(0, len(entries), limits.DISK_BATCH):
-            part = entries[start : start + limits.DISK_BATCH]
-            self._backlog.run(self._look_lane, self._looked_up, self._store.look_up, part)
-
-    def _looked_up(self, outcomes: Sequence[Any]) -> None:
-        now = self._clock.seconds()
-        for outcome in outcomes:
-            match outcome:
-                case store.Want(number=number, held=held, basis=basis):
-                    if basis and self.machine.copies:
-                        self._bases.append(outcome)
-                    else:
-                        self._perform(self.machine.want(number, held, now))
-                case store.Have(number=number, stored_as=stored_as, digest=digest):
-                    self._perform(self.machine.have(number, stored_as, digest))
-                case store.Made(number=number):
-                    self._perform(self.machine.made(number))
-                case store.Skip(number=number):
-                    self._perform(self.machine.skip(number))
-                case store.Refuse(number=number, error=error):
-                    self._perform(self.machine.refuse(number, error))
-
-    # -- older copies --------------------------------------------------------------------------------------
-
-    def _next_basis(self) -> None:
-        """Find out the digests of the next older copy, one at a time, as long as few enough are on offer."""
-        files, blocks = self.machine.bases
-        if not self._bases or self._finding or self._over or files >= limits.BASES or blocks >= limits.BASIS_BLOCKS:
-            return
-        self._finding = True
-        want = self._bases.popleft()
-
-        def found(digests: bytes) -> None:
-            self._finding = False
-            self._perform(self.machine.want(want.number, want.held, self._clock.seconds(), digests))
-            self._next_basis()
-
-        def failed(error: FtxError) -> None:
-            self._finding = False
-            self.connection.fail(error)
-
-        self._backlog.run(self._basis_lane, found, self._basis, want.number, blocks, failed=failed)
-
-    def _basis(self, number: int, offered: int) -> bytes:
-        return self._store.basis(number)[: (limits.BASIS_BLOCKS - offered) * limits.DIGEST]
-
-    def _copy_block(self, effect: CopyBlock) -> None:
-        number, block = effect.number, effect.block
-
-        def copied(ok: bool) -> None:
-            self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
-
-        lane, failed = self._file(number).lane, self._entry_failed(number)
-        copy = (self._store.copy_block, number, block, effect.offset, effect.digest)
-        self._backlog.hold(limits.BLOCK)
-        self._backlog.run(lane, copied, *copy, failed=failed, release=limits.BLOCK)
-
-    # -- files of one block, and folders -------------------------------------------------------------------
-
-    def _gather(self, effect: StoreWhole | FinishFolder) -> None:
-        self._gathered.add(effect)
-        if isinstance(effect, StoreWhole):
-            self._backlog.hold(effect.length)
-        # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
-        # grow by themselves, and a single file does not wait.
-        if not self._storing:
-            self._storing = True
-            self._clock.callLater(0, self._store_gathered)
-
-    def _store_gathered(self) -> None:
-        batch = self._gathered.take()
-        self._storing = bool(batch.numbers) and not self._revoked
-        if not self._storing:
-            self._leave_if_done()
-            if self._over:
-                self._finish()
-            return
-
-        def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
-            for outcome in outcomes:
-                self._stored(outcome)
-
-        def failed(error: FtxError) -> None:
-            for number in batch.numbers:
-                self._perform(self.machine.failed(number, error.name))
-
-        ran = self._backlog.run(self._store_lane, stored, batch.store, self._store, failed=failed, release=batch.size)
-        ran.addCallback(lambda _: self._store_gathered())
-
-    def _stored(self, outcome: store.Stored | store.Failed) -> None:
-        if isinstance(outcome, store.Stored):
-            self._large.pop(outcome.number, None)
-            self._perform(self.machine.stored(outcome.number, outcome.stored_as, outcome.digest))
-        else:
-            self._perform(self.machine.failed(outcome.number, outcome.error))
-
-    # -- links ---------------------------------------------------------------------------------------------
-
-    def _make_links(self, effect: MakeLinks) -> None:
-        entries = effect.entries
-        links = [store.LinkEntry(entry.number, tuple(entry.path), entry.target, entry.mtime) for entry in entries]
-
-        def failed(error: FtxError) -> None:
-            for link in links:
-                self._perform(self.machine.failed(link.number, error.name))
-
-        self._backlog.run(self._store_lane, self._linked, self._store.make_links, links, failed=failed)
-
-    def _linked(self, outcomes: Sequence[Any]) -> None:
-        for outcome in outcomes:
-            match outcome:
-                case store.Stored(number=number, stored_as=stored_as):
-                    self._perform(self.machine.link_made(number, stored_as, identical=False))
-                case store.Have(number=number, stored_as=stored_as):
-                    self._perform(self.machine.link_made(number, stored_as, identical=True))
-                case store.Skip(number=number):
-                    self._perform(self.machine.skip(number))
-                case store.Want(number=number):
-                    self._perform(self.machine.link_wanted(number))
-                case store.Failed(number=number, error=error):
-                    self._perform(self.machine.failed(number, error))
-
-    # -- larger files --------------------------------------------------------------------------------------
-
-    def _file(self, number: int) -> _Large:
-        large = self._large.get(number)
-        if large is None:
-            large = self._large[number] = _Large(self._worker.lane())
-        return large
-
-    def _write_block(self, effect: WriteBlock) -> None:
-        number, block = effect.number, effect.block
-
-        def write() -> bool:
-            chunks: Sequence[bytes | memoryview] | None = effect.chunks
-            if effect.packed and chunks is not None:
-                content = unpack(chunks, effect.length)
-                if content is None:
-                    return False
-                chunks = [content]
-            return self._store.write_block(number, block, chunks, effect.digest)
-
-        def written(ok: bool) -> None:
-            self._perform(self.machine.block_written(number, block, ok, self._clock.seconds()))
-
-        self._backlog.hold(effect.length)
-        self._backlog.run(
-            self._file(number).lane,
-            written,
-            write,
-            failed=self._entry_failed(number),
-            release=effect.length,
-        )
-
-    def _sync(self, number: int) -> None:
-        large = self._file(number)
-
-        def synced(durable: int) -> None:
-            large.sync = None
-            self._perform(self.machine.synced(number, durable, self._clock.seconds()))
-
-        def failed(error: FtxError) -> None:
-            large.sync = None
-            self._entry_failed(number)(error)
-
-        large.sync = self._backlog.run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
-
-    def _publish(self, effect: Publish) -> None:
-        number, lane = effect.number, self._file(effect.number).lane
-        failed = self._entry_failed(number)
-        self._backlog.run(lane, self._stored, self._store.publish, number, effect.digest, failed=failed)
-
-    def _discard(self, effect: Discard) -> None:
-        """Give the entry up, behind its writes and after a sync that is under way."""
-        large = self._large.pop(effect.number, None)
-        lane = self._store_lane if large is None else large.lane
-
-        def discard(_: object) -> None:
-            self._backlog.run(
-                lane,
-                lambda _: None,
-                self._store.discard,
-                effect.number,
-                effect.keep,
-                failed=lambda error: _log.warn("a partial could not be given up: {error}", error=error.message),
-            )
-
-        if large is None or large.sync is None:
-            discard(None)
-        else:
-            self._backlog.expect()  # the job must not end in between
-            large.sync.addCallback(discard).addCallback(lambda _: self._backlog.expected())
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -546,14 +295,14 @@ class Receiving:
             self._backlog.stop_reading("full", False)
             self._over = True
 
-        self._backlog.run(self._store_lane, signed, sign)
+        self._backlog.run(self._storing.lane, signed, sign)
 
     def _finish(self) -> None:
         """When no disk job is under way any more: make durable what came, close the store, tell the observer."""
-        if self._storing or not self._backlog.empty or self._closing:
+        if self._storing.busy or not self._backlog.empty or self._closing:
             return
         self._closing = True
-        numbers = [] if self._revoked else list(self._large)
+        numbers = [] if self._revoked else self._storing.unfinished()
         self._worker.run(self._close, numbers).addBoth(self._closed)
 
     def _close(self, numbers: list[int]) -> None:
@@ -576,14 +325,3 @@ class Receiving:
         waiting, self._waiting = self._waiting or [], None
         for deferred in waiting:
             deferred.callback(None)
-
-
-def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> store.FileEntry | store.PipeEntry | store.FolderEntry:
-    """An entry of the wire as the storage has it."""
-    path = tuple(entry.path)
-    if isinstance(entry, FolderEntry):
-        return store.FolderEntry(entry.number, path)
-    if isinstance(entry, PipeEntry):
-        return store.PipeEntry(entry.number, path, entry.mtime, entry.mode)
-    digest = entry.digest if isinstance(entry, DigestedEntry) else None
-    return store.FileEntry(entry.number, path, entry.size, entry.mtime, entry.mode, digest)

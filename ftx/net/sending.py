@@ -1,15 +1,13 @@
-"""The sending end of a job: the walk, the sender machine, and reading ahead of the network.
+"""The sending end of a job: the sender machine, between a connection and the disk.
 
-Three lanes of the worker run beside the reactor: one walks and announces entries as far as the windows allow, one
-counts everything once for the totals, one reads content. Content is read ahead by `limits.READ_AHEAD` jobs and no
-further; while the transport is full nothing is read. What the disk's thread gives back is finished frames.
+Three lanes of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
+content ahead of the network (`ftx.net.reading`), one counts everything once for the totals.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -19,41 +17,18 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.core.approval import NONCE, Waiter
-from ftx.core.events import (
-    CloseEntry,
-    Effect,
-    OpenEntry,
-    ReadBlock,
-    ReadPipe,
-    ReadWhole,
-    Resolved,
-    Send,
-    VerifyReceipt,
-    Waited,
-)
+from ftx.core.events import Effect, Resolved, Send, VerifyReceipt, Waited
 from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.sender import Concluded, Sender
 from ftx.disk.counting import Counting
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
-from ftx.disk.outgoing import LargeSource, WholeBatch, checksum, read_batch
-from ftx.disk.packing import Packer
-from ftx.disk.pipe import PipeSource
 from ftx.disk.selection import Selection
-from ftx.disk.source import (
-    Root,
-    SourceFile,
-    SourceFolder,
-    SourceItem,
-    SourceLink,
-    SourcePipe,
-    SourceProblem,
-    Totals,
-    Walk,
-    problem,
-)
+from ftx.disk.source import Root, SourceProblem, Totals, Walk
 from ftx.errors import FtxError, ProtocolError
+from ftx.net.announcing import Announcing
 from ftx.net.backlog import Backlog
+from ftx.net.reading import ReadAhead
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -109,41 +84,49 @@ class Sending:
         selection: Selection | None = None,
         held: bool = False,
     ) -> None:
-        """`checksums`: read every file before it is announced, so that the receiver may find it by its content."""
-        #: Whether nothing may be announced before `release()`, whatever the receiver says.
-        self.held = held
+        """`checksums`: read every file before it is announced, so that the receiver may find it by its content.
+
+        `held`: announce nothing before `release()`, whatever the receiver says.
+        """
         self._waiter: Waiter | None = None
         self.machine = Sender(offer, concluded, features=connection.session.features)
-        #: Content bytes given to the transport in this attempt, compressed where they are.
-        self.sent = 0
         self._connection = connection
         self._roots = tuple(roots)
         self._worker = worker
         self._clock = clock
-        self._wall = wall
-        self._memory = memory
         self._own_id = own_id
         self._watcher = watcher
-        #: Used in the lane that reads, and nowhere else.
-        self._packer = Packer() if "zstd" in connection.session.features else None
-        self._checksums = checksums and "checksum" in connection.session.features
         self._selection = selection or Selection()
         self._walk = Walk(self._roots, self._selection)
         self._counting = Counting(self._roots, self._selection)
         self._count_lane = worker.lane()
-        self._walk_lane = worker.lane()
-        self._read_lane = worker.lane()
-        self._folders: list[int] = []
-        self._walking = False
-        self._walked = False
         self._counted: Totals | None = None
-        self._reading = 0
         self._backlog = Backlog(connection, self)
-        self._paused = False
-        self._large: LargeSource | None = None
-        self._pipe: PipeSource | None = None
-        #: Whether standard input was touched: what was read of it cannot be read again.
-        self.pipe_begun = False
+        self._announcing = Announcing(
+            self.machine,
+            self._walk,
+            self._backlog,
+            worker.lane(),
+            memory=memory,
+            wall=wall,
+            checksums=checksums and "checksum" in connection.session.features,
+            held=held,
+            perform=self._perform,
+            problem=lambda problem: watcher.problem(self, problem),
+            may_go_on=self._may_go_on,
+            over=self._stopped,
+        )
+        self._reading = ReadAhead(
+            self.machine,
+            connection,
+            self._backlog,
+            worker.lane(),
+            memory=memory,
+            wall=wall,
+            perform=self._perform,
+            may_go_on=self._may_go_on,
+            over=self._stopped,
+        )
         self._over = False
         self._withdrawing: IDelayedCall | None = None
         self._closing = False
@@ -193,8 +176,8 @@ class Sending:
 
     def turn(self) -> None:
         """All that had arrived was handed over: announce and read what that made room for."""
-        self._announce()
-        self._read()
+        self._announcing.go_on()
+        self._reading.go_on()
 
     def next_deadline(self) -> float | None:
         """Nothing of the sender is timed."""
@@ -211,16 +194,16 @@ class Sending:
 
     def pauseProducing(self) -> None:
         """The transport has enough for now."""
-        self._paused = True
+        self._reading.paused = True
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self._paused = False
-        self._read()
+        self._reading.paused = False
+        self._reading.go_on()
 
     def stopProducing(self) -> None:
         """The transport is gone; `lost` follows."""
-        self._paused = True
+        self._reading.paused = True
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -253,10 +236,10 @@ class Sending:
 
     def release(self) -> None:
         """Our own person has compared the phrase: announce and send what the receiver accepts."""
-        self.held = False
+        self._announcing.held = False
         if not self._over:
-            self._announce()
-            self._read()
+            self._announcing.go_on()
+            self._reading.go_on()
 
     def give_up(self, error: FtxError) -> None:
         """End the job for a reason of our own; the receiver is told no more than that we do not go on."""
@@ -286,8 +269,6 @@ class Sending:
         """Whether the job has ended; disk work may still be under way."""
         return self._over
 
-    # -- entries -------------------------------------------------------------------------------------------
-
     def _count(self) -> None:
         """Count a little more; others take their turns in between."""
         self._backlog.run(self._count_lane, self._counted_some, self._counting.step)
@@ -302,6 +283,16 @@ class Sending:
         self._counted = totals
         self._perform(self.machine.counted(totals.files, totals.folders, totals.bytes))
         self._watcher.progressed(self)
+
+    @property
+    def sent(self) -> int:
+        """Content bytes given to the transport in this attempt, compressed where they are."""
+        return self._reading.sent
+
+    @property
+    def pipe_begun(self) -> bool:
+        """Whether standard input was touched: what was read of it cannot be read again."""
+        return self._reading.pipe_begun
 
     @property
     def last_heard(self) -> float | None:
@@ -337,184 +328,6 @@ class Sending:
         """What there is to send, once it has been counted."""
         return self._counted
 
-    def _announce(self) -> None:
-        if self._walking or self._walked or self._closing_down or self.held:
-            return
-        room = self.machine.room()
-        # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
-        if room >= limits.BATCH // 2 or (room > 0 and self.machine.idle):
-            self._walking = True
-            self._backlog.run(self._walk_lane, self._walked_some, self._walk_some, room)
-
-    def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
-        """The next items of the walk, files with their digests where those are wanted."""
-        return [(item, self._checksum(item)) for item in self._walk.batch(room)]
-
-    def _checksum(self, item: SourceItem) -> bytes | None:
-        if not self._checksums or not isinstance(item, SourceFile):
-            return None
-
-        def check() -> None:
-            if self._over:
-                raise FtxError("interrupted")
-
-        try:
-            return checksum(item, self._memory, self._wall(), check)
-        except FtxError:
-            return None  # what is wrong with it is said when it is to be sent
-
-    def _walked_some(self, items: Sequence[tuple[SourceItem, bytes | None]]) -> None:
-        self._walking = False
-        for item, digest in items:
-            if isinstance(item, SourceFile):
-                effects = self.machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
-                self._perform(effects)
-            elif isinstance(item, SourceFolder):
-                number, effects = self.machine.add_folder(item.path)
-                self._folders.append(number)
-                self._perform(effects)
-            elif isinstance(item, SourceLink):
-                self._add_link(item)
-            elif isinstance(item, SourcePipe):
-                self._add_pipe(item)
-            elif isinstance(item, SourceProblem):
-                self._perform(self.machine.omit(item.path, item.error.name))
-                self._watcher.problem(self, item)
-            else:
-                self._perform(self.machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
-        if items:
-            self._perform(self.machine.flush_manifest())
-            self._announce()
-        else:
-            self._walked = True
-            self._perform(self.machine.end_manifest())
-
-    def _add_pipe(self, pipe: SourcePipe) -> None:
-        if self.machine.takes_pipes:
-            self._perform(self.machine.add_pipe(pipe.path, pipe.mtime_ns, pipe.mode, pipe))
-        else:
-            self._watcher.problem(self, problem(pipe.path, "not-supported", "the receiver takes no standard input"))
-
-    def _add_link(self, link: SourceLink) -> None:
-        if self.machine.keeps_links:
-            self._perform(self.machine.add_link(link.path, link.target, link.mtime_ns))
-        else:
-            self._watcher.problem(self, problem(link.path, "not-supported", "the receiver keeps no symbolic links"))
-
-    # -- content -------------------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        """Start as much reading as the read-ahead allows."""
-        while self._reading < limits.READ_AHEAD and not self._paused and not self._closing_down:
-            work = self.machine.next_work()
-            if work is None:
-                return
-            self._reading += 1
-            match work:
-                case ReadWhole():
-                    files = [(number, self.machine.source(number)) for number in work.numbers]
-                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, self._packer)
-                case OpenEntry():
-                    self._read_entry(work.number, self._opened, self._open, work.number)
-                case ReadBlock():
-                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send, work.basis)
-                case ReadPipe():
-                    self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
-                case CloseEntry() if isinstance(self.machine.source(work.number), SourcePipe):
-                    self._read_entry(work.number, self._entry_closed, self._give_up_pipe)
-                case CloseEntry():
-                    self._read_entry(work.number, self._entry_closed, self._close_large, work.complete)
-
-    def _read_entry(
-        self, number: int, done: Callable[[int, Any], None], function: Callable[..., Any], *args: Any
-    ) -> None:
-        """Disk work for one larger file: a source that fails ends that file, not the job."""
-
-        def attempt() -> Any:
-            try:
-                return function(*args)
-            except FtxError as error:
-                self._drop_large(forget=error.name == "source-changed")
-                return error
-
-        def settle(outcome: Any) -> None:
-            self._reading -= 1
-            if outcome is None:
-                pass  # read ahead of a failure that is already known
-            elif isinstance(outcome, FtxError):
-                self._perform(self.machine.source_failed(number, outcome.name))
-            else:
-                done(number, outcome)
-            self._read()
-
-        self._backlog.run(self._read_lane, settle, attempt)
-
-    def _open(self, number: int) -> LargeSource:
-        source = self.machine.source(number)
-        self._large = LargeSource.open(number, source, self._memory, self._wall(), self._packer)
-        return self._large
-
-    def _opened(self, number: int, large: LargeSource) -> None:
-        self.machine.opened(number, large.known.copy())
-
-    def _block(
-        self, block: int, send: bool, basis: bytes | None
-    ) -> tuple[Sequence[bytes | memoryview], int] | None:
-        return None if self._large is None else self._large.block(block, send, basis)
-
-    def _block_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
-        frames, size = outcome
-        if frames:
-            self.sent += size
-            self._connection.write_data(frames)
-
-    def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
-        if self._pipe is None:
-            self._pipe = PipeSource(0, self._stopped)
-        self.pipe_begun = True
-        return self._pipe.block(number, block)
-
-    def _pipe_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int, bytes | None]) -> None:
-        frames, size, digest = outcome
-        if frames:
-            self.sent += size
-            self._connection.write_data(frames)
-        self._perform(self.machine.pipe_read(number, size, digest))
-
-    def _give_up_pipe(self) -> bytes:
-        """The receiver does not want it any more; that it was not read to its end is for its writer to notice."""
-        self._drop_large()
-        return b""
-
-    def _close_large(self, complete: bool) -> bytes | None:
-        if self._large is None:
-            return None
-        digest = self._large.digest() if complete else b""
-        self._drop_large()
-        return digest
-
-    def _drop_large(self, *, forget: bool = False) -> None:
-        pipe, self._pipe = self._pipe, None
-        if pipe is not None:
-            pipe.close()
-        large, self._large = self._large, None
-        if large is not None:
-            large.close(forget=forget)
-
-    def _entry_closed(self, number: int, digest: bytes) -> None:
-        self._perform(self.machine.closed(number, digest))
-
-    def _whole_read(self, batch: WholeBatch) -> None:
-        self._reading -= 1
-        if batch.frames:
-            self.sent += batch.size
-            self._connection.write_data([batch.frames])
-        for number, digest in batch.read:
-            self._perform(self.machine.whole_read(number, digest))
-        for number, error in batch.failed:
-            self._perform(self.machine.source_failed(number, error))
-        self._read()
-
     # -- steering ------------------------------------------------------------------------------------------
 
     def pause(self, paused: bool) -> None:
@@ -525,14 +338,13 @@ class Sending:
         if effects and not self.machine.paused:
             self.turn()
 
-    @property
-    def _closing_down(self) -> bool:
-        """Whether nothing more is to be begun."""
-        return self._over or self._withdrawing is not None
+    def _may_go_on(self) -> bool:
+        """Whether anything more may be begun."""
+        return not self._over and self._withdrawing is None
 
     def cancel(self) -> None:
         """Give the job up. A receiver that understands says within `limits.CANCEL_ANSWER` what it keeps."""
-        if self._closing_down:
+        if not self._may_go_on():
             return
         if self._connection.steers() and not self._connection.over:
             effects = self.machine.cancel()
@@ -573,7 +385,7 @@ class Sending:
         def close() -> None:
             self._counting.close()
             self._walk.close()
-            self._drop_large()
+            self._reading.drop()
 
         self._worker.run(close).addBoth(self._finished)
 

@@ -13,15 +13,12 @@ job machines'. What it does know is how connections really end:
 
 from __future__ import annotations
 
-import select
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
-from typing import Protocol as TypingProtocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,6 +26,7 @@ from ftx import __version__, limits
 from ftx.core.session import Role, Session, Stage, error_frame, error_of
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
+from ftx.net.parties import Job, Owner
 from ftx.net.secure import IRecordListener, SecureTransport
 from ftx.net.throttle import Limit, Throttle
 from ftx.net.tls import PeerKey, peer_of
@@ -49,56 +47,11 @@ from ftx.wire.messages import (
     Resume,
 )
 
-__all__ = ["Connection", "Job", "Owner", "our_hello"]
-
-#: Seconds between two looks at whether a peer has answered.
-_ALIVE_STEP = 0.05
-
+__all__ = ["Connection", "our_hello"]
 
 def our_hello(name: str, *, signed_in: bool = False, features: Sequence[str] = FEATURES) -> Hello:
     """What this version of ftx says of itself; `name` is shown to the other side, `features` may be used with it."""
     return Hello("ftx", 1, 1, list(features), name[: limits.DISPLAY_NAME], f"ftx {__version__}", signed_in)
-
-
-class Job(TypingProtocol):
-    """What runs on a connection: a `Sending` or a `Receiving`."""
-
-    def message(self, message: Message) -> None:
-        """A message of the job. May raise FtxError, which ends the session with that reason."""
-
-    def piece(self, piece: Piece) -> None:
-        """Part of a block. May raise FtxError."""
-
-    def turn(self) -> None:
-        """Everything that had arrived was handed over."""
-
-    def next_deadline(self) -> float | None:
-        """When `tick` is due, or None."""
-
-    def tick(self, now: float) -> None:
-        """It is due."""
-
-    def lost(self, error: FtxError) -> None:
-        """The connection ended before the job did."""
-
-
-class Owner(TypingProtocol):
-    """Who decides about a connection: a daemon or a client."""
-
-    def key_proved(self, connection: Connection, peer: PeerKey) -> None:
-        """The handshake is complete and `peer` proved its key. May raise FtxError to refuse it."""
-
-    def greeted(self, connection: Connection, hello: Hello) -> None:
-        """The peer's hello came. May raise FtxError. A server's owner answers with its own hello here."""
-
-    def offered(self, connection: Connection, offer: Offer) -> None:
-        """A client offers a job (servers only). May raise FtxError."""
-
-    def asked(self, connection: Connection, message: List | Request) -> None:
-        """A client asks what there is, or for it (servers only). May raise FtxError."""
-
-    def ended(self, connection: Connection, error: FtxError | None) -> None:
-        """The connection is over; None after a goodbye. Called once, last."""
 
 
 @implementer(IHandshakeListener, IRecordListener)
@@ -271,38 +224,6 @@ class Connection(Protocol):
         self._stop_reading("job", paused)
         self.session.reading_paused(paused, self.clock.seconds())
         self._arm()
-
-    async def proves_alive(self) -> bool:
-        """Whether the peer says anything within `limits.PROVE_ALIVE`, having been asked.
-
-        A slow disk of ours is no death of theirs, but while we do not read, we cannot hear that they have gone: their
-        end waits behind what they had sent. So we wait for the disk first, within bounds.
-        """
-        paused = self.session.paused
-        await self._wait(lambda: not self.session.paused or self.hung_up(), limits.PAUSED_WAIT)
-        if self.hung_up():
-            return False
-        asked = self.session.last_received
-        if self.session.paused or (not paused and self.clock.seconds() - asked < limits.ALIVE):
-            return True
-        self.send(Ping(0))
-        await self._wait(lambda: self.session.last_received != asked, limits.PROVE_ALIVE)
-        return not self._over and self.session.last_received != asked
-
-    async def _wait(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Wait until `condition` holds or the connection is over, but no longer than that."""
-        until = self.clock.seconds() + seconds
-        while not self._over and not condition() and self.clock.seconds() < until:
-            await deferLater(self.clock, _ALIVE_STEP, lambda: None)
-
-    def hung_up(self) -> bool:
-        """Whether the kernel knows that the peer has gone, even while we do not read (poll(2), POLLRDHUP)."""
-        transport: Any = self.transport
-        if self._over or not isinstance(transport, SecureTransport):
-            return self._over
-        poll = select.poll()
-        poll.register(transport.getHandle(), select.POLLRDHUP | select.POLLHUP | select.POLLERR)
-        return bool(poll.poll(0))
 
     def goodbye(self) -> None:
         """End the session cleanly."""

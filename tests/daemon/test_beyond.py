@@ -35,6 +35,7 @@ from ftx.disk.keys import Identity
 from ftx.disk.space import Space
 from ftx.errors import FtxError, kind
 from ftx.net.acceptor import Acceptor
+from ftx.net.alive import proves_alive
 from ftx.net.backlog import Backlog
 from ftx.net.dial import Place, dial
 from ftx.net.discovery import Finder
@@ -321,7 +322,7 @@ def asked() -> Any:
 def answer_of(connection: Connection) -> list[bool]:
     """Where the answer to whether its peer is alive will be."""
     found: list[bool] = []
-    Deferred.fromCoroutine(connection.proves_alive()).addCallback(found.append)
+    Deferred.fromCoroutine(proves_alive(connection)).addCallback(found.append)
     return found
 
 

@@ -1,0 +1,91 @@
+"""The way to a peer: where it is, how we come back to it, and the threads for as long as that takes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from ftx.client.attempts import Attempts
+from ftx.client.find import locate
+from ftx.client.settings import Settings
+from ftx.client.target import Target
+from ftx.core.peers import TrustStore
+from ftx.disk.keys import Identity
+from ftx.errors import FtxError
+from ftx.net.worker import Worker
+from ftx.wire.events import Event
+from ftx.wire.messages import FEATURES
+
+__all__ = ["OnEvent", "Way", "hinted", "working"]
+
+_T = TypeVar("_T")
+
+OnEvent = Callable[[Event], object]
+
+
+@contextlib.asynccontextmanager
+async def working(reactor: Any, threads: int) -> AsyncIterator[Worker]:
+    """Threads for as long as the block takes."""
+    worker = Worker(reactor, threads)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+@attrs.frozen
+class Way:
+    """What it takes to find a peer and to keep coming back to it."""
+
+    reactor: Any
+    settings: Settings
+    worker: Worker
+    identity: Identity
+    peers: TrustStore
+    on_event: OnEvent
+    warn: Callable[[str], object]
+
+    async def find(
+        self, where: Target, job: str | None, features: Sequence[str] = FEATURES, *, strangers: bool = False
+    ) -> tuple[Attempts, str]:
+        """The way to `where`, and what to say when no address of it can be found."""
+        settings = self.settings
+        found = await locate(
+            self.reactor,
+            where,
+            self.peers,
+            own_id=self.identity.id,
+            port=settings.discovery_port,
+            interfaces=settings.discovery_interfaces,
+            warn=self.warn,
+        )
+        attempts = Attempts(
+            self.reactor,
+            self.worker,
+            self.identity,
+            self.peers,
+            found,
+            peers_file=settings.places.peers,
+            name=settings.own_name,
+            own_key_anywhere=settings.own_key_anywhere,
+            retries=settings.retries,
+            on_event=self.on_event,
+            job=job,
+            features=features,
+            strangers=strangers,
+        )
+        return attempts, found.hint
+
+
+async def hinted(work: Awaitable[_T], hint: str) -> _T:
+    """Do the work; when there is no such host, say what is known that looks like it."""
+    try:
+        return await work
+    except FtxError as error:
+        if error.name == "name-not-found" and hint:
+            error.hint = hint
+        raise

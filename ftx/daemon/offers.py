@@ -1,0 +1,140 @@
+"""Deciding offers: whether a job begins, waits for a person, or is refused, and what becomes of older ones.
+
+One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files.
+The older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`,
+other files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends,
+its disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.logger import Logger
+
+from ftx.core.receipt import decode_receipt
+from ftx.core.trust import Trusted
+from ftx.daemon.approvals import Approvals
+from ftx.daemon.complaints import Said
+from ftx.daemon.deciding import Deciding, who_is
+from ftx.disk.guarded import Guarded
+from ftx.disk.store import Path, Store
+from ftx.errors import FtxError, kind
+from ftx.net.alive import hung_up, proves_alive
+from ftx.net.receiving import Receiving
+from ftx.net.transfer import Connection
+from ftx.net.worker import Worker
+from ftx.text import show
+from ftx.wire.messages import CONFLICTS, DRY_RUN, Offer, Refuse
+
+__all__ = ["Offers"]
+
+_log = Logger()
+
+#: Errors that a key which is not known is told as they are; every other refusal is `untrusted` to it.
+_TOLD = frozenset({"denied", "approval-timeout", "peer-stopping", "no-space", "storage-failed"})
+
+#: Connection, offer, who, the folder below the inbox, its storage, the conflict rule, whether a person was asked.
+Begin = Callable[[Connection, Offer, Trusted, Path, Guarded, int, bool], None]
+
+
+class Offers:
+    """Every offer to one daemon. What is accepted is handed to `begin`.
+
+    `running_of` gives the jobs of a key that run; `draining` says whether none may begin any more.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        store: Store,
+        by: Deciding,
+        approvals: Approvals,
+        said: Said,
+        *,
+        begin: Begin,
+        running_of: Callable[[bytes], Sequence[Receiving]],
+        draining: Callable[[], bool],
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._by = by
+        self._approvals = approvals
+        self._said = said
+        self._begin = begin
+        self._running_of = running_of
+        self._draining = draining
+        #: Offers that are being decided, by (peer, job): the same offer twice at once is busy.
+        self._deciding: set[tuple[bytes, bytes]] = set()
+
+    async def decide(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
+        """Decide an offer and begin the job, or refuse it. FtxError ends the connection."""
+        key = (trusted.id, offer.job)
+        if key in self._deciding:
+            connection.send(Refuse(offer.job, kind("busy").number))
+            return
+        self._deciding.add(key)
+        try:
+            await self._judge(connection, offer, trusted)
+        except FtxError as error:
+            if connection.over:
+                return
+            if self._said.is_news((trusted.id, error.name)):
+                job = offer.job.hex()
+                name = show(trusted.name)
+                _log.info("audit: job {job} of {peer} refused: {reason}", job=job, peer=name, reason=error.message)
+            if who_is(trusted) == "unknown":  # which learns no more than that, whatever the rules say
+                raise error if error.name in _TOLD else FtxError("untrusted") from error
+            connection.send(Refuse(offer.job, error.number))
+        finally:
+            self._deciding.discard(key)
+
+    async def _judge(self, connection: Connection, offer: Offer, trusted: Trusted) -> None:
+        if self._draining():
+            raise FtxError("peer-stopping")
+        verdict = self._by.offer(offer, trusted, connection.where)
+        if verdict.action == "refuse":
+            raise FtxError(verdict.error, f"{kind(verdict.error).sentence} ({verdict.why})")
+        await self._settle(offer, trusted)
+        receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
+        if receipt is not None:
+            if not connection.over:
+                connection.send(decode_receipt(receipt))
+            return
+        asked = verdict.action == "ask"
+        if asked:
+            offer = await self._approvals.ask(connection, offer, trusted, verdict.why)
+            if self._by.still_welcome(trusted) is not None or self._draining():
+                raise FtxError("peer-stopping" if self._draining() else "not-authorised")
+            connection.signed_in()
+        into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
+        dry = offer.kind == DRY_RUN
+        opened = await self._worker.run(
+            lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads, dry=dry)
+        )
+        store = self._by.guard(opened, trusted, connection.where, approved=asked, charge=not dry)
+        if connection.over or self._draining():
+            await self._worker.run(store.close)
+            raise FtxError("peer-stopping")
+        self._begin(connection, offer, trusted, into, store, CONFLICTS.index(verdict.conflict), asked)
+        _log.info(
+            "audit: job {job} of {peer} accepted: {why}", job=offer.job.hex(), peer=show(trusted.name), why=verdict.why
+        )
+
+    async def _settle(self, offer: Offer, trusted: Trusted) -> None:
+        """Come to terms with the older jobs of the same key."""
+        jobs = self._running_of(trusted.id)
+        asked = [Deferred.fromCoroutine(proves_alive(job.connection)) for job in jobs]
+        for job, alive in zip(jobs, await gatherResults(asked, consumeErrors=True), strict=True):
+            if alive and job.offer.job == offer.job:
+                raise FtxError("busy")
+            if alive:
+                continue
+            older = job.connection
+            if hung_up(older):
+                older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
+            elif not older.over:
+                job.revoke()
+                older.fail(FtxError("superseded"))
+            await job.wait_stopped()

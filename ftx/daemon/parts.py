@@ -1,0 +1,152 @@
+"""The parts that a daemon is put together from: each with what it needs to know, once its threads and folders exist.
+
+What depends on the configuration and may change while the daemon runs is set in one place, `follow`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from ftx.core.bucket import parse_timetable
+from ftx.core.rights import may_see_share
+from ftx.core.trust import Trusted
+from ftx.daemon.commands import Commands
+from ftx.daemon.jobs import Jobs
+from ftx.daemon.pairing import Pairings
+from ftx.daemon.reception import Reception
+from ftx.daemon.serving import Serving
+from ftx.disk.inbox import Inbox
+from ftx.disk.ledger import Ledger
+from ftx.disk.names import NameRules
+from ftx.disk.shares import Shares, ShareSetting
+from ftx.net.control import ControlServer
+from ftx.net.discovery import Responder
+
+if TYPE_CHECKING:
+    from ftx.daemon.config import Config
+    from ftx.daemon.service import Daemon
+
+__all__ = ["control", "follow", "inbox", "jobs", "never_shared", "pairings", "reception", "responder", "serving"]
+
+
+def inbox(daemon: Daemon, report: Callable[[str], None]) -> Inbox:
+    """The inbox; `report` hears of failures of storage, in a worker's thread."""
+    any_name = daemon.config.names == "any"
+    rules = NameRules(control=any_name, dot_at_top=any_name)
+    return Inbox.open(daemon.config.inbox, rules=rules, report=report)
+
+
+def serving(daemon: Daemon) -> Serving:
+    """The shares."""
+    config = daemon.config
+
+    def sees(trusted: Trusted, share: ShareSetting) -> bool:
+        """Whether a key may see a share, as rights and rules are now."""
+        public = [share.name] if share.public else []
+        rights = daemon.config.rules.rights_of(trusted.id, own=trusted.own)
+        return may_see_share(
+            share.name, own=trusted.own, paired=trusted.peer is not None, public=public, rights=rights
+        )
+
+    shares = Shares(config.share, never_shared(config))
+    return Serving(
+        daemon.reactor, daemon.share_worker, daemon.identity, shares, config.places.state, time.time, sees=sees
+    )
+
+
+def jobs(daemon: Daemon, store: Inbox, served: Serving) -> Jobs:
+    """The jobs, those of the shares included."""
+    return Jobs(
+        daemon.reactor,
+        daemon.worker,
+        store,
+        daemon.identity,
+        daemon.config.rules,
+        time.time,
+        ledger=Ledger(os.path.join(daemon.config.places.state, "quota.json")),
+        serving=served,
+    )
+
+
+def pairings(daemon: Daemon, running: Jobs) -> Pairings:
+    """Pairing by code."""
+    return Pairings(
+        daemon.reactor,
+        daemon.state_worker,
+        daemon.identity.id,
+        lambda: daemon.config.name,
+        daemon.watched,
+        running.events.publish,
+    )
+
+
+def reception(daemon: Daemon, running: Jobs, served: Serving, pairing: Pairings) -> Reception:
+    """Who is let in."""
+    config = daemon.config
+    return Reception(
+        daemon.reactor,
+        daemon.state_worker,
+        daemon.identity,
+        config.name,
+        daemon.watched,
+        running,
+        pairings=pairing,
+        own_key_anywhere=config.own_key == "anywhere",
+        keep_links=config.links == "keep",
+        serving=served,
+    )
+
+
+def responder(daemon: Daemon, sockets: Iterable[socket.socket]) -> Responder:
+    """What answers discovery queries, on `sockets` where a supervisor has given some."""
+    config, addresses = daemon.config, daemon.listening.addresses
+    return Responder(
+        daemon.reactor,
+        daemon.identity,
+        name=config.name,
+        tcp_port=addresses[0][1],
+        port=config.discovery_port,
+        include=config.discovery_interface,
+        listen_addresses=[address for address, _ in addresses],
+        sockets=sockets,
+    )
+
+
+def control(daemon: Daemon, given: Mapping[int, socket.socket]) -> ControlServer | None:
+    """The control socket, None where it is not wanted; `given`: what a supervisor has opened."""
+    config = daemon.config
+    if config.no_control:
+        return None
+    return ControlServer(
+        daemon.reactor,
+        config.control,
+        Commands(daemon.view),
+        owner_uid=os.geteuid(),
+        packet_path=config.control_packet,
+        group=config.control_gid,
+        given=given,
+    )
+
+
+def follow(daemon: Daemon) -> None:
+    """Let the parts that run follow the configuration as it is now."""
+    config = daemon.config
+    if daemon.jobs is not None:
+        daemon.jobs.rules = config.rules
+        daemon.jobs.rates.follow(parse_timetable(config.limit_in), parse_timetable(config.limit_out))
+        daemon.jobs.approvals.seconds = config.approval_timeout
+    if daemon.reception is not None:
+        daemon.reception.name = config.name
+        daemon.reception.own_key_anywhere = config.own_key == "anywhere"
+        daemon.reception.keep_links = config.links == "keep"
+
+
+def never_shared(config: Config) -> list[str]:
+    """What is in no share, whatever that contains: the home, or what stands for it, and the key wherever it is."""
+    places = config.places
+    folders = [places.state, places.run] if places.home is None else [places.home]
+    return [*folders, places.key, places.peers, *config.files]

@@ -1,0 +1,56 @@
+"""The two that hear what happens on a transfer connection: its owner, and the job that runs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ftx.errors import FtxError
+from ftx.wire.frames import Piece
+from ftx.wire.messages import Hello, List, Message, Offer, Request
+
+if TYPE_CHECKING:
+    from ftx.net.tls import PeerKey
+    from ftx.net.transfer import Connection
+
+__all__ = ["Job", "Owner"]
+
+
+class Job(Protocol):
+    """What runs on a connection: a `Sending` or a `Receiving`."""
+
+    def message(self, message: Message) -> None:
+        """A message of the job. May raise FtxError, which ends the session with that reason."""
+
+    def piece(self, piece: Piece) -> None:
+        """Part of a block. May raise FtxError."""
+
+    def turn(self) -> None:
+        """Everything that had arrived was handed over."""
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is due, or None."""
+
+    def tick(self, now: float) -> None:
+        """It is due."""
+
+    def lost(self, error: FtxError) -> None:
+        """The connection ended before the job did."""
+
+
+class Owner(Protocol):
+    """Who decides about a connection: a daemon or a client."""
+
+    def key_proved(self, connection: Connection, peer: PeerKey) -> None:
+        """The handshake is complete and `peer` proved its key. May raise FtxError to refuse it."""
+
+    def greeted(self, connection: Connection, hello: Hello) -> None:
+        """The peer's hello came. May raise FtxError. A server's owner answers with its own hello here."""
+
+    def offered(self, connection: Connection, offer: Offer) -> None:
+        """A client offers a job (servers only). May raise FtxError."""
+
+    def asked(self, connection: Connection, message: List | Request) -> None:
+        """A client asks what there is, or for it (servers only). May raise FtxError."""
+
+    def ended(self, connection: Connection, error: FtxError | None) -> None:
+        """The connection is over; None after a goodbye. Called once, last."""

@@ -1,0 +1,183 @@
+"""Reading ahead of the network: the content of a job, from the disk to frames that are given to the connection.
+
+One lane of the worker reads, `limits.READ_AHEAD` jobs ahead and no further; while the transport is full nothing is
+read. What comes back from the disk's thread is finished frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ftx import limits
+from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole
+from ftx.core.sender import Sender
+from ftx.disk.memory import DigestMemory
+from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
+from ftx.disk.packing import Packer
+from ftx.disk.pipe import PipeSource
+from ftx.disk.source import SourcePipe
+from ftx.errors import FtxError
+from ftx.net.backlog import Backlog
+from ftx.net.transfer import Connection
+from ftx.net.worker import Lane
+
+__all__ = ["ReadAhead"]
+
+
+class ReadAhead:
+    """Does the reading that `machine` asks for. It is told to `go_on()` whenever there may be more to do.
+
+    `perform` carries out the effects of what was read; `may_go_on` is asked before each read; `over` is asked while
+    a pipe is waited for, by the thread that reads it. Everything else is for the reactor's thread, but for `drop()`.
+    """
+
+    def __init__(
+        self,
+        machine: Sender,
+        connection: Connection,
+        backlog: Backlog,
+        lane: Lane,
+        *,
+        memory: DigestMemory,
+        wall: Callable[[], float],
+        perform: Callable[[Sequence[Effect]], None],
+        may_go_on: Callable[[], bool],
+        over: Callable[[], bool],
+    ) -> None:
+        #: Content bytes given to the transport, compressed where they are.
+        self.sent = 0
+        #: Whether the transport has enough for now.
+        self.paused = False
+        #: Whether standard input was touched: what was read of it cannot be read again.
+        self.pipe_begun = False
+        self._machine = machine
+        self._connection = connection
+        self._backlog = backlog
+        self._read_lane = lane
+        self._memory = memory
+        self._wall = wall
+        self._perform = perform
+        self._may_go_on = may_go_on
+        self._over = over
+        #: Used in the lane that reads, and nowhere else.
+        self._packer = Packer() if "zstd" in connection.session.features else None
+        self._reading = 0
+        self._large: LargeSource | None = None
+        self._pipe: PipeSource | None = None
+
+    def go_on(self) -> None:
+        """Start as much reading as the read-ahead allows."""
+        while self._reading < limits.READ_AHEAD and not self.paused and self._may_go_on():
+            work = self._machine.next_work()
+            if work is None:
+                return
+            self._reading += 1
+            match work:
+                case ReadWhole():
+                    files = [(number, self._machine.source(number)) for number in work.numbers]
+                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, self._packer)
+                case OpenEntry():
+                    self._read_entry(work.number, self._opened, self._open, work.number)
+                case ReadBlock():
+                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send, work.basis)
+                case ReadPipe():
+                    self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
+                case CloseEntry() if isinstance(self._machine.source(work.number), SourcePipe):
+                    self._read_entry(work.number, self._entry_closed, self._give_up_pipe)
+                case CloseEntry():
+                    self._read_entry(work.number, self._entry_closed, self._close_large, work.complete)
+
+    def _read_entry(
+        self, number: int, done: Callable[[int, Any], None], function: Callable[..., Any], *args: Any
+    ) -> None:
+        """Disk work for one larger file: a source that fails ends that file, not the job."""
+
+        def attempt() -> Any:
+            try:
+                return function(*args)
+            except FtxError as error:
+                self.drop(forget=error.name == "source-changed")
+                return error
+
+        def settle(outcome: Any) -> None:
+            self._reading -= 1
+            if outcome is None:
+                pass  # read ahead of a failure that is already known
+            elif isinstance(outcome, FtxError):
+                self._perform(self._machine.source_failed(number, outcome.name))
+            else:
+                done(number, outcome)
+            self.go_on()
+
+        self._backlog.run(self._read_lane, settle, attempt)
+
+    def _open(self, number: int) -> LargeSource:
+        source = self._machine.source(number)
+        self._large = LargeSource.open(number, source, self._memory, self._wall(), self._packer)
+        return self._large
+
+    def _opened(self, number: int, large: LargeSource) -> None:
+        self._machine.opened(number, large.known.copy())
+
+    def _block(
+        self, block: int, send: bool, basis: bytes | None
+    ) -> tuple[Sequence[bytes | memoryview], int] | None:
+        return None if self._large is None else self._large.block(block, send, basis)
+
+    def _block_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
+        frames, size = outcome
+        if frames:
+            self.sent += size
+            self._connection.write_data(frames)
+
+    def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
+        if self._pipe is None:
+            self._pipe = PipeSource(0, self._over)
+        self.pipe_begun = True
+        return self._pipe.block(number, block)
+
+    def _pipe_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int, bytes | None]) -> None:
+        frames, size, digest = outcome
+        if frames:
+            self.sent += size
+            self._connection.write_data(frames)
+        self._perform(self._machine.pipe_read(number, size, digest))
+
+    def _give_up_pipe(self) -> bytes:
+        """The receiver does not want it any more; that it was not read to its end is for its writer to notice."""
+        self.drop()
+        return b""
+
+    def _close_large(self, complete: bool) -> bytes | None:
+        if self._large is None:
+            return None
+        digest = self._large.digest() if complete else b""
+        self.drop()
+        return digest
+
+    def drop(self, *, forget: bool = False) -> None:
+        """Close what is open; in the lane that reads, or when nothing runs in it any more.
+
+        `forget`: what is remembered of the file's digests is wrong.
+        """
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+        large, self._large = self._large, None
+        if large is not None:
+            large.close(forget=forget)
+
+    def _entry_closed(self, number: int, digest: bytes) -> None:
+        self._perform(self._machine.closed(number, digest))
+
+    def _whole_read(self, batch: WholeBatch) -> None:
+        self._reading -= 1
+        if batch.frames:
+            self.sent += batch.size
+            self._connection.write_data([batch.frames])
+        for number, digest in batch.read:
+            self._perform(self._machine.whole_read(number, digest))
+        for number, error in batch.failed:
+            self._perform(self._machine.source_failed(number, error))
+        self.go_on()

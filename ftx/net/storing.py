@@ -1,0 +1,336 @@
+"""The disk work of a job that is received: what the receiver machine asks of the storage, done in worker threads.
+
+Each effect is carried out in a lane of the worker, so that what belongs to one file happens in order and different
+files do not wait for each other:
+
+- one lane looks entries up, ahead of everything;
+- one lane stores files of one block, in batches: while the disk works on a batch the next one gathers;
+- each larger file has a lane of its own for blocks and publishing, and its syncs run beside it;
+- one lane finds out the digests of older copies.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from ftx import limits
+from ftx.core.events import (
+    CopyBlock,
+    Discard,
+    Effect,
+    FinishFolder,
+    LookUp,
+    MakeLinks,
+    Publish,
+    StoreWhole,
+    Sync,
+    WriteBlock,
+)
+from ftx.core.receiver import Receiver
+from ftx.disk import store
+from ftx.disk.packing import unpack
+from ftx.errors import FtxError
+from ftx.net.backlog import Backlog
+from ftx.net.gathered import Gathered
+from ftx.net.worker import Lane, Worker
+from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry, PipeEntry
+
+__all__ = ["Storing"]
+
+_log = Logger()
+
+
+@attrs.define(eq=False)
+class _Large:
+    """A file of several blocks that is being received."""
+
+    lane: Lane
+    sync: Deferred[None] | None = None
+
+
+class Storing:
+    """Carries out what `machine` asks of `job_store`, and tells it what came of it.
+
+    `perform` carries out the effects that follow; `failed` hears of what ends the connection, `rested` when nothing
+    gathers any more; `over` says that outcomes are of no interest any more.
+    """
+
+    def __init__(
+        self,
+        machine: Receiver,
+        job_store: store.JobStore,
+        backlog: Backlog,
+        worker: Worker,
+        clock: IReactorTime,
+        *,
+        perform: Callable[[Sequence[Effect]], None],
+        failed: Callable[[FtxError], None],
+        rested: Callable[[], None],
+        over: Callable[[], bool],
+    ) -> None:
+        #: Where files of one block are stored, and whatever has to come behind them.
+        self.lane = worker.lane()
+        #: Whether files of one block gather or are being stored.
+        self.busy = False
+        self._machine = machine
+        self._store = job_store
+        self._backlog = backlog
+        self._worker = worker
+        self._clock = clock
+        self._perform = perform
+        self._failed = failed
+        self._rested = rested
+        self._over = over
+        self._revoked = False
+        self._look_lane = worker.lane()
+        self._large: dict[int, _Large] = {}
+        #: Wanted files with an older copy whose digests are not found out yet, and whether that is being done.
+        self._bases: deque[store.Want] = deque()
+        self._finding = False
+        self._basis_lane = worker.lane()
+        self._gathered = Gathered()
+
+    def carry_out(self, effect: Effect) -> None:
+        """Begin the disk work that `effect` stands for."""
+        match effect:
+            case LookUp():
+                self._look_up(effect)
+            case StoreWhole() | FinishFolder():
+                self._gather(effect)
+            case MakeLinks():
+                self._make_links(effect)
+            case WriteBlock():
+                self._write_block(effect)
+            case CopyBlock():
+                self._copy_block(effect)
+            case Sync():
+                self._sync(effect.number)
+            case Publish():
+                self._publish(effect)
+            case Discard():
+                self._discard(effect)
+
+    def unfinished(self) -> list[int]:
+        """The larger files that have no result yet."""
+        return list(self._large)
+
+    def revoke(self) -> None:
+        """Change nothing more on the disk. Thread-safe."""
+        self._revoked = True
+        self._store.revoke()
+
+    def _entry_failed(self, number: int) -> Callable[[FtxError], None]:
+        return lambda error: self._perform(self._machine.failed(number, error.name))
+
+    # -- looking up ----------------------------------------------------------------------------------------
+
+    def _look_up(self, effect: LookUp) -> None:
+        entries = [_store_entry(entry) for entry in effect.entries]
+        for start in range(0, len(entries), limits.DISK_BATCH):
+            part = entries[start : start + limits.DISK_BATCH]
+            self._backlog.run(self._look_lane, self._looked_up, self._store.look_up, part)
+
+    def _looked_up(self, outcomes: Sequence[Any]) -> None:
+        now = self._clock.seconds()
+        for outcome in outcomes:
+            match outcome:
+                case store.Want(number=number, held=held, basis=basis):
+                    if basis and self._machine.copies:
+                        self._bases.append(outcome)
+                    else:
+                        self._perform(self._machine.want(number, held, now))
+                case store.Have(number=number, stored_as=stored_as, digest=digest):
+                    self._perform(self._machine.have(number, stored_as, digest))
+                case store.Made(number=number):
+                    self._perform(self._machine.made(number))
+                case store.Skip(number=number):
+                    self._perform(self._machine.skip(number))
+                case store.Refuse(number=number, error=error):
+                    self._perform(self._machine.refuse(number, error))
+
+    # -- older copies --------------------------------------------------------------------------------------
+
+    def next_basis(self) -> None:
+        """Find out the digests of the next older copy, one at a time, as long as few enough are on offer."""
+        files, blocks = self._machine.bases
+        if not self._bases or self._finding or self._over() or files >= limits.BASES or blocks >= limits.BASIS_BLOCKS:
+            return
+        self._finding = True
+        want = self._bases.popleft()
+
+        def found(digests: bytes) -> None:
+            self._finding = False
+            self._perform(self._machine.want(want.number, want.held, self._clock.seconds(), digests))
+            self.next_basis()
+
+        def failed(error: FtxError) -> None:
+            self._finding = False
+            self._failed(error)
+
+        self._backlog.run(self._basis_lane, found, self._basis, want.number, blocks, failed=failed)
+
+    def _basis(self, number: int, offered: int) -> bytes:
+        return self._store.basis(number)[: (limits.BASIS_BLOCKS - offered) * limits.DIGEST]
+
+    def _copy_block(self, effect: CopyBlock) -> None:
+        number, block = effect.number, effect.block
+
+        def copied(ok: bool) -> None:
+            self._perform(self._machine.block_written(number, block, ok, self._clock.seconds()))
+
+        lane, failed = self._file(number).lane, self._entry_failed(number)
+        copy = (self._store.copy_block, number, block, effect.offset, effect.digest)
+        self._backlog.hold(limits.BLOCK)
+        self._backlog.run(lane, copied, *copy, failed=failed, release=limits.BLOCK)
+
+    # -- files of one block, and folders -------------------------------------------------------------------
+
+    def _gather(self, effect: StoreWhole | FinishFolder) -> None:
+        self._gathered.add(effect)
+        if isinstance(effect, StoreWhole):
+            self._backlog.hold(effect.length)
+        # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
+        # grow by themselves, and a single file does not wait.
+        if not self.busy:
+            self.busy = True
+            self._clock.callLater(0, self._store_gathered)
+
+    def _store_gathered(self) -> None:
+        batch = self._gathered.take()
+        self.busy = bool(batch.numbers) and not self._revoked
+        if not self.busy:
+            self._rested()
+            return
+
+        def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
+            for outcome in outcomes:
+                self._stored(outcome)
+
+        def failed(error: FtxError) -> None:
+            for number in batch.numbers:
+                self._perform(self._machine.failed(number, error.name))
+
+        ran = self._backlog.run(self.lane, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran.addCallback(lambda _: self._store_gathered())
+
+    def _stored(self, outcome: store.Stored | store.Failed) -> None:
+        if isinstance(outcome, store.Stored):
+            self._large.pop(outcome.number, None)
+            self._perform(self._machine.stored(outcome.number, outcome.stored_as, outcome.digest))
+        else:
+            self._perform(self._machine.failed(outcome.number, outcome.error))
+
+    # -- links ---------------------------------------------------------------------------------------------
+
+    def _make_links(self, effect: MakeLinks) -> None:
+        entries = effect.entries
+        links = [store.LinkEntry(entry.number, tuple(entry.path), entry.target, entry.mtime) for entry in entries]
+
+        def failed(error: FtxError) -> None:
+            for link in links:
+                self._perform(self._machine.failed(link.number, error.name))
+
+        self._backlog.run(self.lane, self._linked, self._store.make_links, links, failed=failed)
+
+    def _linked(self, outcomes: Sequence[Any]) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case store.Stored(number=number, stored_as=stored_as):
+                    self._perform(self._machine.link_made(number, stored_as, identical=False))
+                case store.Have(number=number, stored_as=stored_as):
+                    self._perform(self._machine.link_made(number, stored_as, identical=True))
+                case store.Skip(number=number):
+                    self._perform(self._machine.skip(number))
+                case store.Want(number=number):
+                    self._perform(self._machine.link_wanted(number))
+                case store.Failed(number=number, error=error):
+                    self._perform(self._machine.failed(number, error))
+
+    # -- larger files --------------------------------------------------------------------------------------
+
+    def _file(self, number: int) -> _Large:
+        large = self._large.get(number)
+        if large is None:
+            large = self._large[number] = _Large(self._worker.lane())
+        return large
+
+    def _write_block(self, effect: WriteBlock) -> None:
+        number, block = effect.number, effect.block
+
+        def write() -> bool:
+            chunks: Sequence[bytes | memoryview] | None = effect.chunks
+            if effect.packed and chunks is not None:
+                content = unpack(chunks, effect.length)
+                if content is None:
+                    return False
+                chunks = [content]
+            return self._store.write_block(number, block, chunks, effect.digest)
+
+        def written(ok: bool) -> None:
+            self._perform(self._machine.block_written(number, block, ok, self._clock.seconds()))
+
+        self._backlog.hold(effect.length)
+        self._backlog.run(
+            self._file(number).lane,
+            written,
+            write,
+            failed=self._entry_failed(number),
+            release=effect.length,
+        )
+
+    def _sync(self, number: int) -> None:
+        large = self._file(number)
+
+        def synced(durable: int) -> None:
+            large.sync = None
+            self._perform(self._machine.synced(number, durable, self._clock.seconds()))
+
+        def failed(error: FtxError) -> None:
+            large.sync = None
+            self._entry_failed(number)(error)
+
+        large.sync = self._backlog.run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
+
+    def _publish(self, effect: Publish) -> None:
+        number, lane = effect.number, self._file(effect.number).lane
+        failed = self._entry_failed(number)
+        self._backlog.run(lane, self._stored, self._store.publish, number, effect.digest, failed=failed)
+
+    def _discard(self, effect: Discard) -> None:
+        """Give the entry up, behind its writes and after a sync that is under way."""
+        large = self._large.pop(effect.number, None)
+        lane = self.lane if large is None else large.lane
+
+        def discard(_: object) -> None:
+            self._backlog.run(
+                lane,
+                lambda _: None,
+                self._store.discard,
+                effect.number,
+                effect.keep,
+                failed=lambda error: _log.warn("a partial could not be given up: {error}", error=error.message),
+            )
+
+        if large is None or large.sync is None:
+            discard(None)
+        else:
+            self._backlog.expect()  # the job must not end in between
+            large.sync.addCallback(discard).addCallback(lambda _: self._backlog.expected())
+
+
+def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> store.FileEntry | store.PipeEntry | store.FolderEntry:
+    """An entry of the wire as the storage has it."""
+    path = tuple(entry.path)
+    if isinstance(entry, FolderEntry):
+        return store.FolderEntry(entry.number, path)
+    if isinstance(entry, PipeEntry):
+        return store.PipeEntry(entry.number, path, entry.mtime, entry.mode)
+    digest = entry.digest if isinstance(entry, DigestedEntry) else None
+    return store.FileEntry(entry.number, path, entry.size, entry.mtime, entry.mode, digest)
