@@ -92,25 +92,27 @@ _TABLE: Final = (
         "untrusted",
         501,
         "the peer does not know this machine's key",
-        "on the peer: ftx-client peers add NAME ID, with the id that `ftx-client id` prints here",
+        "pair the two: ftx-client pair --open there, then ftx-client pair NAME here; or by id, on the peer: ftx-client "
+        "peers add NAME ID, with the id that `ftx-client id` prints here",
     ),
     ErrorKind(
         "unknown-peer",
         502,
         "the peer's key is not paired here",
-        "if you know it: ftx-client peers add NAME ID ADDRESS, with the id that `ftx-client id` prints there",
+        "if you know it, pair the two: ftx-client pair --open there, then ftx-client pair NAME here; or by id, here: "
+        "ftx-client peers add NAME ID ADDRESS, with the id that `ftx-client id` prints there",
     ),
     ErrorKind(
         "key-changed",
         503,
         "the peer answered with another key than the one paired",
-        "if it was reinstalled: ftx-client peers remove NAME, then peers add with its new id",
+        "if it was reinstalled: ftx-client peers remove NAME, then ftx-client pair NAME",
     ),
     ErrorKind(
         "identity-copied",
         504,
         "the peer uses this machine's own key from another address",
-        "make it a new key there, or allow it with own_key = \"anywhere\"",
+        "make it a new key there with ftx-client id --renew, or allow it with own_key = \"anywhere\"",
     ),
     ErrorKind("not-authorised", 505, "not permitted"),
     ErrorKind("tls-failed", 506, "no secure connection could be made", "is there an ftx daemon on that port?"),

@@ -214,10 +214,12 @@ class Method:
     mutating: bool = False
     #: Members of the configured group may do it as well: whatever changes nothing, and few things that do.
     group: bool = False
+    #: So may those members whom the operator lets pair.
+    pairs: bool = False
 
     def open_to(self, caller: Caller) -> bool:
         """Whether `caller`, who was let in, may call it."""
-        return self.group or not self.mutating or not caller.restricted
+        return self.group or not self.mutating or not caller.restricted or (self.pairs and caller.pairs)
 
 
 class Commands:
@@ -317,7 +319,9 @@ class Commands:
         return PeersResult(*_page([(peer.name, peer) for peer in found], params.cursor))
 
     async def _add_peer(self, client: Client, params: PeerParams) -> PeerRecord:
-        added = await self.view.add_peer(params.name, params.id, params.addresses)
+        # Who may pair may not, with that, give those who are paired other names.
+        only_new = client.caller.restricted
+        added = await self.view.add_peer(params.name, params.id, params.addresses, only_new=only_new)
         self._log.info(
             "audit: peer {name} ({id}) added by user {uid}", name=show(added.name), id=added.id, uid=client.caller.uid
         )
@@ -478,7 +482,9 @@ METHODS: Final = _table(
         ),
         Method("offers.deny", "Refuse an offer.", DenyParams, OfferInfo, Commands._deny, mutating=True),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
-        Method("peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True),
+        Method(
+            "peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True, pairs=True
+        ),
         Method(
             "peers.remove",
             "Trust a peer no more.",
@@ -494,8 +500,17 @@ METHODS: Final = _table(
             PairingResult,
             Commands._open_pairing,
             mutating=True,
+            pairs=True,
         ),
-        Method("pairing.close", "Close the pairing window.", NoParams, Ok, Commands._close_pairing, mutating=True),
+        Method(
+            "pairing.close",
+            "Close the pairing window.",
+            NoParams,
+            Ok,
+            Commands._close_pairing,
+            mutating=True,
+            pairs=True,
+        ),
         Method(
             "events.subscribe",
             "Turn this connection into a stream of events, a snapshot first.",

@@ -90,6 +90,7 @@ class Config:
     control_packet: str
     no_control: bool
     control_group: str
+    control_group_pairs: bool
     limit_in: str
     limit_out: str
     drain_timeout: float
@@ -187,6 +188,7 @@ def load(request: Request) -> Config:
         "control_packet": "",
         "no_control": False,
         "control_group": "",
+        "control_group_pairs": False,
         "limit_in": "0",
         "limit_out": "0",
         "drain_timeout": _DRAIN_TIMEOUT,

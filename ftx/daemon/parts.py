@@ -128,6 +128,7 @@ def control(daemon: Daemon, given: Mapping[int, socket.socket]) -> ControlServer
         owner_uid=os.geteuid(),
         packet_path=config.control_packet,
         group=config.control_gid,
+        group_pairs=config.control_group_pairs,
         given=given,
     )
 

@@ -258,18 +258,25 @@ class Reception(ServerFactory):
                 connection.fail(FtxError("untrusted", "its key is not paired here any more"))
 
     def _changed(self, paired: dict[bytes, str]) -> set[bytes]:
-        """Note who is paired now, with a line in the log for every change; returns who is not any more."""
+        """Note who is paired now, with a line in the log for every change; returns who is not any more.
+
+        Whoever changed the file without asking this daemon is known by what the file system says: whose file it is.
+        """
         before, self._paired = self._paired, paired
         if before is None:
             return set()
+        owner = self._watched.written_by
+        by = "" if owner is None else f"; the file was written by user {owner}"
         for key in paired.keys() - before.keys():
-            _log.info("audit: {name} is paired now, id {id}", name=show(paired[key]), id=format_id(key))
+            name, how = show(paired[key]), "; as a guest" if self._watched.is_guest(key) else by
+            _log.info("audit: {name} is paired now, id {id}{how}", name=name, id=format_id(key), how=how)
         for key in before.keys() - paired.keys():
-            _log.info("audit: {name} is not paired any more, id {id}", name=show(before[key]), id=format_id(key))
+            name = show(before[key])
+            _log.info("audit: {name} is not paired any more, id {id}{how}", name=name, id=format_id(key), how=by)
         for key in before.keys() & paired.keys():
             if before[key] != paired[key]:
                 old, new = show(before[key]), show(paired[key])
-                _log.info("audit: {old} is called {new} now, id {id}", old=old, new=new, id=format_id(key))
+                _log.info("audit: {old} is called {new} now, id {id}{how}", old=old, new=new, id=format_id(key), how=by)
         return set(before) - set(paired)
 
     def _refuse(self, connection: Connection, error: FtxError) -> None:

@@ -128,6 +128,8 @@ class Running:
             peer = Peer(name or offer.peer.name, identity, (), iso_time())
             await self._update(lambda store: store.add(peer))
             _log.info("audit: peer {name} ({id}) added by user {by}", name=peer.name, id=format_id(identity), by=by)
+            if self._daemon.reception is not None:
+                await self._daemon.reception.recheck()  # so that a removal is noticed even before the next look
         return approvals.approve(job, by)
 
     def deny(self, job: str, reason: str, by: int) -> OfferInfo:
@@ -139,10 +141,18 @@ class Running:
         store: TrustStore = await self._daemon.state_worker.run(self._daemon.watched.current)
         return [_record(peer) for peer in sorted(store.peers, key=lambda peer: peer.name)]
 
-    async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
+    async def add_peer(
+        self, name: str, peer_id: str, addresses: Sequence[str], *, only_new: bool = False
+    ) -> PeerRecord:
         """See `DaemonView`."""
         peer = Peer(name, parse_id(peer_id), tuple(addresses), iso_time())
-        store = await self._update(lambda store: store.add(peer))
+
+        def add(store: TrustStore) -> TrustStore:
+            if only_new and store.by_id(peer.id) is not None:
+                raise FtxError("not-authorised", "that identity is paired already, and not by you")
+            return store.add(peer)
+
+        store = await self._update(add)
         added = store.by_id(peer.id)
         return _record(peer if added is None else added)
 

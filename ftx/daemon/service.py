@@ -60,6 +60,7 @@ _FIXED = (
     "control",
     "control_packet",
     "control_group",
+    "control_group_pairs",
     "no_control",
     "discovery_port",
     "discovery_interface",

@@ -218,8 +218,13 @@ class DaemonView(Protocol):
     async def peers(self) -> Sequence[PeerRecord]:
         """The known peers, by name."""
 
-    async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
-        """Trust an identity from now on; raises `name-taken`, `bad-identity` or `usage`."""
+    async def add_peer(
+        self, name: str, peer_id: str, addresses: Sequence[str], *, only_new: bool = False
+    ) -> PeerRecord:
+        """Trust an identity from now on; raises `name-taken`, `bad-identity` or `usage`.
+
+        With `only_new`, `not-authorised` for one that is trusted already.
+        """
 
     async def remove_peer(self, name: str) -> PeerRecord:
         """Trust it no more, running jobs of its included; returns what was removed. Raises `no-such-peer`."""

@@ -131,6 +131,7 @@ class _Reading:
     store: TrustStore
     signature: tuple[int, ...]
     racy: bool
+    owner: int
 
 
 @attrs.define(eq=False)
@@ -153,6 +154,19 @@ class Watched:
         whole = change(self.current())
         self._guests = TrustStore(tuple(peer for peer in whole.peers if peer.id not in known))
         return whole
+
+    @property
+    def written_by(self) -> int | None:
+        """The user whom the file belonged to when it was last read: who changed it, since each change makes it anew.
+
+        None when there was none.
+        """
+        reading = self._reading
+        return None if reading is None else reading.owner
+
+    def is_guest(self, id: bytes) -> bool:
+        """Whether this identity is trusted only as long as this object lives."""
+        return self._guests.by_id(id) is not None
 
     def current(self) -> TrustStore:
         """The peers now, guests included; FtxError `state-unusable` as `load`, at every question."""
@@ -179,7 +193,7 @@ class Watched:
         # A file this young can change again without a visible change of its times (and get the same inode
         # again).
         racy = self.clock() - status.st_ctime_ns < limits.RACY_SECONDS * 1e9
-        reading = _Reading(_decode(self.path, content), _signature(status), racy)
+        reading = _Reading(_decode(self.path, content), _signature(status), racy, status.st_uid)
         self._reading = reading
         return reading.store
 

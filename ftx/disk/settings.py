@@ -163,6 +163,11 @@ ROWS: Final[dict[str, Row]] = {
             "GROUP",
         ),
         Row(
+            "control_group_pairs",
+            "switch",
+            "let members of that group pair, too: themselves through the socket, and others by a code",
+        ),
+        Row(
             "limit_in",
             "text",
             "bytes per second that may come in, e.g. 20M, 0 for no limit (default), or by the time of day: "

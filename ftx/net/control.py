@@ -241,7 +241,7 @@ class ControlServer:
     """The control sockets, for root and the user `owner_uid`, who must be the user of this process.
 
     There is the one for lines at `path`, and with a `packet_path` one for packets. Members of `group` (a number) may
-    look, and cancel jobs.
+    look, and cancel jobs; and pair, with `group_pairs`.
 
     `bind()` and `start()` may be called apart: what `bind()` refuses is then known before a daemon leaves its
     terminal; connections wait in between.
@@ -258,6 +258,7 @@ class ControlServer:
         owner_uid: int,
         packet_path: str = "",
         group: int | None = None,
+        group_pairs: bool = False,
         given: Mapping[int, socket.socket] | None = None,
     ) -> None:
         """`dispatcher` carries requests out. Nothing is touched before `bind()`."""
@@ -266,6 +267,7 @@ class ControlServer:
         self.dispatcher = dispatcher
         self._owner_uid = owner_uid
         self._group = group
+        self._group_pairs = group_pairs
         #: Sockets that a supervisor made, by their type.
         self._given = given or {}
         self._kinds = [(path, socket.SOCK_STREAM)]
@@ -343,7 +345,7 @@ class ControlServer:
         caller = conversation.caller
         member = self._group is not None and self._group in caller.groups
         if member and caller.uid not in (0, self._owner_uid):
-            conversation.caller = caller = attrs.evolve(caller, restricted=True)
+            conversation.caller = caller = attrs.evolve(caller, restricted=True, pairs=self._group_pairs)
         if caller.uid not in (0, self._owner_uid) and not member:
             if caller.uid not in self._turned_away and len(self._turned_away) < limits.CONTROL_CLIENTS:
                 self._turned_away.add(caller.uid)  # once per user: the log is not theirs to fill

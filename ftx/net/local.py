@@ -45,6 +45,8 @@ class Caller:
     groups: frozenset[int] = frozenset()
     #: May read and cancel, and nothing else: it is here as a member of the configured group.
     restricted: bool = False
+    #: Though restricted, it may pair.
+    pairs: bool = False
 
 
 def caller_of(connection: socket.socket) -> Caller:

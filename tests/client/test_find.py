@@ -13,7 +13,9 @@ from support.lab import free_port
 from ftx.client.alike import alike
 from ftx.client.api import Settings, discover
 from ftx.client.find import Found, locate
+from ftx.client.pairing import pair
 from ftx.client.target import parse_target
+from ftx.core.identity import format_id, words
 from ftx.core.peers import Peer, TrustStore
 from ftx.disk.keys import Identity
 from ftx.disk.peers import update
@@ -142,6 +144,57 @@ async def test_another_machine_of_that_name_is_said_with_the_way_out(reactor, an
     assert "another machine calls itself cellar" in warnings[0]
     assert "peers remove cellar" in caught.value.hint
     assert "ftx-client pair cellar" in caught.value.hint
+
+
+@bounded(10)
+async def test_a_stranger_with_a_paired_name_only_causes_a_warning(reactor, announce):
+    """The paired key is dialled where it was last, and where it answers; the namesake nowhere."""
+    paired, stranger = Identity.generate(), Identity.generate()
+    port = announce(stranger, "attic", 38999)
+    warnings: list[str] = []
+    remembered = TrustStore((Peer("attic", paired.id, ("10.0.0.7:38911",)),))
+    found = await search(reactor, "attic:", remembered, port, warn=warnings.append)
+    assert (found.places, found.expected) == ((Place("10.0.0.7", 38911),), paired.id)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("another machine calls itself attic; it is not the one that is paired")
+    announce(paired, "attic", 38911)
+    unremembered = TrustStore((Peer("attic", paired.id),))
+    found = await search(reactor, "attic:", unremembered, port, warn=warnings.append)
+    assert {place.port for place in found.places} == {38911}
+    assert found.expected == paired.id
+
+
+@bounded(10)
+async def test_two_unpaired_machines_of_one_name_are_an_error(reactor, announce, tmp_path):
+    """For whoever sends and for whoever pairs: nobody is dialled, no code is asked for, both identities are shown."""
+    one, other = Identity.generate(), Identity.generate()
+    port = announce(one, "attic")
+    announce(other, "attic", 38912)
+
+    async def typed(_):
+        raise AssertionError("a code was asked for")
+
+    where = places(str(tmp_path / "home"), {}, 0, "/")
+    settings = Settings(where, discovery_port=port, discovery_interfaces=("lo",))
+    for attempt in (
+        search(reactor, "attic:", TrustStore(), port),
+        pair(reactor, settings, parse_target("attic:"), typed),
+    ):
+        with pytest.raises(FtxError, match="2 machines call themselves attic") as caught:
+            await attempt
+        assert caught.value.name == "ambiguous-name"
+        assert format_id(one.id) in caught.value.message
+        assert format_id(other.id) in caught.value.message
+
+
+@bounded(5)
+async def test_a_short_form_of_an_identity_is_a_name_like_any_other(reactor):
+    """What `discover` shows of an identity finds nobody by that identity, nor do its words."""
+    written = format_id(ATTIC)
+    for short in (written[:15], written[:31], written[:-1], words(ATTIC).replace(" ", "-")):
+        found = await search(reactor, f"{short}:")
+        assert found.expected is None
+        assert not any(place.host in ("10.0.0.7", "attic.lan") for place in found.places)
 
 
 @bounded(10)

@@ -85,6 +85,11 @@ def test_exchanged_neighbours_are_found(value: bytes, place: int, part: int) -> 
         ("ä" + "a" * 55, '"ä" never occurs'),
         ("\x1b" + "a" * 55, '"\\x1b" never occurs'),
         ("pi", "this has 2"),
+        ("aaqeaye", "this has 7"),
+        ("aaaqeay-eaudao5", "this has 14"),
+        ("aaaqeay-eaudao5-cajbifq-ydiob4x-ibceqtc-qkrmfym-ydenbwh", "this has 49"),
+        ("aaaqeay-eaudao5-cajbifq-ydiob4x-ibceqtc-qkrmfym-ydenbwh-a5dypq", "this has 55"),
+        ("aaaqeay-eaudao5…", '"…" never occurs'),
     ],
 )
 def test_what_is_wrong_is_said(written: str, says: str) -> None:

@@ -65,6 +65,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         control_packet=str(home / "run" / "control.seq"),
         no_control=False,
         control_group="",
+        control_group_pairs=False,
         limit_in="0",
         limit_out="0",
         drain_timeout=30.0,
@@ -94,6 +95,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         control = "run/ctl"
         no_control = true
         control_group = "0"
+        control_group_pairs = true
         control_packet = "run/packets"
         drain_timeout = 2
         limit_in = "20M"
@@ -113,7 +115,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     assert config.discovery_interface == ("lo", "eth0")
     assert config.control == os.path.join(request_.cwd, "run/ctl"), "relative to where the command was started"
     assert config.control_packet == os.path.join(request_.cwd, "run/packets")
-    assert config.control_gid == 0
+    assert (config.control_gid, config.control_group_pairs) == (0, True)
     assert (config.no_control, config.drain_timeout, config.own_key) == (True, 2.0, "anywhere")
     assert config.share == (
         ShareSetting("photos", os.path.expanduser("~/photos")),

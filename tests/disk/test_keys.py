@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from support.other_user import as_nobody
 
 from ftx.core.identity import identity_of
-from ftx.disk import keys
+from ftx.disk import keys, private
 from ftx.errors import FtxError
 
 
@@ -182,6 +182,27 @@ def test_processes_that_start_at_once_agree(home: Path) -> None:
     answers = {run.communicate(timeout=60)[0] for run in runs}
     assert answers == {keys.load(path).id.hex() + "\n"}
     assert os.listdir(home) == ["identity.key"]
+
+
+def test_a_key_is_never_made_over_something(home: Path) -> None:
+    """Whatever has the name when a new key is to get it stays: a file of ours, and a link that leads nowhere."""
+    path = home / "identity.key"
+    first = keys.load_or_create(str(path))
+    assert private.create(str(path), b"another", "key-unusable") is False
+    assert keys.load(str(path)) == first
+    link = home / "link.key"
+    link.symlink_to(home / "nothing")
+    assert private.create(str(link), b"another", "key-unusable") is False
+    assert sorted(os.listdir(home)) == ["identity.key", "link.key"]
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
+def test_a_file_of_ours_alone_is_taken(home: Path, mode: int) -> None:
+    path = home / "identity.key"
+    made = keys.load_or_create(str(path))
+    path.chmod(mode)
+    assert keys.load_or_create(str(path)) == made
 
 
 def test_renewing_replaces_the_key(home: Path) -> None:

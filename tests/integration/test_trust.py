@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from time import monotonic
 
@@ -25,13 +26,13 @@ def test_strangers_are_refused_with_the_sentence_that_helps(lab: Lab) -> None:
     daemon = lab.daemon("receiver")
     unknown = lab.send(daemon, "a", home="sender", code=5)
     assert unknown.failure()["name"] == "unknown-peer"
-    assert "ftx-client peers add" in unknown.text()
+    assert unknown.text().index("ftx-client pair --open") < unknown.text().index("ftx-client peers add")
     assert lab.identity("receiver") in unknown.text() or "peers add NAME ID" in unknown.text()
     # the sender knows the receiver, not the other way round
     lab.pair("sender", "receiver", "attic")
     untrusted = lab.send(daemon, "a", home="sender", code=5)
     assert untrusted.failure()["name"] == "untrusted"
-    assert "peers add NAME ID" in untrusted.text()
+    assert untrusted.text().index("ftx-client pair --open") < untrusted.text().index("peers add NAME ID")
     assert untrusted.one("summary")["exit"] == 5
     assert visible(daemon.inbox) == {}
     assert daemon.call("jobs.list")["jobs"] == []
@@ -69,6 +70,22 @@ def test_paired_peers(lab: Lab) -> None:
         elsewhere = lab.client("send", "source", target, home="sender").ends(4)
         assert elsewhere.failure()["name"] == "connection-refused"
     lab.client("send", "source", "attic@localhost:", "-p", str(daemon.port), home="sender").ends()
+
+
+def test_pairing_by_id_both_ways(lab: Lab) -> None:
+    """`peers add` on one machine, and the command that it prints on the other: both can send. Again, it prints none."""
+    (lab.root / "a").write_bytes(b"1")
+    daemon = lab.daemon("receiver")
+    added = lab.client("peers", "add", "attic", lab.identity("receiver"), home="sender", environ={"FTX_NAME": "desk"})
+    [line] = [line for line in added.ends().text().splitlines() if "ftx-client peers add " in line]
+    words = shlex.split(line[line.index("ftx-client") :])
+    assert words[1:] == ["peers", "add", "desk", lab.identity("sender")]
+    # until the other side has done it, its part is what is missing
+    assert lab.send(daemon, "a", home="sender", code=5).failure()["name"] == "untrusted"
+    lab.client(*words[1:], home="receiver").ends()
+    lab.send(daemon, "a", home="sender")
+    again = lab.client("peers", "add", "loft", lab.identity("receiver"), home="sender").ends()
+    assert "ftx-client peers add" not in again.text()
 
 
 @pytest.mark.case("C69", "H128")
@@ -113,7 +130,8 @@ def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
         removed = monotonic()
         until(lambda: daemon.call("daemon.status")["jobs"]["active"] == 0, "the job ends", 5)
         assert monotonic() - removed < 1.5
-        until(lambda: "audit: desk is not paired any more, id " in daemon.text(), "the log says so", said=daemon)
+        said = f"audit: desk is not paired any more, id {lab.identity('sender')}; the file was written by user"
+        until(lambda: f"{said} {os.geteuid()}" in daemon.text(), "the log says so", said=daemon)
         assert ("removed by user 0" in daemon.text()) is (how != "command")
         client.ends(5)
         assert client.failure()["name"] == "untrusted"
@@ -188,6 +206,7 @@ def test_my_own_key_from_another_machine(lab: Lab) -> None:
     target = f"ftx://192.0.2.2:{daemon.port}"
     client = lab.sending(target, "a", home="original", host=here).ends(5)
     assert client.failure()["name"] == "identity-copied"
+    assert "ftx-client id --renew" in client.text()
     (lab.root / "original" / "config.toml").write_text('own_key = "anywhere"\n', "utf-8")
     client = lab.sending(target, "a", home="original", host=here).ends(5)
     assert client.failure()["name"] == "identity-copied"

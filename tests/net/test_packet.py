@@ -218,6 +218,9 @@ def test_a_member_of_the_group_may_look_and_cancel() -> None:
     member = Caller(1234, 1, frozenset({5}), restricted=True)
     denied = {name for name, method in METHODS.items() if not method.open_to(member)}
     assert denied == {name for name, method in METHODS.items() if method.mutating} - {"jobs.cancel"}
+    pairing = Caller(1234, 1, frozenset({5}), restricted=True, pairs=True)
+    more = {"peers.add", "pairing.open", "pairing.close"}
+    assert {name for name, method in METHODS.items() if not method.open_to(pairing)} == denied - more
     assert all(method.open_to(Caller(0, 1)) for method in METHODS.values())
 
 

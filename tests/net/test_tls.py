@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, X509, load_certificate
+from OpenSSL.crypto import Error as CryptoError
 from support.bounded import bounded, until
 from support.tls_peers import Pair, Plain, Recorder, certificate, factory_of, odd_context, odd_factory
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
@@ -28,7 +30,7 @@ from ftx import limits
 from ftx.core.identity import identity_of
 from ftx.disk.keys import Identity
 from ftx.errors import FtxError
-from ftx.net.tls import ALPN, Credentials, PeerKey, peer_of
+from ftx.net.tls import ALPN, Credentials, PeerKey, _acceptable, peer_of
 
 ME = Identity.generate()
 YOU = Identity.generate()
@@ -302,6 +304,28 @@ def test_b34_a_resumed_session_is_a_full_handshake() -> None:
     assert ours.peer.id == Identity.of(STRANGER).id
 
 
+def test_the_verify_callback_never_raises() -> None:
+    """For every finding of OpenSSL, every depth, and every certificate that OpenSSL can read and others cannot."""
+    good = X509.from_cryptography(certificate(YOU.private_key))
+    connection = SSL.Connection(odd_context(server=False), None)
+    tolerated = {0, 9, 10, 18}  # all is well, not valid yet, not any more, self-signed: x509_vfy.h
+    for finding in range(-1, 120):
+        for depth in (0, 1, 2, 20):
+            answer = _acceptable(connection, good, finding, depth, 1)
+            assert answer is (depth == 0 and finding in tolerated), (finding, depth)
+    der = certificate(YOU.private_key).public_bytes(Encoding.DER)
+    answers = set()
+    for place in range(len(der)):
+        for change in (0x01, 0x80, 0xFF):
+            try:
+                odd = load_certificate(FILETYPE_ASN1, der[:place] + bytes([der[place] ^ change]) + der[place + 1 :])
+            except CryptoError:
+                continue
+            answers.add(_acceptable(connection, odd, 0, 0, 1))
+    assert answers == {True, False}
+    assert _acceptable(connection, X509(), 0, 0, 1) is False
+
+
 def test_contexts_are_shared_and_closed_to_change() -> None:
     """One context per role, which pyOpenSSL no longer lets anyone change after its first connection."""
     first = Pair(MINE.client, YOURS.server)
@@ -310,9 +334,12 @@ def test_contexts_are_shared_and_closed_to_change() -> None:
     second.flush()
     contexts = [pair.client.transport.connection.get_context() for pair in (first, second)]
     assert contexts[0] is contexts[1]
-    assert contexts[0] is not first.server.transport.connection.get_context()
-    with pytest.raises(ValueError, match="mutated"):
-        contexts[0].set_verify(SSL.VERIFY_NONE)
+    servers = [pair.server.transport.connection.get_context() for pair in (first, second)]
+    assert servers[0] is servers[1]
+    assert contexts[0] is not servers[0]
+    for context in (contexts[0], servers[0]):
+        with pytest.raises(ValueError, match="mutated"):
+            context.set_verify(SSL.VERIFY_NONE)
 
 
 def test_peer_of_before_and_after_a_connection() -> None:

@@ -1,5 +1,7 @@
 """Run a program of ftx as another user: `python as_user.py UID daemon|client ARGUMENTS`, started by root.
 
+The user is in the groups that the variable AS_USER_GROUPS lists by number, and in its own.
+
 Everything that it may import is imported before the rights are given up, since the interpreter and the checkout may lie
 where that user cannot look.
 """
@@ -29,7 +31,7 @@ def main() -> int:
     from ftx.client.cli import main as client
     from ftx.daemon.main import main as daemon
 
-    os.setgroups([])
+    os.setgroups([int(group) for group in os.environ.pop("AS_USER_GROUPS", "").split()])
     os.setgid(int(user))
     os.setuid(int(user))
     return (daemon if program == "daemon" else client)(arguments)

@@ -156,9 +156,13 @@ class SmallDaemon:
             await self.gate
         return [self.known[name] for name in sorted(self.known)]
 
-    async def add_peer(self, name: str, peer_id: str, addresses: Sequence[str]) -> PeerRecord:
+    async def add_peer(
+        self, name: str, peer_id: str, addresses: Sequence[str], *, only_new: bool = False
+    ) -> PeerRecord:
         if name in self.known:
             raise FtxError("name-taken")
+        if only_new and any(one.id == format_id(parse_id(peer_id)) for one in self.known.values()):
+            raise FtxError("not-authorised")
         record = PeerRecord(
             name=name, id=format_id(parse_id(peer_id)), addresses=list(addresses), added="2026-01-01T00:00:00Z"
         )

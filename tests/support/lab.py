@@ -24,6 +24,13 @@ from typing import Any
 
 import attrs
 
+from ftx.core.identity import format_id, parse_id
+from ftx.core.peers import Peer
+from ftx.disk.keys import Identity, load_or_create
+from ftx.disk.peers import update
+from ftx.disk.places import Places, places, prepare_home
+from ftx.wire.events import iso_time
+
 __all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "until"]
 
 #: The user without rights whom tests run processes as, where they may.
@@ -432,14 +439,30 @@ class Lab:
         os.chown(made, user, user)
         return made
 
+    def places(self, home: str) -> Places:
+        """Where things of this home are; made when they are not there."""
+        found = places(str(self.root / home), {}, os.geteuid(), "/")
+        prepare_home(found)
+        return found
+
+    def key(self, home: str) -> Identity:
+        """The key of a home of our own, made when there is none."""
+        return load_or_create(self.places(home).key)
+
     def identity(self, home: str, user: int | None = None) -> str:
-        """The id of a home, made when there is none."""
+        """The id of a home, made when there is none; as another user by a process of that user."""
+        if user is None:
+            return format_id(self.key(home).id)
         return str(self.client("id", home=home, user=user).ends().events[0]["id"])
 
     def pair(self, home: str, other: str, name: str, *addresses: str, user: int | None = None) -> None:
-        """Make `home` trust the identity of the home `other` under `name`."""
+        """Make `home` trust the identity of the home `other` under `name`, as `ftx-client peers add` does."""
         identity = self.identity(other)
-        self.client("peers", "add", name, identity, *addresses, home=home, user=user).ends()
+        if user is not None:
+            self.client("peers", "add", name, identity, *addresses, home=home, user=user).ends()
+            return
+        peer = Peer(name, parse_id(identity), addresses, iso_time())
+        update(self.places(home).peers, lambda store: store.add(peer))
 
 
 @functools.cache

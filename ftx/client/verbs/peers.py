@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def add(name: str, identity: str, addresses: tuple[str, ...]) -> int:
     if added is not None:
         until_now = "".join(f" (until now {show(one.name)})" for one in before if one.name != added.name)
         print_peer(options, added, f"paired {show(added.name)}{until_now}, id {format_id(added.id)}, {words(added.id)}")
+        if not before:
+            _other_way(options)
     return 0
 
 
@@ -133,7 +136,7 @@ def _list() -> int:
         for line in peers_table(store):
             options.output.result(line)
     else:
-        options.output.note("nobody is paired yet; pair with: ftx-client peers add NAME ID [ADDRESS]")
+        options.output.note("nobody is paired yet; there: ftx-client pair --open, then here: ftx-client pair NAME")
     return 0
 
 
@@ -177,6 +180,17 @@ def _refuse_address(name: str) -> None:
         f"a peer's name cannot be an address: {show(name)}",
         f"give it a name, and the address behind the id: ftx-client peers add NAME ID {show(name)}",
     )
+
+
+def _other_way(options: Options) -> None:
+    """Pairing by id takes both sides: what to type on the other one."""
+    from ftx.client.configured import own_name
+    from ftx.core.identity import format_id
+    from ftx.disk.keys import load_or_create
+
+    mine = format_id(load_or_create(options.places().key).id)
+    name = shlex.quote(show(own_name(options)))
+    options.output.note(f"and there, if it is not done yet: ftx-client peers add {name} {mine}")
 
 
 def _refuse_own(options: Options, identity: bytes) -> None:
