@@ -46,8 +46,9 @@ def cli() -> None:
 #: What other programs call things that ftx does otherwise, with the way it does them.
 _ELSEWHERE: Final = {
     **dict.fromkeys(("fetch", "download"), "it is called get: ftx-client get NAME:SHARE/FILE"),
-    **dict.fromkeys(("cp", "copy", "scp", "upload"), "it is called send: ftx-client send FILE NAME:"),
+    **dict.fromkeys(("cp", "copy", "scp", "rsync", "upload"), "it is called send: ftx-client send FILE NAME:"),
     **dict.fromkeys(("recv", "serve", "listen"), "ftx-client receive, or the daemon: ftx-server"),
+    **{verb: f"it is a verb of ctl: ftx-client ctl {verb}" for verb in ("status", "jobs", "watch", "offers", "drain")},
     **dict.fromkeys(("trust", "add"), "ftx-client pair NAME, with the code that ftx-client pair --open shows there"),
 }
 

@@ -213,7 +213,7 @@ def _global_options() -> list[click.Option]:
             help="Keep everything below this folder (else FTX_HOME, else the platform's own folders).",
         ),
         option("-v", "--verbose", count=True, help="Say more; may be repeated."),
-        flag("-q", "--quiet", help="Print results and errors only, no progress."),
+        flag("-q", "--quiet", help="Print errors and what was asked for only: no progress, no summary."),
         flag("--json", help="Print one JSON object per line on standard output."),
         option(
             "--progress",

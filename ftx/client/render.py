@@ -190,7 +190,7 @@ def _pace(done: Done) -> str:
     measured = done.seconds > 0 and done.bytes_wire >= RATE_FROM
     rate = f"{size(done.bytes_wire / done.seconds)}/s" if measured else ""
     if 0 < done.bytes_wire < done.bytes:
-        moved = f"{size(done.bytes_wire)} of it moved now"
+        moved = f"{size(done.bytes_wire)} travelled"
         return f" ({moved}, {rate})" if rate else f" ({moved})"
     return f" ({rate})" if rate else ""
 

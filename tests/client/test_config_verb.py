@@ -53,3 +53,15 @@ def test_a_mistake_is_named_with_a_suggestion(tmp_path: Path) -> None:
     assert told.returncode == 2
     assert "unknown key acept" in told.stderr
     assert "did you mean accept?" in told.stderr
+
+
+def test_shares_of_tables_show_as_what_the_file_could_say(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[share."my music"]\npath = "{tmp_path}/m"\npublic = true\n[share.b]\npath = "{tmp_path}/b"\n', "utf-8")
+    path.chmod(0o600)
+    told = run(tmp_path, "config", "show", "--origin")
+    assert told.returncode == 0, told.stderr
+    said = tomllib.loads(told.stdout)["share"]
+    assert said == tomllib.loads(path.read_text("utf-8"))["share"]
+    rows = {row["key"]: row for row in map(json.loads, run(tmp_path, "config", "show", "--json").stdout.splitlines())}
+    assert [(one["name"], one["public"]) for one in rows["share"]["value"]] == [("my music", True), ("b", False)]

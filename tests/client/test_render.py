@@ -65,7 +65,7 @@ def clean(text: str) -> bool:
         ),
         (
             done(bytes_wire=GiB, seconds=10.0),
-            "sent 214 files, 3.2 GiB to pi in 10 s (1.0 GiB of it moved now, 102 MiB/s), verified",
+            "sent 214 files, 3.2 GiB to pi in 10 s (1.0 GiB travelled, 102 MiB/s), verified",
         ),
         (
             done(bytes_wire=0, files_identical=214, seconds=0.2),

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 
 from ftx.client.options import Verbs, current
@@ -47,8 +48,9 @@ def show_config(origin: bool) -> int:
         value = None if setting is None else _plain(setting.value)
         where = "default" if setting is None else _where(row, setting.origin)
         options.output.record({"key": row.key, "value": value, "origin": where})
-        line = f"# {row.key} is not set" if setting is None else f"{row.key} = {_toml(value)}"
-        options.output.result(f"{line}  # {where}" if origin and setting is not None else line)
+        lines = [f"# {row.key} is not set"] if setting is None else _lines(row.key, value)
+        for line in lines:
+            options.output.result(f"{line}  # {where}" if origin and setting is not None else line)
     for key, setting in found.items():
         if key not in ROWS:  # tables of peers and rules have a form of their own
             options.output.record({"key": key, "value": None, "origin": _where(None, setting.origin)})
@@ -96,7 +98,22 @@ def _where(row: Row | None, origin: Origin) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    """A value as JSON has it; what tables have set (`[share.NAME]`) becomes objects."""
+    if not isinstance(value, tuple):
+        return value
+    return [attrs.asdict(one) if attrs.has(type(one)) else one for one in value]
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """A setting as lines of TOML: one, or one for each table."""
+    tables = [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    if not tables:
+        return [f"{key} = {_toml(value)}"]
+    lines = []
+    for table in tables:
+        said = ", ".join(f"{name} = {_toml(one)}" for name, one in table.items() if name != "name" and one is not False)
+        lines.append(f"{key}.{_toml(table['name'])} = {{{said}}}")
+    return lines
 
 
 def _toml(value: Any) -> str:

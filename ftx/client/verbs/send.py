@@ -167,7 +167,8 @@ def send(**given: Any) -> int:
     wishes["compress"] = given["compress"] == "auto"
     wishes["limit"] = given["limit"]
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
-    return run(sending.main, options, what=_what(sending), resume=command_line(("ftx-client", *options.argv)))
+    resume = "" if given["name"] else command_line(("ftx-client", *options.argv))  # a pipe is read once
+    return run(sending.main, options, what=_what(sending), resume=resume)
 
 
 def _check_pipe(sources: list[str], targets: list[Target], name: str) -> None:
@@ -223,6 +224,12 @@ def _refuse_remote(sources: list[str], to: list[str], last: str) -> None:
         return
     machine, path = _machine_and_path(remote[0])
     shown = show(remote[0])
+    if last and not path and os.path.lexists(last) and not _names_a_machine(last):
+        raise FtxError(
+            "usage",
+            f"{shown} is a target, and the target stands last",
+            f"to send: ftx-client send {shlex.quote(show(last))} {shlex.quote(shown)}",
+        )
     if last and (os.path.lexists(last) or not _names_a_machine(last)):
         raise FtxError(
             "usage",

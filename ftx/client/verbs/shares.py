@@ -187,12 +187,15 @@ def ls(target: str, port: int | None, detailed: bool, recursive: bool) -> int:
             deep=recursive,
             warn=lambda text: options.output.note(text, "warn"),
         )
-        unreadable = 0
+        unreadable = listed = 0
         async for item in items:
+            listed += 1
             unreadable += bool(item.error)
             options.output.line(listed_json(item) if options.json else listed_line(item, where.into, long=detailed))
             if options.output.closed or options.output.problem is not None:
                 break  # nobody reads any further
+        if not listed and not where.into:
+            options.output.note(f"{where.label} shares nothing with this machine")
         if unreadable:
             options.output.note(f"{unreadable:,} folders cannot be read there", "warn")
         return FtxError("partial").exit_code if unreadable else 0
