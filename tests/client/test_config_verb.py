@@ -57,7 +57,8 @@ def test_a_mistake_is_named_with_a_suggestion(tmp_path: Path) -> None:
 
 def test_shares_of_tables_show_as_what_the_file_could_say(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text(f'[share."my music"]\npath = "{tmp_path}/m"\npublic = true\n[share.b]\npath = "{tmp_path}/b"\n', "utf-8")
+    tables = f'[share."my music"]\npath = "{tmp_path}/m"\npublic = true\n[share.b]\npath = "{tmp_path}/b"\n'
+    path.write_text(tables, "utf-8")
     path.chmod(0o600)
     told = run(tmp_path, "config", "show", "--origin")
     assert told.returncode == 0, told.stderr
