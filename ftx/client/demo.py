@@ -368,6 +368,6 @@ class Demo:
             self.output.result("")
             self._say(f"All {self._checks} checks held, in {duration(seconds)}. {show(where)} is removed.", style="ok")
             self._say(
-                "For real: ftx-server and ftx-client pair --open on the other machine, then on this one ftx-client pair "
-                "NAME and ftx-client send FILE NAME:."
+                "For real: ftx-server and ftx-client pair --open on the other machine, then on this one "
+                "ftx-client pair NAME and ftx-client send FILE NAME:"
             )

@@ -271,6 +271,14 @@ class Verb(click.Command):
         """Write the verb's own options, and where the others are."""
         _format_options(self, ctx, formatter)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Understand `args`; a complaint of click's parser that does not say of which verb it is gets this one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; a usage error that has no advice of its own refers to the help of this verb."""
         try:

@@ -274,6 +274,7 @@ def test_completion_survives_a_damaged_list_of_peers(client):
         (["get", "-o", "-", "pi:a", "pi:b"], "-o - is for one file", "into a folder"),
         (["get", "-o", "-", "--json", "pi:a"], "both want standard output", ""),
         (["get", "pi:a", "--exclude", "#"], "matches nothing", "backslash"),
+        (["send", "a", "pi:", "--exclude"], "'--exclude' requires an argument", "see ftx-client send --help"),
         (["send", "pi:", "/"], "the target stands last", "ftx-client send / pi:"),
         (["status"], "no such command 'status'", "ftx-client ctl status"),
         (["rsync", "a", "pi:"], "no such command 'rsync'", "it is called send"),
