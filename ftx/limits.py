@@ -79,6 +79,9 @@ RENAME_TRIES: Final = 999
 REQUEST_PATHS: Final = 64
 REQUEST_PATTERNS: Final = 64
 PATTERN: Final = 255
+#: Requests and lists of one key that are served at once. Each may hold a descriptor for every folder on its way down,
+#: and the names in them, for as long as whoever asked takes nothing and says that it lives.
+SERVED_PER_KEY: Final = 16
 #: Stars in a pattern of a peer: the time to match one grows with a power of their number.
 PATTERN_STARS: Final = 3
 #: Folders of `get` of which the records are kept, the latest used.
@@ -331,6 +334,8 @@ PAIRING_CODE_TEXT: Final = 128
 CONTROL_LINE: Final = 64 * KiB
 #: Clients at once.
 CONTROL_CLIENTS: Final = 16
+#: Those of members of the configured group: the others are left to the daemon's own user.
+CONTROL_MEMBERS: Final = 12
 #: Requests of one client waiting for their answers.
 CONTROL_PENDING: Final = 64
 #: Unsent bytes for one client before its progress events are dropped, and before it is dropped itself.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +93,8 @@ class Serving(Watcher):
         self._wall = wall
         self._sees = sees
         self._running: dict[Sending, _Outgoing] = {}
+        #: How many requests and lists of each key are being served.
+        self._served: Counter[bytes] = Counter()
         self._draining = False
         self._said = Said(reactor)
         #: The limits of the daemon, which count for what is pulled, too.
@@ -118,7 +121,10 @@ class Serving(Watcher):
         """Answer a request. An FtxError ends the connection; what is merely not there does not."""
         shares = self.shares
         shares.use()
+        self._served[trusted.id] += 1
         try:
+            if self._served[trusted.id] > limits.SERVED_PER_KEY:
+                raise FtxError("busy", "too many requests of it are served already")
             if self._draining:
                 raise FtxError("peer-stopping")
             if isinstance(message, List):
@@ -133,6 +139,8 @@ class Serving(Watcher):
                 _log.info("a request of {peer} was refused: {reason}", peer=show(trusted.name), reason=reason)
             connection.send(Refuse(message.job, error.number))
         finally:
+            self._served[trusted.id] -= 1
+            self._served += Counter()  # forgets who has none
             shares.done()
 
     async def _list(self, connection: Connection, message: List, trusted: Trusted, shares: Shares) -> None:

@@ -56,10 +56,11 @@ def count(
 class Counting:
     """The same a little at a time, for those who share their thread; not for two threads at once.
 
-    Descriptors are open until the last `step()`, or `close()`.
+    Descriptors are open until the last `step()`, or `close()`. A step ends with the first name after `seconds`.
     """
 
-    def __init__(self, roots: Sequence[Root], selection: Selection | None = None) -> None:
+    def __init__(self, roots: Sequence[Root], selection: Selection | None = None, *, seconds: float = _STEP) -> None:
+        self._seconds = seconds
         self._sizes = _Sizes(selection or Selection()).of(roots)
         self._files = self._folders = self._bytes = 0
 
@@ -70,7 +71,7 @@ class Counting:
 
     def step(self) -> Totals | None:
         """Look at some more names; the totals when there are none left, else None. Blocks for as long as the disk."""
-        ends = time.monotonic() + _STEP
+        ends = time.monotonic() + self._seconds
         for is_file, length in self._sizes:
             if is_file:
                 self._files += 1

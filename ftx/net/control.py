@@ -353,6 +353,9 @@ class ControlServer:
             conversation.refuse(FtxError("not-authorised", "this socket serves its own user and root only"))
         elif self.stopping:
             conversation.refuse(FtxError("busy", "the daemon is stopping"))
+        elif caller.restricted and self._members >= limits.CONTROL_MEMBERS:
+            many = f"members of the group have {limits.CONTROL_MEMBERS} control connections already"
+            conversation.refuse(FtxError("busy", many, "close one of them, or try again later"))
         elif len(self._admitted) >= limits.CONTROL_CLIENTS:
             many = f"there are {limits.CONTROL_CLIENTS} control connections already"
             conversation.refuse(FtxError("busy", many, "close one of them, or try again later"))
@@ -368,6 +371,11 @@ class ControlServer:
         if not self._open and self._all_ended is not None:
             waiting, self._all_ended = self._all_ended, None
             waiting.callback(None)
+
+    @property
+    def _members(self) -> int:
+        """How many places members of the group have."""
+        return sum(one.caller.restricted for one in self._admitted)
 
     def _connected(self, connection: socket.socket) -> None:
         with connection:  # Twisted works on a duplicate

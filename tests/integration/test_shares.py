@@ -6,13 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.hostile import Hostile
 from support.lab import NOBODY, Daemon, Lab, until
 from support.trees import make_tree, snapshot
 
 from ftx import limits
+from ftx.disk.keys import load
+from ftx.errors import KINDS
+from ftx.wire.messages import Offer, Refuse, Request
 
 MIB = 1 << 20
 
@@ -229,3 +234,27 @@ def test_a_share_that_overlaps_the_inbox_has_to_be_meant(lab: Lab, short_tmp: Pa
     lab.send(daemon, short_tmp / "sent")
     assert names(lab, daemon, "/in") == ["sent"]
     until(lambda: daemon.call("daemon.status")["shares"] == ["in"], "the share is in the status")
+
+
+def test_who_asks_for_much_at_once_is_told_to_wait(lab: Lab, tree: Path) -> None:
+    """Requests that are not gone on with hold descriptors: one key has so many, and the next may have its place."""
+    daemon = lab.daemon("home", f"--share=photos={tree}")
+    key = load(str(daemon.home / "identity.key"))
+
+    def ask(there: Hostile) -> object:
+        there.greet(features=["pull"])
+        there.send(Request(os.urandom(16), [[b"photos"]], [], 0))
+        return there.receive()
+
+    with ExitStack() as all_of_them:
+        held = [all_of_them.enter_context(Hostile(daemon.port, key)) for _ in range(limits.SERVED_PER_KEY)]
+        assert {type(ask(there)) for there in held} == {Offer}
+        with Hostile(daemon.port, key) as late:
+            refused = ask(late)
+            assert isinstance(refused, Refuse)
+            assert refused.number == KINDS["busy"].number
+            held[0].__exit__(None, None, None)
+            until(lambda: daemon.call("daemon.status")["jobs"]["active"] < len(held), "one has gone", said=daemon)
+            late.send(Request(os.urandom(16), [[b"photos"]], [], 0))
+            assert isinstance(late.receive(), Offer)
+    daemon.clean_log()

@@ -224,6 +224,39 @@ def test_a_member_of_the_group_may_look_and_cancel() -> None:
     assert all(method.open_to(Caller(0, 1)) for method in METHODS.values())
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a member of a group")
+@bounded(30)
+async def test_members_leave_places_to_the_owner(reactor: Any, short_tmp: Path) -> None:
+    """Whoever may only look cannot take every place of those who may do something."""
+    import subprocess
+    import sys
+
+    from twisted.internet.threads import deferToThread
+
+    server = serve(reactor, short_tmp, group=4242)
+    for folder in (short_tmp, *short_tmp.parents[:-1]):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o5)
+    script = (
+        "import os,socket,sys\n"
+        "os.setgroups([4242]); os.setgid(65534); os.setuid(65534)\n"
+        "held=[]\n"
+        "for _ in range(int(sys.argv[2])):\n"
+        "    s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect(sys.argv[1]); held.append(s)\n"
+        "    s.send(b'status'); print(s.recv(70000).decode(), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    words = [sys.executable, "-c", script, str(seq(short_tmp)), str(limits.CONTROL_MEMBERS + 1)]
+    member = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert member.stdout is not None
+    lines = [json.loads(await deferToThread(member.stdout.readline)) for _ in range(limits.CONTROL_MEMBERS + 1)]
+    assert ["error" in line for line in lines] == [False] * limits.CONTROL_MEMBERS + [True]
+    assert lines[-1]["error"]["data"]["name"] == "busy"
+    with PacketClient(seq(short_tmp)) as owner:
+        assert "result" in await owner.ask("daemon.status")
+    await deferToThread(member.communicate, "")
+    await server.stop()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a socket to a group")
 @bounded(20)
 async def test_the_sockets_of_a_group(reactor: Any, short_tmp: Path) -> None:
