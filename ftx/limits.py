@@ -36,6 +36,12 @@ BASIS_DIGESTS: Final = 1024
 ZSTD_LEVEL: Final = 1
 #: Share of its bytes that a sample and a block must save to be sent compressed.
 ZSTD_GAIN: Final = 0.05
+#: Bytes per second that a network must not take while a sender waits for it, for compressing to be worth it: a quarter
+#: of what a core compresses, as hashing, TLS and the receiver share the processors. 1 Gbit/s is below that.
+ZSTD_FASTEST: Final = 128 * MiB
+#: Bytes on the wire after which it is looked again how fast the network is: at first, and at most.
+ZSTD_TERM: Final = 8 * MiB
+ZSTD_LONGEST: Final = 128 * MiB
 #: Bytes of a sample, blocks of a file for which one sample speaks, and the least bytes that are worth compressing.
 SAMPLE: Final = 64 * KiB
 SAMPLE_EVERY: Final = 64

@@ -88,7 +88,7 @@ def send(
         async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers, tops = await worker.run(_prepare, settings, sources, name)
             job = secrets.token_bytes(16)
-            features = [feature for feature in FEATURES if compress or feature != "zstd"]
+            features = _features(zstd=compress)
             way = Way(reactor, settings, worker, identity, peers, put, warn)
             attempts, hint = await way.find(where, job.hex(), features, strangers=compare is not None)
             upload = Upload(
@@ -121,7 +121,9 @@ def get(
     folder: str = ".",
     *,
     conflict: str = "fail",
+    checksum: bool = False,
     exclude: Sequence[str] = (),
+    compress: bool = True,
     output: int | None = None,
     on_event: OnEvent | None = None,
     warn: Callable[[str], object] = lambda _: None,
@@ -130,8 +132,10 @@ def get(
 
     Each arrives under its last component. `conflict` is what happens when that name is taken by other content (one of
     `ftx.wire.messages.CONFLICTS`); what is there already is a success. `exclude` has patterns as in `.gitignore`,
-    applied below each source. With `output`, a descriptor, a single file is written there instead, block by block as
-    each is verified; what cannot be written any more fails the file.
+    applied below each source. With `checksum` the peer reads its files before it offers them, and they are recognised
+    here by their content whatever their time; with that it can learn whether files of these names here are the same.
+    Without `compress` it compresses nothing on the way. With `output`, a descriptor, a single file is written there
+    instead, block by block as each is verified; what cannot be written any more fails the file.
 
     Everything else is as with `send`: awaited it gives the last event, iterated all of them.
     """
@@ -145,10 +149,21 @@ def get(
             identity, peers = await worker.run(_identified, settings)
             job = secrets.token_bytes(16)
             way = Way(reactor, settings, worker, identity, peers, put, warn)
-            attempts, hint = await way.find(where, job.hex())
+            features = _features(checksum=checksum, zstd=compress)
+            attempts, hint = await way.find(where, job.hex(), features)
             target: Destination = Pipe(output) if output is not None else Folder(folder, settings.places.state)
             download = Download(
-                reactor, worker, identity, attempts, paths, exclude, conflict, target, job=job, on_event=put
+                reactor,
+                worker,
+                identity,
+                attempts,
+                paths,
+                exclude,
+                conflict,
+                target,
+                job=job,
+                compare=checksum,
+                on_event=put,
             )
             flow.on_change = download.hold
             return await hinted(download.run(), hint)
@@ -187,6 +202,11 @@ def ls(
 
 def _droppable(event: Event) -> bool:
     return event.droppable
+
+
+def _features(**wanted: bool) -> list[str]:
+    """What our hello lists: all that we know, without what is not `wanted` for this job."""
+    return [feature for feature in FEATURES if wanted.get(feature, True)]
 
 
 def _components(folder: str) -> tuple[bytes, ...]:

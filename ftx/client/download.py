@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -63,8 +64,10 @@ class Download(Observer):
         destination: Destination,
         *,
         job: bytes,
+        compare: bool = False,
         on_event: Callable[[events.Event], object],
     ) -> None:
+        """`compare`: the peer may learn of files that are here whether they are the same as its own."""
         self._reactor: IReactorTime = reactor
         self._worker = worker
         self._identity = identity
@@ -72,6 +75,7 @@ class Download(Observer):
         self._paths = tuple(paths)
         self._exclude = tuple(exclude)
         self._conflict = conflict
+        self._compare = compare
         self._destination = destination
         self._store: Store | None = None
         self._id = job
@@ -141,7 +145,7 @@ class Download(Observer):
         try:
             if self._store is None:
                 self._store = await self._worker.run(self._destination.open)
-            begin = self._store.begin
+            begin = partial(self._store.begin, reads=self._compare)
             return await self._worker.run(begin, dialled.trusted.id, self._id, (), self._conflict)
         except FtxError:
             if not dialled.connection.over:

@@ -25,6 +25,9 @@ class Getting(Transfers):
     sources: Mapping[str, Sequence[str]] = attrs.field(kw_only=True)
     folder: str = attrs.field(kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
+    #: Whether files are recognised by their content, and compressed on the way.
+    checksum: bool = attrs.field(kw_only=True, default=False)
+    compress: bool = attrs.field(kw_only=True, default=True)
     #: Whether the only file goes to standard output.
     to_stdout: bool = attrs.field(kw_only=True, default=False)
 
@@ -41,7 +44,9 @@ class Getting(Transfers):
             self.sources[target.machine()],
             self.folder,
             conflict=self.conflict or "fail",
+            checksum=self.checksum,
             exclude=self.exclude,
+            compress=self.compress,
             output=sys.stdout.fileno() if self.to_stdout else None,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),

@@ -171,6 +171,7 @@ class Serving(Watcher):
             memory=self._memory,
             own_id=self._identity.id,
             watcher=self,
+            checksums=True,
             selection=selection,
         )
         used = {os.fsdecode(path[0]) for path in paths}

@@ -1,8 +1,9 @@
 """A basis: what is there of an older version of a file, whose blocks need not travel again.
 
 It is an older copy under the name that a record of the same peer has, the file of that name where the peer may read it,
-or what an interrupted transfer of another version left. Its digests are only an offer: whatever is taken over from it
-is verified in its new place, so a basis may change at any time and nothing goes wrong but that blocks travel after all.
+what an interrupted transfer of another version left, or what one of this version left whose journal cannot be believed.
+Its digests are only an offer: whatever is taken over from it is verified in its new place, so a basis may change at any
+time and nothing goes wrong but that blocks travel after all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from blake3 import blake3
 from ftx.core.blocks import block_count, block_length
 from ftx.disk.journal import Journal
 from ftx.disk.root import Root
+from ftx.disk.sparse import Holes
 from ftx.disk.staging import Staging
 from ftx.limits import BASIS_BLOCKS, BLOCK, DIGEST
 
@@ -60,10 +62,20 @@ class Basis:
         finally:
             journal.close()
 
+    @classmethod
+    def of_left_over(cls, staging: Staging, key: bytes) -> Basis | None:
+        """What is staged under `key` and has no journal to say what it is. OSError as it comes.
+
+        It may lose its name meanwhile, which harms nobody who has it open.
+        """
+        fd = staging.open_left_over(key)
+        return None if fd is None else cls(fd, os.fstat(fd).st_size)
+
     def digests(self, size: int, check: Callable[[], None]) -> bytes:
         """The digests of its blocks, joined; as many as a file of `size` bytes and `limits.BASIS_BLOCKS` allow.
 
-        A block that is not known has 32 zero bytes, which no block has. `check` is called before each block that has to
+        A block that is not known has 32 zero bytes, which no block has; so has one that is a hole: its zeros travel as
+        no more than the word, and what was never written is not read. `check` is called before each block that has to
         be read, and what it raises ends the reading. OSError as it comes.
         """
         blocks = min(block_count(self.size), block_count(size), BASIS_BLOCKS) if self.size else 0
@@ -71,9 +83,13 @@ class Basis:
             return self._digests[: blocks * DIGEST]
         found = bytearray()
         buffer = memoryview(bytearray(min(self.size, BLOCK)))
+        holes = Holes(self.fd)
         for index in range(blocks):
-            check()
             length = block_length(self.size, index)
+            if holes.covers(index * BLOCK, index * BLOCK + length):
+                found += bytes(DIGEST)
+                continue
+            check()
             if os.preadv(self.fd, [buffer[:length]], index * BLOCK) != length:
                 break
             found += blake3(buffer[:length]).digest()

@@ -73,6 +73,8 @@ class Wanted:
     copy: bytes | None = None
     #: Key and size of what an interrupted transfer of another version left, if there is that.
     older: tuple[bytes, int] | None = None
+    #: Whether what is staged for this version has no journal, and is all there is to take blocks from.
+    left_over: bool = False
     #: Whichever of them is in use.
     basis: Basis | None = None
     #: What ended the use of its partial, if anything did.

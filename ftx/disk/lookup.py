@@ -271,10 +271,13 @@ class LookUp:
             missing,
             record,
         )
-        return Want(entry.number, held, self._older(job.wanted[entry.number], path))
+        return Want(entry.number, held, self._older(job.wanted[entry.number], path, held is not None))
 
-    def _older(self, wanted: Wanted, path: Path) -> bool:
-        """Whether there is something of an older version that this peer may know of; noted in `wanted`."""
+    def _older(self, wanted: Wanted, path: Path, held: bool) -> bool:
+        """Whether there is something of an older version that this peer may know of; noted in `wanted`.
+
+        `held`: what is staged for this version has blocks that are believed.
+        """
         job, root = self.job, self.device.root
         if wanted.key is None:
             return False
@@ -291,7 +294,8 @@ class LookUp:
             job.left = self.device.staging.tagged()
         older = job.left.get(path_tag(job.peer, wanted.path))
         if older is None or older[0] == wanted.key:
-            return False
+            wanted.left_over = not held and self.device.staging.left_over(wanted.key)
+            return wanted.left_over
         wanted.older = older
         self.device.staging.use(older[0])
         return True
@@ -379,6 +383,8 @@ def find_basis(job: Job, wanted: Wanted) -> Basis | None:
     if wanted.copy is not None:
         with job.tree.folder(wanted.folder) as folder_fd:
             return Basis.of_copy(job.device.root, folder_fd, wanted.copy)
+    if wanted.left_over and wanted.key is not None:
+        return Basis.of_left_over(job.device.staging, wanted.key)
     return None if wanted.older is None else Basis.of_partial(job.device.staging, *wanted.older)
 
 

@@ -118,13 +118,13 @@ class LargeSource:
         return self._journal.blocks
 
     def block(
-        self, index: int, send: bool, basis: bytes | None = None
+        self, index: int, send: bool, basis: bytes | None = None, *, packs: bool = True
     ) -> tuple[Sequence[bytes | memoryview], int]:
         """Read and hash block `index`; its frames (none unless `send`), and the content bytes in them (a zero run has
         none).
 
         Where `basis`, the digest of that block in the receiver's older copy, is the same, there is only the word to
-        copy it; and a block whose digest is remembered is not even read for that.
+        copy it; and a block whose digest is remembered is not even read for that. Compressed it is only if `packs`.
         """
         if self._source.is_hole(index):
             digest = zero_digest(block_length(self._source.file.size, index))
@@ -141,7 +141,7 @@ class LargeSource:
             return data_frames(self._number, index, content, digest, zero=True), 0
         if digest == basis:
             return [self._copy(index, digest)], 0
-        return _encoded(self._number, index, content, digest, self._packer)
+        return _encoded(self._number, index, content, digest, self._packer if packs else None)
 
     def _remembered(self, index: int) -> bytes | None:
         try:

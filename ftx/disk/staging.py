@@ -119,6 +119,15 @@ class Staging:
                 close(fd)
         return None if journal is None else (fd, journal)
 
+    def open_left_over(self, key: bytes) -> int | None:
+        """The descriptor of what is staged under `key`, journal or not; None unless it is ours. OSError as it comes."""
+        return self._root.open_own(self.fd, self.names(key)[0])
+
+    def left_over(self, key: bytes) -> bool:
+        """Whether something with content in it is staged under `key`. OSError as it comes."""
+        status = self._root.status(self.fd, self.names(key)[0])
+        return status is not None and stat.S_ISREG(status.st_mode) and status.st_blocks > 0
+
     def held(self, key: bytes, size: int) -> BlockSet | None:
         """The blocks that the partial `key` holds durably, or None when it holds none that can be believed."""
         opened = self.open_partial(key, size)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
 from ftx import limits
+from ftx.core.bottleneck import Bottleneck
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole
 from ftx.core.sender import Sender
 from ftx.disk.memory import DigestMemory
@@ -40,6 +43,7 @@ class ReadAhead:
         lane: Lane,
         *,
         memory: DigestMemory,
+        clock: IReactorTime,
         wall: Callable[[], float],
         perform: Callable[[Sequence[Effect]], None],
         may_go_on: Callable[[], bool],
@@ -47,8 +51,6 @@ class ReadAhead:
     ) -> None:
         #: Content bytes given to the transport, compressed where they are.
         self.sent = 0
-        #: Whether the transport has enough for now.
-        self.paused = False
         #: Whether standard input was touched: what was read of it cannot be read again.
         self.pipe_begun = False
         self._machine = machine
@@ -56,31 +58,49 @@ class ReadAhead:
         self._backlog = backlog
         self._read_lane = lane
         self._memory = memory
+        self._clock = clock
         self._wall = wall
         self._perform = perform
         self._may_go_on = may_go_on
         self._over = over
         #: Used in the lane that reads, and nowhere else.
         self._packer = Packer() if "zstd" in connection.session.features else None
+        self._bottleneck = Bottleneck()
+        #: Whether the transport has enough for now.
+        self._paused = False
         self._reading = 0
         self._large: LargeSource | None = None
         self._pipe: PipeSource | None = None
 
+    def pause(self) -> None:
+        """The transport has enough for now."""
+        self._paused = True
+        self._bottleneck.full(self._clock.seconds())
+
+    def resume(self) -> None:
+        """The transport can take more."""
+        self._paused = False
+        self._bottleneck.drained(self._clock.seconds())
+        self.go_on()
+
     def go_on(self) -> None:
         """Start as much reading as the read-ahead allows."""
-        while self._reading < limits.READ_AHEAD and not self.paused and self._may_go_on():
+        while self._reading < limits.READ_AHEAD and not self._paused and self._may_go_on():
             work = self._machine.next_work()
             if work is None:
                 return
             self._reading += 1
+            packs = self._bottleneck.packs
+            packer = self._packer if packs else None
             match work:
                 case ReadWhole():
                     files = [(number, self._machine.source(number)) for number in work.numbers]
-                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, self._packer)
+                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, packer)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
-                    self._read_entry(work.number, self._block_read, self._block, work.block, work.send, work.basis)
+                    block, send, basis = work.block, work.send, work.basis
+                    self._read_entry(work.number, self._block_read, self._block, block, send, basis, packs)
                 case ReadPipe():
                     self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
                 case CloseEntry() if isinstance(self._machine.source(work.number), SourcePipe):
@@ -121,15 +141,20 @@ class ReadAhead:
         self._machine.opened(number, large.known.copy())
 
     def _block(
-        self, block: int, send: bool, basis: bytes | None
+        self, block: int, send: bool, basis: bytes | None, packs: bool
     ) -> tuple[Sequence[bytes | memoryview], int] | None:
-        return None if self._large is None else self._large.block(block, send, basis)
+        return None if self._large is None else self._large.block(block, send, basis, packs=packs)
 
     def _block_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
         frames, size = outcome
         if frames:
-            self.sent += size
-            self._connection.write_data(frames)
+            self._give(frames, size)
+
+    def _give(self, frames: Sequence[bytes | memoryview], size: int) -> None:
+        """Hand `frames` to the transport, with `size` content bytes in them."""
+        self.sent += size
+        self._bottleneck.sent(size)
+        self._connection.write_data(frames)
 
     def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
         if self._pipe is None:
@@ -140,8 +165,7 @@ class ReadAhead:
     def _pipe_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int, bytes | None]) -> None:
         frames, size, digest = outcome
         if frames:
-            self.sent += size
-            self._connection.write_data(frames)
+            self._give(frames, size)
         self._perform(self._machine.pipe_read(number, size, digest))
 
     def _give_up_pipe(self) -> bytes:
@@ -174,8 +198,7 @@ class ReadAhead:
     def _whole_read(self, batch: WholeBatch) -> None:
         self._reading -= 1
         if batch.frames:
-            self.sent += batch.size
-            self._connection.write_data([batch.frames])
+            self._give([batch.frames], batch.size)
         for number, digest in batch.read:
             self._perform(self._machine.whole_read(number, digest))
         for number, error in batch.failed:

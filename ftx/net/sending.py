@@ -122,6 +122,7 @@ class Sending:
             self._backlog,
             worker.lane(),
             memory=memory,
+            clock=clock,
             wall=wall,
             perform=self._perform,
             may_go_on=self._may_go_on,
@@ -194,16 +195,15 @@ class Sending:
 
     def pauseProducing(self) -> None:
         """The transport has enough for now."""
-        self._reading.paused = True
+        self._reading.pause()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self._reading.paused = False
-        self._reading.go_on()
+        self._reading.resume()
 
     def stopProducing(self) -> None:
         """The transport is gone; `lost` follows."""
-        self._reading.paused = True
+        self._reading.pause()
 
     # -- effects -------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ class Newer(Sending):
     """An offer of a newer version of the one file `f`, sent with the help of the basis."""
 
     def __init__(self, inbox: Inbox, data: bytes = NEW, **how: object) -> None:
-        super().__init__(inbox, {"f": data}, mtime_ns=LATER, **how)  # type: ignore[arg-type]
+        super().__init__(inbox, {"f": data}, **{"mtime_ns": LATER} | how)  # type: ignore[arg-type]
         self.data = data
         answer = self.offer()["f"]
         assert isinstance(answer, Want)
@@ -183,3 +183,49 @@ def test_reading_a_basis_ends_when_nobody_waits_for_it(inbox: Inbox) -> None:
         newer.basis()
     assert caught.value.name == "superseded"
     newer.store.close()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_left_over_without_a_journal_is_a_basis(inbox: Inbox, tmp_path: Path, damaged: bool) -> None:
+    """The journal is gone, or says nothing: what is staged is read instead, and what was never written is not."""
+    first = Sending(inbox, {"f": OLD})
+    answer = first.offer()["f"]
+    assert isinstance(answer, Want)
+    first.send_blocks((b"f",), answer, stop=3)
+    first.store.sync(answer.number)
+    first.store.close()
+    staging = tmp_path / "inbox" / ".ftx" / "partial"
+    (journal,) = staging.glob("*.journal")
+    if damaged:
+        journal.write_bytes(os.urandom(journal.stat().st_size))
+    else:
+        journal.unlink()
+    again = Newer(inbox, OLD, mtime_ns=MTIME)
+    assert again.want.held is None
+    assert again.want.basis
+    assert again.basis()[:3] == digests(OLD)[:3]
+    assert set(again.basis()[3:]) == {bytes(DIGEST)}
+    assert again.finish() == "stored f"
+    assert again.copied == [0, 1, 2]
+    assert os.listdir(staging) == []
+    assert snapshot(tmp_path / "inbox") == {"f": OLD}
+
+
+def test_no_basis_in_a_left_over_of_somebody_else(inbox: Inbox, tmp_path: Path) -> None:
+    """Another key has another partial; one with two names is nobody's."""
+    first = Sending(inbox, {"f": OLD})
+    answer = first.offer()["f"]
+    assert isinstance(answer, Want)
+    first.send_blocks((b"f",), answer, stop=3)
+    first.store.sync(answer.number)
+    first.store.close()
+    staging = tmp_path / "inbox" / ".ftx" / "partial"
+    (journal,) = staging.glob("*.journal")
+    journal.unlink()
+    stranger = Newer(inbox, OLD, mtime_ns=MTIME, peer=b"q" * 32)
+    assert not stranger.want.basis
+    stranger.store.close()
+    os.link(staging / journal.name.removesuffix(".journal"), tmp_path / "other")
+    again = Newer(inbox, OLD, mtime_ns=MTIME)
+    assert again.basis() == []
+    assert again.finish() == "stored f"

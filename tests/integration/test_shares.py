@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,39 @@ def test_what_cannot_be_read_there_is_told(lab: Lab, tree: Path, short_tmp: Path
     assert (short_tmp / "out" / "s" / "empty").exists()
     shown = lab.client("ls", "-R", daemon.url + "/s").ends(9).events
     assert [item["error"] for item in shown if item["path"] == "s/deep/er"] == ["source-unreadable"]
+
+
+def test_content_decides_when_that_is_asked_for(lab: Lab, tree: Path, short_tmp: Path) -> None:
+    """Copied by hand, with other times: names that are taken, or with --checksum the same files; nothing travels."""
+    daemon = lab.daemon("home", f"--share=photos={tree}")
+    shutil.copytree(tree, short_tmp / "out" / "photos")
+    for folder, _, files in os.walk(os.fsencode(short_tmp / "out")):
+        for name in files:
+            os.utime(os.path.join(folder, name), ns=(1, 2_000_000_000_000_000_000))
+    get(lab, daemon, "/photos", "out", cwd=short_tmp, code=6)
+    done = get(lab, daemon, "/photos", "out", "--checksum", cwd=short_tmp).one("done")
+    assert (done["files"], done["files_identical"], done["bytes_wire"]) == (5, 5, 0)
+    (short_tmp / "out" / "photos" / "small").write_bytes(b"0123456789")
+    changed = get(lab, daemon, "/photos", "out", "--checksum", "--conflict=rename", cwd=short_tmp).one("done")
+    assert (changed["files_identical"], changed["bytes_wire"]) == (4, 10)
+    get(lab, daemon, "/photos/small", "-o", "-", "--checksum", code=2)
+    daemon.clean_log()
+
+
+def test_compression_is_the_getters_choice(lab: Lab, short_tmp: Path) -> None:
+    """Text gets small on the way, unless it shall not."""
+    text = b"".join(b"%d bottles of beer on the wall\n" % number for number in range(60_000))
+    source = short_tmp / "source"
+    source.mkdir()
+    for name, content in (("large", text), ("little", text[:5000])):
+        (source / name).write_bytes(content)
+    daemon = lab.daemon("home", f"--share=s={source}")
+    packed = get(lab, daemon, "/s", "one", cwd=short_tmp).one("done")
+    plain = get(lab, daemon, "/s", "two", "--compress=off", cwd=short_tmp).one("done")
+    assert packed["bytes_wire"] < plain["bytes_wire"] // 3
+    assert plain["bytes_wire"] == plain["bytes"] == len(text) + 5000
+    assert snapshot(short_tmp / "one" / "s") == snapshot(short_tmp / "two" / "s") == snapshot(source)
+    daemon.clean_log()
 
 
 def test_names_that_are_taken_here(lab: Lab, tree: Path, short_tmp: Path) -> None:

@@ -128,7 +128,7 @@ def _files(incomplete: str) -> list[str]:
     "--compress",
     type=click.Choice(["auto", "off"]),
     default="auto",
-    help="Compress on the way: auto (default) does so for files of which a sample gets smaller by 5 % or more.",
+    help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
 )
 @click.option(
     "--limit",

@@ -46,10 +46,21 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     help="When a name is taken by other content here.",
 )
 @click.option(
+    "--checksum",
+    is_flag=True,
+    help="Have every file read there first, and recognise it here by its content, not only by size and time.",
+)
+@click.option(
     "--exclude",
     multiple=True,
     metavar="PATTERN",
     help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
+)
+@click.option(
+    "--compress",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
 )
 @click.option("-o", "--output", metavar="-", help="With -o -: a single file to standard output, as it is verified.")
 def get(**given: Any) -> int:
@@ -65,6 +76,8 @@ def get(**given: Any) -> int:
     to_stdout = given["output"] is not None
     sources, folder = _split(list(given["args"]), given["port"], to_stdout)
     if to_stdout:
+        if given["checksum"]:
+            raise FtxError("usage", "-o - has nothing to compare with", "leave --checksum out")
         _check_output(given["output"], [source for machine in sources.values() for source in machine[1]])
         options.output.results_to_stderr()
     _check_patterns(given["exclude"])
@@ -75,7 +88,9 @@ def get(**given: Any) -> int:
         conflict=given["conflict"],
         sources={machine: texts for machine, (_, texts) in sources.items()},
         folder=folder,
+        checksum=given["checksum"],
         exclude=given["exclude"],
+        compress=given["compress"] == "auto",
         to_stdout=to_stdout,
     )
     what = f"cannot get from {targets[0].label}" if len(targets) == 1 else "cannot get"
