@@ -68,7 +68,9 @@ def _root(cwd: bytes, source: bytes, shown: str) -> Root:
         why = (error.strerror or "input/output error").lower()
         raise FtxError("source-unreadable", f"{shown} cannot be read: {why}") from error
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
-        raise FtxError("special-file", f"{shown} is not a regular file or folder")
+        flows = stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)  # as with `send <(command)`
+        hint = "to send what comes out of it: ftx-client send - --name NAME TARGET: < FILE" if flows else ""
+        raise FtxError("special-file", f"{shown} is not a regular file or folder", hint)
     name = os.path.basename(local)
     if name in (b"", b".", b".."):
         name = os.path.basename(real)

@@ -165,6 +165,14 @@ def test_sources_that_cannot_be_sent_are_refused(tree: Path, sources: list[str],
     assert caught.value.message.isprintable()
 
 
+def test_a_named_pipe_refers_to_standard_input(tree: Path) -> None:
+    """`send <(command)` names one."""
+    os.mkfifo(tree / "pipe")
+    with pytest.raises(FtxError) as caught:
+        roots(["pipe"], str(tree))
+    assert "ftx-client send - --name NAME" in caught.value.hint
+
+
 def test_what_is_neither_file_nor_folder_is_skipped_and_said(tree: Path) -> None:
     os.mkfifo(tree / "empty" / "pipe")
     (tree / "empty" / "link").symlink_to("../b")
