@@ -106,6 +106,19 @@ def tried(daemon: Daemon, code: str, identity: Identity | None = None, port: int
         return None
 
 
+async def _asked(reactor: Any, lab: Lab, url: str, code: str, name: str = "", home: str = "sender") -> FtxError | None:
+    """Pair from this process with the engine of the command line; the error, None when paired."""
+
+    async def typed(_: Met) -> str:
+        return code
+
+    try:
+        await pair(reactor, Settings(lab.places(home)), parse_target(url), typed, name=name)
+    except FtxError as error:
+        return error
+    return None
+
+
 def known(lab: Lab, home: str) -> dict[str, tuple[str, list[str]]]:
     """The peers of a home by name: identity and addresses."""
     return {one.name: (format_id(one.id), list(one.addresses)) for one in load(lab.places(home).peers).peers}
@@ -144,14 +157,15 @@ def test_two_machines_pair_by_code(lab: Lab, daemon: Daemon) -> None:
     desk.kill()
 
 
-def test_names_that_are_given(lab: Lab, daemon: Daemon) -> None:
+@bounded(60)
+async def test_names_that_are_given(reactor: Any, lab: Lab, daemon: Daemon) -> None:
     """Both persons may say what to call the other; three words, a file for the code, and pairing again keep it so."""
     showing, code = shown(lab, "receiver", "--name", "desk", "--words", "3")
     assert len(code.split("-")) == 4
     (lab.root / "code").write_text(f"{code}\n", "ascii")
     lab.client("pair", daemon.url, "--name", "loft", "--code-file", "code", home="sender").ends()
     assert showing.ends().events[-1]["name"] == "desk"
-    typing(lab, daemon, daemon.call("pairing.open")["code"]).ends()
+    assert await _asked(reactor, lab, daemon.url, daemon.call("pairing.open")["code"]) is None
     assert (list(known(lab, "sender")), list(known(lab, "receiver"))) == (["loft"], ["desk"])
 
 
@@ -240,19 +254,6 @@ def test_another_window_makes_the_first_code_void(lab: Lab, daemon: Daemon) -> N
     assert daemon.call("pairing.close") == {"ok": False}
     for void in (code, second):
         assert tried(daemon, void) == CLOSED
-
-
-async def _asked(reactor: Any, lab: Lab, url: str, code: str, name: str = "", home: str = "sender") -> FtxError | None:
-    """Pair from this process with the engine of the command line; the error, None when paired."""
-
-    async def typed(_: Met) -> str:
-        return code
-
-    try:
-        await pair(reactor, Settings(lab.places(home)), parse_target(url), typed, name=name)
-    except FtxError as error:
-        return error
-    return None
 
 
 @bounded(60)

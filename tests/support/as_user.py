@@ -26,7 +26,8 @@ def main() -> int:
     for module in pkgutil.walk_packages(ftx.__path__, "ftx."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for name in ("twisted.internet.reactor", "twisted.internet._resolver", "twisted.internet._signals", "sqlite3"):
+    twisted = ("twisted.internet.reactor", "twisted.internet._resolver", "twisted.internet._signals")
+    for name in (*twisted, "sqlite3", "ifaddr"):
         importlib.import_module(name)
     from ftx.client.cli import main as client
     from ftx.daemon.main import main as daemon
