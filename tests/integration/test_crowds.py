@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.crowd import connect, cost, crowd, processor_seconds
+from support.crowd import Cost, connect, cost, crowd, processor_seconds
 from support.hostile import Hostile, entry, raw_frame
 from support.lab import Daemon, Lab, until
 from support.trees import MiB, make_tree, snapshot
@@ -61,6 +61,18 @@ def strangers(daemon: Daemon) -> int:
     """How many connections that are not signed in the daemon holds."""
     text = daemon.call("metrics.get")["text"]
     return int(next(line for line in text.splitlines() if 'signed_in="no"' in line).rpartition(" ")[2])
+
+
+def at_rest(daemon: Daemon) -> Cost:
+    """What it holds when nothing is just ending, such as our own question on the control socket."""
+    seen: list[Cost] = []
+
+    def still() -> bool:
+        seen.append(cost(daemon.pid))
+        return len(seen) >= 10 and len({one.descriptors for one in seen[-10:]}) == 1
+
+    until(still, "its descriptors stay the same", said=daemon)
+    return seen[-1]
 
 
 @pytest.mark.slow
@@ -113,7 +125,13 @@ def test_memory_of_a_stranger(stage: str, daemon: Daemon, key: Identity) -> None
 
 @pytest.mark.slow
 def test_connections_leave_nothing_behind(daemon: Daemon, key: Identity) -> None:
-    """One after the other, ended in every way there is: no descriptor, no thread, and at most a MiB of memory."""
+    """One after the other, ended in every way there is: no descriptor, no thread, and at most a MiB of memory.
+
+    Memory is counted from where the bounded tables are full and the heap has its size: the hundred jobs that are
+    remembered take five hundred connections, caches and arenas about as many more. From the first connection on it
+    is 2.5 MiB for a thousand, 0.4 for the second thousand, then 0.4 for eight thousand more, most of it what is
+    remembered of each source of refusals, which ends with PENALTY_SOURCES and COMPLAINT_SOURCES of them.
+    """
     stranger = Identity.generate()
 
     def cycle(number: int) -> None:
@@ -124,7 +142,9 @@ def test_connections_leave_nothing_behind(daemon: Daemon, key: Identity) -> None
             with connect(daemon.port) as one:
                 one.sendall(b"GET / HTTP/1.1\r\n\r\n")
         elif way == 2:
-            with Hostile(daemon.port, stranger) as client:
+            # from a new place before its refusals are held back, for that would be what is waited for
+            place = number // 5 // limits.PENALTY_FREE
+            with Hostile(daemon.port, stranger, source=f"127.0.{place // 250}.{1 + place % 250}") as client:
                 client.send(Hello("ftx", 1, 1, [], "x", "x", False))
                 client.end()
         else:
@@ -144,16 +164,20 @@ def test_connections_leave_nothing_behind(daemon: Daemon, key: Identity) -> None
         cycle(number)
     daemon.idle()
     until(quiet, "the first are gone", said=daemon)
-    before = cost(daemon.pid)
-    for number in range(CYCLES):
+    before = half = at_rest(daemon)
+    for number in range(WARM_UP, WARM_UP + CYCLES):
+        if number == WARM_UP + CYCLES // 2:
+            half = cost(daemon.pid)
         cycle(number)
     daemon.idle()
     until(quiet, "all are gone", said=daemon)
-    after = cost(daemon.pid)
-    print(f"{CYCLES} connections: {after.resident - before.resident:+,} bytes resident")
+    after = at_rest(daemon)
+    grown = [later.resident - earlier.resident for earlier, later in ((before, half), (half, after))]
+    print(f"{CYCLES} connections after {WARM_UP}: {sum(grown):+,} bytes resident, in halves {grown}")
     assert after.descriptors == before.descriptors
     assert after.threads == before.threads
-    assert after.resident - before.resident <= MiB
+    assert sum(grown) <= MiB
+    assert grown[1] <= MiB / 2
 
 
 @pytest.mark.slow
