@@ -61,7 +61,9 @@ def _root(cwd: bytes, source: bytes, shown: str) -> Root:
     local = os.path.join(cwd, source).rstrip(b"/") or b"/"
     try:
         status = os.stat(local)
-        real = os.path.realpath(local, strict=True)
+        # What a shell makes of `<(command)` can be opened, and has no path of its own.
+        nameless = stat.S_ISFIFO(status.st_mode)
+        real = local if nameless else os.path.realpath(local, strict=True)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL
         raise FtxError("source-missing", f"{shown} does not exist") from error
     except OSError as error:

@@ -168,9 +168,16 @@ def test_sources_that_cannot_be_sent_are_refused(tree: Path, sources: list[str],
 def test_a_named_pipe_refers_to_standard_input(tree: Path) -> None:
     """`send <(command)` names one."""
     os.mkfifo(tree / "pipe")
-    with pytest.raises(FtxError) as caught:
-        roots(["pipe"], str(tree))
-    assert "ftx-client send - --name NAME" in caught.value.hint
+    reading, writing = os.pipe()
+    try:
+        for source in ("pipe", f"/dev/fd/{reading}"):
+            with pytest.raises(FtxError) as caught:
+                roots([source], str(tree))
+            assert caught.value.name == "special-file"
+            assert "ftx-client send - --name NAME" in caught.value.hint
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_what_is_neither_file_nor_folder_is_skipped_and_said(tree: Path) -> None:
