@@ -4,7 +4,8 @@ Where the network takes bytes faster than a processor compresses them (one machi
 job slower and takes the processor from whatever else there is to do. So it is looked at from time to time how fast
 uncompressed bytes go away: between two moments at which the transport has taken enough to want more, so many bytes
 were given to it, and for so long there was nothing to do but wait. A sender that never waits is not held up by the
-network at all.
+network at all. A receiver that is slower than the network looks like a slow network: beyond `limits.ZSTD_FASTEST` that
+is too likely to compress for it.
 """
 
 from __future__ import annotations

@@ -40,14 +40,14 @@ def first_term() -> int:
     return limits.ZSTD_TERM // (MIB // 4)
 
 
-@pytest.mark.parametrize("rate", [100_000, 1_250_000, 12_500_000, 117_000_000])
+@pytest.mark.parametrize("rate", [100_000, 1_250_000, 12_500_000, 60_000_000])
 def test_a_slow_network_gets_nearly_everything_compressed(rate: int) -> None:
-    """Up to 1 Gbit/s: of 4 GiB all but a few blocks, for which it is looked how slow it is."""
+    """Up to half a Gbit/s: of 4 GiB all but a few blocks, for which it is looked how slow it is."""
     packed = send(rate, 4096)
     assert packed.count(False) <= 4096 // 50
 
 
-@pytest.mark.parametrize("rate", [300e6, 1e9, 5e9])
+@pytest.mark.parametrize("rate", [117e6, 300e6, 1e9, 5e9])
 def test_only_where_the_network_is_the_limit(rate: float) -> None:
     """On one machine, or on a fast wire, nothing is compressed after the first term."""
     packed = send(rate, 4096)
