@@ -270,8 +270,10 @@ NAME_RECORDS: Final = 4_000_000
 PENDING_CONFIRMATIONS: Final = 4096
 #: A records database up to this size (bytes) is checked whole when it is opened.
 RECORDS_CHECKED: Final = 64 * MiB
-#: A newer job waits this long (seconds) for the last disk operation of the superseded one whose file it wants.
-CLAIM_WAIT: Final = 10.0
+#: A newer job waits this long (seconds) for any file that another one of its sender is at to be let go of, and looks
+#: this often; then it is told to come back.
+CLAIM_WAIT: Final = 5.0
+CLAIM_LOOK: Final = 0.25
 
 # -- configuration -----------------------------------------------------------------------------------------
 #: Bytes of a configuration file.

@@ -106,8 +106,10 @@ class Attempts:
                 return await self._once(use)
             except FtxError as error:
                 last = heard()
-                if last is not None and last > last_heard:  # it went on for a while: this is a new trouble
-                    last_heard, delay = last, limits.RETRY_FIRST
+                if last is not None and last > last_heard:
+                    last_heard = last
+                    if error.name != "busy":  # it went on for a while: this is a new trouble
+                        delay = limits.RETRY_FIRST
                 if final() or not self._may_retry(error, attempt, last_heard):
                     if error.name == "hello-timeout" and self.begun:
                         # it has introduced itself before: this is no other program, but one that hangs

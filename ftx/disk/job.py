@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -115,11 +114,6 @@ class Job:
 
     # -- life ---------------------------------------------------------------------------------------------
 
-    @property
-    def revoked(self) -> bool:
-        """Whether the right to change anything has ended."""
-        return self._revoked
-
     def revoke(self) -> None:
         """End that right."""
         self._revoked = True
@@ -153,17 +147,12 @@ class Job:
                 if not self._active:
                     self._state.notify_all()
 
-    def rest(self, timeout: float | None) -> bool:
-        """Let no further operation begin and wait for those under way; False when `timeout` seconds pass first."""
-        until = None if timeout is None else time.monotonic() + timeout
+    def rest(self) -> None:
+        """Let no further operation begin, and wait for those under way."""
         with self._state:
             self._ended = True
             while self._active:
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._state.wait(left)
-        return True
+                self._state.wait()
 
     # -- entries ------------------------------------------------------------------------------------------
 
@@ -220,15 +209,13 @@ class Job:
                 wanted.basis.close()
         self.device.claims.release([(self.peer, wanted.path) for wanted in files], self)
 
-    def end(self, timeout: float | None) -> bool:
-        """Come to rest and release everything; see `Claimant.end()`. May be called again, from any thread."""
-        if not self.rest(timeout):
-            return False
+    def end(self) -> None:
+        """Come to rest and release everything. May be called again, from any thread."""
+        self.rest()
         self.partials.close()
         self.release(*self.wanted.values())
         self.folders.clear()
         self.tree.close()
-        return True
 
     def reported(self, error: FtxError, path: Path) -> str:
         """The name of `error`, after telling the operator about it if it is this machine's fault."""

@@ -262,7 +262,7 @@ class InboxJob:
 
     def close(self) -> None:
         """See `JobStore`."""
-        self._job.end(None)
+        self._job.end()
         try:
             self._device.records.flush()
         except FtxError as error:

@@ -46,6 +46,8 @@ __all__ = ["Storing"]
 
 _log = Logger()
 
+StoreEntry = store.FileEntry | store.PipeEntry | store.FolderEntry
+
 
 @attrs.define(eq=False)
 class _Large:
@@ -95,6 +97,8 @@ class Storing:
         self._bases: deque[store.Want] = deque()
         self._finding = False
         self._basis_lane = worker.lane()
+        #: Since when another job has let go of none of the files that this one waits for.
+        self._busy_since: float | None = None
         self._gathered = Gathered()
 
     def carry_out(self, effect: Effect) -> None:
@@ -134,8 +138,38 @@ class Storing:
     def _look_up(self, effect: LookUp) -> None:
         entries = [_store_entry(entry) for entry in effect.entries]
         for start in range(0, len(entries), limits.DISK_BATCH):
-            part = entries[start : start + limits.DISK_BATCH]
-            self._backlog.run(self._look_lane, self._looked_up, self._store.look_up, part)
+            self._look(entries[start : start + limits.DISK_BATCH])
+
+    def _look(self, part: Sequence[StoreEntry]) -> None:
+        def looked_up(outcomes: Sequence[Any]) -> None:
+            busy = {outcome.number for outcome in outcomes if isinstance(outcome, store.Refuse) and _is_busy(outcome)}
+            self._looked_up([outcome for outcome in outcomes if outcome.number not in busy])
+            if len(busy) < len(part):
+                self._busy_since = None
+            if busy:
+                self._look_later([entry for entry in part if entry.number in busy])
+
+        self._backlog.run(self._look_lane, looked_up, self._store.look_up, part)
+
+    def _look_later(self, part: Sequence[StoreEntry]) -> None:
+        """Another job of the same key is at these files: follow behind it, as long as it gets on.
+
+        FtxError `busy` ends the connection when it has let go of nothing for `limits.CLAIM_WAIT`. The sender comes
+        back, and then it is found out whether that other job is alive at all (`ftx.daemon.offers`).
+        """
+        now = self._clock.seconds()
+        if self._busy_since is None:
+            self._busy_since = now
+        if now - self._busy_since >= limits.CLAIM_WAIT:
+            raise FtxError("busy", "another transfer of the same sender is at the same files")
+        self._backlog.expect()  # the job must not end in between
+
+        def look() -> None:
+            if not self._over():
+                self._look(part)
+            self._backlog.expected()
+
+        self._clock.callLater(limits.CLAIM_LOOK, look)
 
     def _looked_up(self, outcomes: Sequence[Any]) -> None:
         now = self._clock.seconds()
@@ -325,7 +359,11 @@ class Storing:
             large.sync.addCallback(discard).addCallback(lambda _: self._backlog.expected())
 
 
-def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> store.FileEntry | store.PipeEntry | store.FolderEntry:
+def _is_busy(answer: store.Refuse) -> bool:
+    return answer.error == "busy"
+
+
+def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> StoreEntry:
     """An entry of the wire as the storage has it."""
     path = tuple(entry.path)
     if isinstance(entry, FolderEntry):

@@ -30,7 +30,6 @@ from ftx.core.session import Role
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.disk import peers
-from ftx.disk.claims import Claims
 from ftx.disk.keys import Identity
 from ftx.disk.space import Space
 from ftx.errors import FtxError, kind
@@ -381,26 +380,6 @@ def test_a_peer_that_stays_away() -> None:
     assert Attempts._may_retry(attempts, lost, 1, 100.0 - limits.RETRY_FOR + 0.1)
     assert not Attempts._may_retry(attempts, lost, 1, 100.0 - limits.RETRY_FOR)
     assert not Attempts._may_retry(attempts, FtxError("refused"), 1, 100.0)
-
-
-def test_a_claim_waits_for_the_end_of_a_superseded_job() -> None:
-    """It asks for that end with CLAIM_WAIT seconds of patience, and what is not let go in that time is not taken."""
-    waited: list[float] = []
-
-    class Holder:
-        revoked = False
-
-        def end(self, wait: float) -> None:
-            waited.append(wait)
-
-    claims, holder = Claims(), Holder()
-    key = (bytes(32), b"a")
-    assert claims.take([key], holder) == [True]  # type: ignore[arg-type]
-    assert claims.take([key], Holder()) == [False]  # type: ignore[arg-type]
-    assert waited == []
-    holder.revoked = True
-    assert claims.take([key], Holder()) == [False]  # type: ignore[arg-type]
-    assert waited == [limits.CLAIM_WAIT]
 
 
 @bounded(20)

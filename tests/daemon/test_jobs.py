@@ -80,6 +80,33 @@ async def test_many_offers_do_not_end_a_long_job(end: ReceivingEnd) -> None:
     assert last.exit == 0
 
 
+@pytest.mark.parametrize("let_go", [True, False], ids=["in time", "too late"])
+@bounded(30)
+async def test_a_file_that_another_job_is_at(let_go: bool, end: ReceivingEnd) -> None:
+    """It is waited for, up to CLAIM_WAIT and looked at every CLAIM_LOOK seconds; then `busy` ends the job."""
+    source = end.folder / "shared"
+    source.write_bytes(os.urandom(2 * MiB + 1))
+    end.store.hold("publish")
+    first = Deferred.fromCoroutine(end.send(source))
+    await until(lambda: "publish" in names_of(end))
+    second = Deferred.fromCoroutine(end.send(source, settings={"retries": 0}))
+    await until(lambda: names_of(end).count("look_up") > 3)
+    if let_go:
+        end.store.release()
+    last = await second
+    end.store.release()
+    if let_go:
+        assert isinstance(last, Done)
+        assert (last.files_identical, last.bytes_wire) == (1, 0)
+    else:
+        assert isinstance(last, Failed)
+        assert (last.error.name, last.exit, last.resumable) == ("busy", 6, True)
+        looked = names_of(end).count("look_up") - 1
+        assert looked <= limits.CLAIM_WAIT / limits.CLAIM_LOOK + 2
+    assert isinstance(await first, Done)
+    assert not list(end.inbox_path.glob("shared (*"))
+
+
 @pytest.mark.case("E93")
 @bounded(30)
 async def test_what_has_arrived_is_stored(end: ReceivingEnd) -> None:

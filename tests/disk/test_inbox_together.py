@@ -57,7 +57,7 @@ def test_one_job_at_a_time_has_a_file(inbox: Inbox) -> None:
 
 @pytest.mark.case("H129")
 def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> None:
-    """Once revoked, every change is refused; its claims and what it had durable go to the newer job."""
+    """Once revoked, every change is refused. Once closed, its files and what it had durable go to the newer job."""
     tree: dict[str, bytes | None] = {"a": b"a", "big": content(4 * BLOCK), "folder": None}
     old = Sending(inbox, tree)
     old.offer()
@@ -79,6 +79,10 @@ def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> No
             call()
         assert caught.value.name == "superseded"
     new = Sending(inbox, tree)
+    assert new.offer()["big"] == Refuse(1, "busy"), "what it holds is let go of by its end, and by nothing else"
+    new.store.close()
+    old.store.close()
+    new = Sending(inbox, tree)
     answers = new.offer()
     wanted = answers["big"]
     assert isinstance(wanted, Want)
@@ -86,7 +90,6 @@ def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> No
     assert sorted(wanted.held) == [0, 1]
     assert isinstance(answers["a"], Want)
     assert new.complete()["big"] == "stored big"
-    old.store.close()
     old.store.close()
     assert snapshot(tmp_path / "inbox") == tree
 
