@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills fuzz crowds races bench docs
+.PHONY: check lint test kills walk fuzz crowds races bench docs
 
 check: lint test
 
@@ -22,6 +22,13 @@ SEEDS ?= 20
 kills:
 	KILL_SEEDS=$(SEEDS) $(BIN)pytest -q -n 2 tests/integration/test_kills.py
 	STOPPED_SECONDS=60 INTERRUPTIONS=$(SEEDS) $(BIN)pytest -q --timeout=600 tests/integration/test_processes.py
+
+# Sends a home folder with everything odd in it, cut ten times, edited, sent again and pulled back, as root and as an
+# ordinary user, for WALKS seeds; a smaller one is part of `test`.
+WALKS ?= 5
+walk:
+	WALK_SEEDS=$(WALKS) WALK_FILES=1000 WALK_CUTS=10 $(BIN)pytest -q -n 2 --timeout=600 \
+		tests/integration/test_there_and_back.py
 
 # Every parser, driven by coverage for SECONDS each; keeps what reaches something new in tests/fuzz/corpus. Needs
 # `pip install -e '.[fuzz]'` and says so; the same parsers get random and damaged input in `test`, without it.
