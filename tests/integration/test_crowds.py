@@ -87,7 +87,7 @@ def test_a_crowd_of_strangers_and_a_transfer(lab: Lab, daemon: Daemon) -> None:
         for into in ("one", "two"):
             lab.send(daemon, "--into", into, "source")
         during = cost(daemon.pid)
-        until(lambda: returns[0] > 2 * STRANGERS, "they come back")
+        until(lambda: returns[0] > 2 * STRANGERS, "they come back", 20 + STRANGERS / 10)
     for into in ("one", "two"):
         assert snapshot(daemon.inbox / into / "source") == snapshot(source)
     assert during.descriptors <= before.descriptors + limits.UNSIGNED_TOTAL + 60
