@@ -13,15 +13,13 @@ import socket
 import sys
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
+import ifaddr
 
 from ftx import limits
 from ftx.core.discovery import Address, Interface
-
-if TYPE_CHECKING:
-    import ifaddr
 
 __all__ = ["interfaces", "missing", "own_addresses"]
 
@@ -42,9 +40,6 @@ def interfaces() -> tuple[Interface, ...]:
     Labels (`eth0:1`) are addresses of the interface before the colon. A host whose interfaces cannot be read
     has none.
     """
-    # Imported by who searches only: it runs a program to find the C library.
-    import ifaddr
-
     try:
         adapters = list(ifaddr.get_adapters())
         asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
