@@ -65,6 +65,14 @@ def _clone(source: int, offset: int, target: int, start: int, length: int) -> bo
     return True
 
 
+def _gaps(runs: Sequence[tuple[int, int]] | None, length: int) -> list[tuple[int, int]]:
+    """What of `length` bytes is not in `runs`; nothing where all is data (None)."""
+    if runs is None:
+        return []
+    edges = [0, *(edge for run in runs for edge in run), length]
+    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The runs in rising `numbers` as (first, after the last)."""
     for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
@@ -190,10 +198,12 @@ class Partial:
                 return False
             self._on_disk(length)
             content = os.pread(self.fd, length, start)
+            if len(content) != length or block_digest([content]) != digest:
+                return False
+            for first, after in _gaps(data_runs(content), length):
+                self._write_zeros(start + first, after - first)  # a copy may have filled what was a hole
         except OSError as error:
             raise self._fail(error) from error
-        if len(content) != length or block_digest([content]) != digest:
-            return False
         with self._lock:
             self._fresh[index] = digest
             self._known.add(index)
@@ -214,14 +224,10 @@ class Partial:
             write_all(self.fd, [content], offset)
             return
         view = memoryview(content)
-        done = 0
         for start, end in runs:
-            if done < start:
-                self._write_zeros(offset + done, start - done)
             write_all(self.fd, [view[start:end]], offset + start)
-            done = end
-        if done < len(content):
-            self._write_zeros(offset + done, len(content) - done)
+        for start, end in _gaps(runs, len(content)):
+            self._write_zeros(offset + start, end - start)
 
     def _write_zeros(self, offset: int, length: int) -> None:
         """Make a hole: an earlier attempt may have left other bytes there that the journal does not speak of."""

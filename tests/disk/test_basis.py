@@ -94,6 +94,19 @@ def test_the_latest_version_is_the_basis(inbox: Inbox) -> None:
     newer.store.close()
 
 
+def test_holes_of_the_older_version_stay_holes(inbox: Inbox, tmp_path: Path) -> None:
+    """A block that is taken over takes no more place than its pages that are not zeros, however the kernel copies."""
+    old = bytes(2 * BLOCK) + content(8192) + bytes(2 * BLOCK - 8192) + b"end"
+    new = old[:-3] + b"END"
+    Sending(inbox, {"f": old}).run()
+    newer = Newer(inbox, new)
+    assert newer.finish() == "stored f (1)"
+    assert 2 in newer.copied
+    found = tmp_path / "inbox" / "f (1)"
+    assert found.read_bytes() == new
+    assert found.stat().st_blocks * 512 <= 64 << 10
+
+
 def test_nobody_has_a_basis_in_what_others_stored(inbox: Inbox, tmp_path: Path) -> None:
     """Not another peer, not what was put there by hand, not what was edited there; my own key may read it all."""
     root = tmp_path / "inbox"
