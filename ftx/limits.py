@@ -200,9 +200,12 @@ READ_SIZE_SIGNED_IN: Final = 256 * KiB
 #: Bytes encrypted and given to the socket at once, and in one turn of the reactor.
 WRITE_SLICE: Final = 128 * KiB
 WRITE_TURN: Final = 4 * MiB
-#: Plaintext bytes waiting to be encrypted above which a producer is paused, and below which it is resumed.
-WRITE_QUEUE_HIGH: Final = 3 * MiB
-WRITE_QUEUE_LOW: Final = 2 * MiB
+#: Plaintext bytes waiting to be encrypted above which a producer is paused, and below which it is resumed ...
+WRITE_QUEUE_HIGH: Final = 1 * MiB
+WRITE_QUEUE_LOW: Final = 256 * KiB
+#: ... and of who sends content, so that the next block is there when the last has gone.
+CONTENT_QUEUE_HIGH: Final = 3 * MiB
+CONTENT_QUEUE_LOW: Final = 2 * MiB
 #: TLS records of one connection looked at in one turn of the reactor: a peer may put a single byte into each.
 RECORDS_PER_TURN: Final = 1024
 #: Freed bytes that the allocator keeps for the next block, per arena: the reactor's thread has one, and each worker.

@@ -11,7 +11,7 @@ that keeps a buffer of its own, and a protocol gets all records of one read in o
 
 What a read brought goes into OpenSSL at once; what OpenSSL has for the peer goes to the socket before it is given
 more, so ciphertext never piles up. Plaintext waits in a queue that its writer bounds: a registered producer is paused
-above `limits.WRITE_QUEUE_HIGH` and resumed below `limits.WRITE_QUEUE_LOW`.
+above `queue_high` bytes and resumed below `queue_low`.
 """
 
 from __future__ import annotations
@@ -75,6 +75,9 @@ class SecureTransport:
         self.spoke = False
         #: Bytes asked of the kernel at once, at most `limits.READ_SIZE_SIGNED_IN`.
         self.read_size = limits.READ_SIZE
+        #: Bytes that wait to be encrypted above which a producer is paused, and below which it is resumed.
+        self.queue_high = limits.WRITE_QUEUE_HIGH
+        self.queue_low = limits.WRITE_QUEUE_LOW
         #: What is asked before bytes are read, and before they are written; None for no limit.
         self.incoming: Throttle | None = None
         self.outgoing: Throttle | None = None
@@ -183,7 +186,7 @@ class SecureTransport:
         except (SSL.Error, OSError) as error:
             self._end(_reason(error))
             return
-        if self._producer_paused and self._records.waiting < limits.WRITE_QUEUE_LOW and self._producer is not None:
+        if self._producer_paused and self._records.waiting < self.queue_low and self._producer is not None:
             self._producer_paused = False
             self._producer.resumeProducing()
 
@@ -218,7 +221,7 @@ class SecureTransport:
         self._records.write(data)
         if self._records.complete:
             self._reactor.addWriter(self)
-        full = self._records.waiting >= limits.WRITE_QUEUE_HIGH
+        full = self._records.waiting >= self.queue_high
         if full and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()

@@ -141,6 +141,7 @@ class Sending:
             self._end(self._connection.stopped_by or FtxError("connection-lost"))
             return self._done
         self._connection.job = self
+        self._connection.carry_content()
         self._connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         self._counted = counted
         self._connection.send(self.machine.offer)

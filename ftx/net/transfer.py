@@ -200,6 +200,12 @@ class Connection(Protocol):
         if isinstance(transport, SecureTransport):
             transport.read_size = limits.READ_SIZE_SIGNED_IN
 
+    def carry_content(self) -> None:
+        """This end sends content from now on: more of it may wait for the network, so that blocks follow each other."""
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            transport.queue_high, transport.queue_low = limits.CONTENT_QUEUE_HIGH, limits.CONTENT_QUEUE_LOW
+
     def limit(self, incoming: Sequence[Limit], outgoing: Sequence[Limit]) -> None:
         """From now on the bytes of this connection, TLS included, pass at these rates and no faster."""
         transport: Any = self.transport

@@ -136,14 +136,16 @@ def test_a_paused_reader_gets_nothing_more_until_it_resumes() -> None:
     assert source.pauses > 1
 
 
-def test_memory_of_a_writer_is_bounded() -> None:
+@pytest.mark.parametrize("bound", [limits.WRITE_QUEUE_HIGH, limits.CONTENT_QUEUE_HIGH])
+def test_memory_of_a_writer_is_bounded(bound: int) -> None:
     """A producer is paused as soon as the bound is passed, and asked again when little is left."""
     pair = joined()
     pair.server.transport.pauseProducing()
+    pair.client.transport.queue_high = bound
     source = Source(pair.client.transport, bytes(100_000), 64 * limits.MiB)
     source.resumeProducing()
     assert source.paused
-    assert limits.WRITE_QUEUE_HIGH <= source.written < limits.WRITE_QUEUE_HIGH + 100_000
+    assert bound <= source.written < bound + 100_000
     pair.flush()
     pair.client.transport.unregisterProducer()
     with pytest.raises(RuntimeError, match="push producer"):
