@@ -64,4 +64,4 @@ def test_why_ended(error: str, theirs: bool, key: bytes | None, name: str, says:
 
 def test_a_copied_key_comes_with_the_way_out() -> None:
     said = why_ended(FtxError("identity-copied"), theirs=False, own=OWN, key=OWN, name="")
-    assert said.endswith('make it a new key there, or allow it with own_key = "anywhere"')
+    assert said.endswith('make it a new key there with ftx-client id --renew, or allow it with own_key = "anywhere"')

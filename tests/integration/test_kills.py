@@ -155,7 +155,10 @@ def test_kill_the_receiver(seed: int, source: Source, start_up: int, lab: Lab) -
         assert cost["rchar"] - start_up <= sent + ZEROS + SLACK + LARGE * MiB, "the sender read again what it remembers"
     came = daemon.call("daemon.status")["bytes_in"]
     assert came <= source.total - there - durable, f"{there} were there, {durable} durable, {came} came again"
-    assert daemon.io()["rchar"] < 16 * MiB + source.total // 4, "the receiver read its partials again"
+    # What was durable is not read. What was on the disk without a journal yet may be, to be taken over instead of sent
+    # again: for its digests, for its copy, and for the check of that.
+    read = daemon.io()["rchar"]
+    assert read < 16 * MiB + source.total // 4 + 3 * (source.total - durable), f"{read} were read, {durable} durable"
     complete(lab, daemon, watch)
 
 
@@ -182,5 +185,5 @@ def test_kill_the_sender(seed: int, source: Source, start_up: int, lab: Lab) -> 
     assert came == sent <= source.total - there - durable, f"{there} were there, {durable} durable"
     assert before - there - durable <= LARGE * MiB, "what came before the kill was lost"
     assert cost["rchar"] - start_up <= sent + ZEROS + SLACK + LARGE * MiB, "the sender read again what it remembers"
-    assert daemon.io()["rchar"] - reads < 4 * MiB, "the receiver read its partials again"
+    assert daemon.io()["rchar"] - reads < 4 * MiB, f"the receiver read its partials again: {durable} of {source.total} were durable"
     complete(lab, daemon, watch)
