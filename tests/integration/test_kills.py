@@ -185,5 +185,5 @@ def test_kill_the_sender(seed: int, source: Source, start_up: int, lab: Lab) -> 
     assert came == sent <= source.total - there - durable, f"{there} were there, {durable} durable"
     assert before - there - durable <= LARGE * MiB, "what came before the kill was lost"
     assert cost["rchar"] - start_up <= sent + ZEROS + SLACK + LARGE * MiB, "the sender read again what it remembers"
-    assert daemon.io()["rchar"] - reads < 4 * MiB, f"the receiver read its partials again: {durable} of {source.total} were durable"
+    assert daemon.io()["rchar"] - reads < 4 * MiB, "the receiver read its partials again"
     complete(lab, daemon, watch)
