@@ -18,9 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftx import limits
-from ftx.client.destination import Folder, Pipe
 from ftx.client.discovering import search
-from ftx.client.download import Destination, Download
 from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
 from ftx.client.settings import Settings
@@ -92,13 +90,7 @@ def send(
             way = Way(reactor, settings, worker, identity, peers, put, warn)
             attempts, hint = await way.find(where, job.hex(), features, strangers=compare is not None)
             upload = Upload(
-                reactor,
-                worker,
-                identity,
-                attempts,
-                tops,
-                folder,
-                wish,
+                *(reactor, worker, identity, attempts, tops, folder, wish),
                 job=job,
                 checksum=checksum,
                 dry_run=dry_run,
@@ -140,6 +132,10 @@ def get(
     Everything else is as with `send`: awaited it gives the last event, iterated all of them.
     """
 
+    # The receiving side, inbox, records and all: half of what there is to import, and nothing that `send` needs.
+    from ftx.client.destination import Folder, Pipe
+    from ftx.client.download import Destination, Download
+
     async def start(put: Callable[[Event], object], flow: Flow) -> Done | Failed:
         where, paths = _asked(sources)
         if conflict not in CONFLICTS:
@@ -153,14 +149,7 @@ def get(
             attempts, hint = await way.find(where, job.hex(), features)
             target: Destination = Pipe(output) if output is not None else Folder(folder, settings.places.state)
             download = Download(
-                reactor,
-                worker,
-                identity,
-                attempts,
-                paths,
-                exclude,
-                conflict,
-                target,
+                *(reactor, worker, identity, attempts, paths, exclude, conflict, target),
                 job=job,
                 compare=checksum,
                 on_event=put,

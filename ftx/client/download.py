@@ -16,10 +16,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from ftx import limits
+from ftx.client.account import Account
 from ftx.client.attempts import Attempts
 from ftx.client.reasons import explained_here
 from ftx.core.events import LeftOut, Resolved
-from ftx.core.progress import Meter
 from ftx.disk.keys import Identity
 from ftx.disk.store import JobStore, Path, Store
 from ftx.errors import Error, FtxError, kind, kind_by_number
@@ -79,18 +79,10 @@ class Download(Observer):
         self._destination = destination
         self._store: Store | None = None
         self._id = job
-        self._job = job.hex()
-        self._on_event = on_event
-        self._began = reactor.seconds()
+        self._account = Account(reactor, job.hex(), attempts, on_event)
         self._receiving: Receiving | None = None
         self._ended: Deferred[None] = Deferred()
         self._full = False
-        self._meter = Meter()
-        self._problems = 0
-        self._skipped = 0
-        self._reasons: set[str] = set()
-        self._said: tuple[int, ...] = ()
-        self._said_at = float("-inf")
         self._wire = 0
         self._reporting = LoopingCall(self._report)
         self._reporting.clock = reactor
@@ -128,7 +120,7 @@ class Download(Observer):
         receiving: Receiving | None = None
         try:
             offer = await Asking(connection, self._id).run(self._paths, self._exclude)
-            self._emit(events.Offered(job=self._job, peer=self._attempts.peer))
+            self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))
             store = await self._opened(dialled, offer)
             if connection.over:
                 await self._worker.run(store.close)
@@ -153,8 +145,7 @@ class Download(Observer):
             raise
 
     def _begin(self, dialled: Dialled, offer: Offer, store: JobStore) -> Receiving:
-        self._problems = self._skipped = 0
-        self._reasons = set()
+        self._account.begin_anew()
         self._ended = Deferred()
         receiving = self._receiving = Receiving(
             dialled.connection,
@@ -172,7 +163,7 @@ class Download(Observer):
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)
         receiving.begin()
         receiving.hold(self._full)
-        self._emit(events.Accepted(job=self._job, peer=self._attempts.peer))
+        self._account.emit(events.Accepted(job=self._account.job, peer=self._attempts.peer))
         return receiving
 
     def _heard(self) -> float | None:
@@ -182,25 +173,11 @@ class Download(Observer):
 
     def resolved(self, job: Receiving, entry: Resolved) -> None:
         """An entry has its result."""
-        error = None
-        if entry.error:
-            row = kind_by_number(entry.error)
-            error = explained_here(Error(row.name, row.sentence, row.hint))
-            self._reasons.add(error.name)
-        if not entry.folder or error is not None:
-            self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
+        self._account.resolved(entry, _explained(entry.error) if entry.error else None)
 
     def left_out(self, job: Receiving, entry: LeftOut) -> None:
-        """Something there cannot be sent. Links and devices are skipped, anything else has failed."""
-        row = kind_by_number(entry.error)
-        error = explained_here(Error(row.name, row.sentence, row.hint))
-        if row.name == "special-file":
-            self._skipped += 1
-            self._file(entry.path, "skipped", error)
-        else:
-            self._problems += 1
-            self._reasons.add(row.name)
-            self._file(entry.path, "failed", error)
+        """Something there cannot be sent."""
+        self._account.left_out(entry.path, _explained(entry.error))
 
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job on this connection is over, and its disk work."""
@@ -211,65 +188,27 @@ class Download(Observer):
         else:
             self._ended.errback(error)
 
-    def _file(
-        self,
-        path: tuple[bytes, ...],
-        status: str,
-        error: Error | None,
-        size: int | None = None,
-        digest: bytes | None = None,
-        stored_as: tuple[bytes, ...] | None = None,
-    ) -> None:
-        peer = self._attempts.peer
-        self._emit(
-            events.file_event(
-                path,
-                job=self._job,
-                peer=peer,
-                status=status,
-                size=size,
-                digest=digest,
-                stored_as=stored_as,
-                error=error,
-            )
-        )
-
     def _report(self) -> None:
         """Progress: as often as it changes, within bounds, and once a second in any case."""
         receiving = self._receiving
         if receiving is None:
             return
         machine, totals = receiving.machine, receiving.machine.totals
-        total = None if totals is None else totals.bytes
-        now = self._reactor.seconds()
-        counts = machine.transcript.counts
-        figures = (machine.verified, machine.durable, machine.received, counts.files, counts.failed)
-        self._meter.feed(now, machine.verified, total, machine.present)
-        if figures == self._said and now - self._said_at < limits.PROGRESS_SLOWEST:
-            return
-        self._said, self._said_at = figures, now
-        away = self._attempts.away
         stage = "transferring"
-        if away:
+        if self._attempts.away:
             stage = "waiting"
         elif totals is None and not machine.received:
             stage = "scanning"
-        elif total is not None and machine.verified >= total:
+        elif totals is not None and machine.verified >= totals.bytes:
             stage = "syncing"
-        self._emit(
-            events.Progress(
-                job=self._job,
-                peer=self._attempts.peer,
-                stage=stage,
-                bytes_confirmed=machine.verified,
-                bytes_durable=machine.durable,
-                bytes_sent=self._wire + machine.received,
-                bytes_total=total,
-                files_done=counts.files + counts.skipped + counts.failed,
-                files_total=None if totals is None else totals.files,
-                rate=None if away else self._meter.rate,
-                eta_s=None if away else self._meter.eta_s,
-            )
+        self._account.progress(
+            stage,
+            confirmed=machine.verified,
+            durable=machine.durable,
+            sent=self._wire + machine.received,
+            present=machine.present,
+            counts=machine.transcript.counts,
+            totals=totals,
         )
 
     # -- ends ----------------------------------------------------------------------------------------------
@@ -279,14 +218,10 @@ class Download(Observer):
         if receiving is None:
             raise FtxError("internal")
         self._report()
-        counts = receiving.machine.transcript.counts
-        failed = counts.failed + self._problems
-        code = 0
-        if failed:
-            alone = not counts.files and not counts.skipped and len(self._reasons) == 1
-            code = FtxError(next(iter(self._reasons))).exit_code if alone else FtxError("partial").exit_code
+        counts, account = receiving.machine.transcript.counts, self._account
+        failed = counts.failed + account.problems
         done = events.Done(
-            job=self._job,
+            job=account.job,
             peer=self._attempts.peer,
             result="partial" if failed else "ok",
             files=counts.files,
@@ -294,13 +229,13 @@ class Download(Observer):
             bytes=counts.bytes,
             bytes_wire=self._wire + receiving.machine.received,
             files_identical=counts.identical,
-            files_skipped=counts.skipped + self._skipped,
+            files_skipped=counts.skipped + account.skipped,
             files_failed=failed,
-            seconds=self._reactor.seconds() - self._began,
+            seconds=account.seconds,
             receipt=None,
-            exit=code,
+            exit=account.exit_code(counts),
         )
-        self._emit(done)
+        account.emit(done)
         return done
 
     def _failed(self, error: FtxError) -> events.Failed:
@@ -309,13 +244,10 @@ class Download(Observer):
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed
-        peer, code = self._attempts.peer, error.exit_code
-        resumable = code in (4, 130, 143) or error.name in ("no-space", "busy")
-        if code == 6:
-            self._emit(events.Refused(job=self._job, peer=peer, error=info))
-        failed = events.Failed(job=self._job, peer=peer, error=info, exit=code, resumable=resumable)
-        self._emit(failed)
-        return failed
+        return self._account.failed(error, info)
 
-    def _emit(self, event: events.Event) -> None:
-        self._on_event(event)
+
+def _explained(number: int) -> Error:
+    """The error of that number, told to who receives."""
+    row = kind_by_number(number)
+    return explained_here(Error(row.name, row.sentence, row.hint))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 import shutil
@@ -156,7 +157,7 @@ class Report:
 
 
 @attrs.define(eq=False)
-class Transfers:
+class Transfers(abc.ABC):
     """A run with a job for each of several targets, one after the other. `main` is what `ftx.client.run.run` wants."""
 
     options: Options
@@ -166,12 +167,13 @@ class Transfers:
     #: Whether files come here instead of going there.
     pulls: ClassVar[bool] = False
 
+    @abc.abstractmethod
     async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         """Run the job of one target; raises FtxError for what went wrong before there was one."""
-        raise NotImplementedError
 
     async def finish(self, reactor: Any, done: Done) -> None:
-        """Do what remains to be done when the job of a target has ended well."""
+        """Do what remains when the job of a target has ended well: nothing, unless a verb knows of something."""
+        return None
 
     async def main(self, reactor: Any, stop: Stop) -> int:
         """One target after the other; fires with the exit code, and never fails with an FtxError."""

@@ -12,11 +12,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from ftx import limits
+from ftx.client.account import Account
 from ftx.client.attempts import Attempts
 from ftx.client.reasons import explained
 from ftx.client.receiptfile import ReceiptFile
 from ftx.core.events import Resolved
-from ftx.core.progress import Meter
 from ftx.disk.keys import Identity
 from ftx.disk.memory import DigestMemory
 from ftx.disk.selection import Selection
@@ -65,7 +65,6 @@ class Upload(Watcher):
         self._attempts = attempts
         self._tops = tops
         self._offer = Offer(job, DRY_RUN if dry_run else PUSH, list(into), conflict, None, None, None)
-        self._job = job.hex()
         self._memory = DigestMemory(os.path.join(state, "digests"))
         self._checksum = checksum
         self._limit = Limit(reactor)
@@ -77,18 +76,11 @@ class Upload(Watcher):
         self._comparing: Deferred[None] | None = None
         #: While somebody is asked at the other end: until when, on the clock of the reactor.
         self._asked_until: float | None = None
-        self._on_event = on_event
-        self._began = reactor.seconds()
+        self._account = Account(reactor, job.hex(), attempts, on_event)
         self._sending: Sending | None = None
         self._full = False
-        self._meter = Meter()
-        self._problems: list[tuple[tuple[bytes, ...], Error]] = []
-        self._skipped = 0
         self._would = [0, 0]
-        self._reasons: set[str] = set()
-        self._receipt = ReceiptFile(worker, os.path.join(state, "receipts"), self._job)
-        self._said: tuple[int, ...] = ()
-        self._said_at = float("-inf")
+        self._receipt = ReceiptFile(worker, os.path.join(state, "receipts"), job.hex())
         self._wire = 0
         self._totals: Totals | None = None
         self._reporting = LoopingCall(self._report)
@@ -118,7 +110,7 @@ class Upload(Watcher):
         """The job on one connection, of which nothing outlives this."""
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)
-        self._stranger = not dialled.trusted.own and dialled.trusted.peer is None
+        self._stranger = not dialled.trusted.known
         sending = self._begin(dialled)
         try:
             return await sending.run(self._totals)
@@ -169,7 +161,7 @@ class Upload(Watcher):
         )
         dialled.connection.limit((), (self._limit,))
         self._sending.hold(self._full)
-        self._emit(events.Offered(job=self._job, peer=self._attempts.peer))
+        self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))
         return self._sending
 
     # -- what the job tells (Watcher) ----------------------------------------------------------------------
@@ -180,9 +172,9 @@ class Upload(Watcher):
         if phrase is None:
             return
         totals = job.totals
-        self._emit(
+        self._account.emit(
             events.Waiting(
-                job=self._job,
+                job=self._account.job,
                 peer=self._attempts.peer,
                 files=None if totals is None else totals.files,
                 bytes=None if totals is None else totals.bytes,
@@ -213,14 +205,13 @@ class Upload(Watcher):
             why = "its key is not paired here, and it asked nobody there: there are no words to compare"
             job.give_up(FtxError("unknown-peer", why))
             return
-        self._problems, self._skipped = [], 0
+        self._account.begin_anew()
         self._would = [0, 0]
-        self._reasons = set()
         self._receipt.begin_anew()
         totals = job.totals
-        self._emit(
+        self._account.emit(
             events.Accepted(
-                job=self._job,
+                job=self._account.job,
                 peer=self._attempts.peer,
                 files=None if totals is None else totals.files,
                 bytes=None if totals is None else totals.bytes,
@@ -238,41 +229,11 @@ class Upload(Watcher):
             row = kind_by_number(entry.error)
             whole = (*self._offer.into, *entry.path)
             error = explained(Error(row.name, row.sentence, row.hint), whole, self._attempts.called)
-            self._reasons.add(row.name)
-        if not entry.folder or error is not None:
-            self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
+        self._account.resolved(entry, error)
 
     def problem(self, job: Sending, problem: SourceProblem) -> None:
-        """Something below the sources was left out. Links and devices are skipped, anything else has failed."""
-        if problem.error.name == "special-file":
-            self._skipped += 1
-            self._file(problem.path, "skipped", problem.error)
-        else:
-            self._problems.append((problem.path, problem.error))
-            self._reasons.add(problem.error.name)
-            self._file(problem.path, "failed", problem.error)
-
-    def _file(
-        self,
-        path: tuple[bytes, ...],
-        status: str,
-        error: Error | None,
-        size: int | None = None,
-        digest: bytes | None = None,
-        stored_as: tuple[bytes, ...] | None = None,
-    ) -> None:
-        self._emit(
-            events.file_event(
-                path,
-                job=self._job,
-                peer=self._attempts.peer,
-                status=status,
-                size=size,
-                digest=digest,
-                stored_as=stored_as,
-                error=error,
-            )
-        )
+        """Something below the sources was left out."""
+        self._account.left_out(problem.path, problem.error)
 
     def _report(self) -> None:
         """Progress: as often as it changes, within bounds, and once a second in any case."""
@@ -280,14 +241,7 @@ class Upload(Watcher):
         if sending is None:
             return
         machine, totals = sending.machine, sending.totals or self._totals
-        now = self._reactor.seconds()
-        counts = machine.transcript.counts
         confirmed = machine.progress.verified
-        figures = (confirmed, machine.progress.durable, sending.sent, counts.files, counts.failed, machine.paused)
-        self._meter.feed(now, confirmed, None if totals is None else totals.bytes, machine.present)
-        if figures == self._said and now - self._said_at < limits.PROGRESS_SLOWEST:
-            return
-        self._said, self._said_at = figures, now
         stage = "transferring"
         if self._asked_until is not None:
             stage = "approval"
@@ -299,25 +253,16 @@ class Upload(Watcher):
             stage = "scanning"
         elif machine.progress.stage or (totals is not None and confirmed >= totals.bytes):
             stage = "syncing"
-        self._emit(
-            events.Progress(
-                job=self._job,
-                peer=self._attempts.peer,
-                stage=stage,
-                bytes_confirmed=confirmed,
-                bytes_durable=machine.progress.durable,
-                bytes_sent=self._wire + sending.sent,
-                bytes_total=None if totals is None else totals.bytes,
-                files_done=counts.files + counts.skipped + counts.failed,
-                files_total=None if totals is None else totals.files,
-                rate=None if self._attempts.away else self._meter.rate,
-                eta_s=None if self._attempts.away else self._left(now),
-            )
+        self._account.progress(
+            stage,
+            confirmed=confirmed,
+            durable=machine.progress.durable,
+            sent=self._wire + sending.sent,
+            present=machine.present,
+            counts=machine.transcript.counts,
+            totals=totals,
+            until=self._asked_until,
         )
-
-    def _left(self, now: float) -> float | None:
-        """Seconds until the transfer is over, or, while somebody is asked, until nobody is any more."""
-        return self._meter.eta_s if self._asked_until is None else max(self._asked_until - now, 0.0)
 
     # -- ends ----------------------------------------------------------------------------------------------
 
@@ -331,13 +276,10 @@ class Upload(Watcher):
         path = None if dry else await self._receipt.keep(receipt, sending.peer.public_raw, now)
         await self._worker.run(self._memory.clean, now)
         self._report()
-        failed = body.failed + len(self._problems)
-        code = 0
-        if failed:
-            alone = not body.files and not body.skipped and len(self._reasons) == 1
-            code = FtxError(next(iter(self._reasons))).exit_code if alone else FtxError("partial").exit_code
+        account = self._account
+        failed = body.failed + account.problems
         done = events.Done(
-            job=self._job,
+            job=account.job,
             peer=self._attempts.peer,
             result="partial" if failed else "ok",
             files=body.files,
@@ -345,22 +287,22 @@ class Upload(Watcher):
             bytes=body.bytes,
             bytes_wire=self._wire + sending.sent,
             files_identical=body.identical,
-            files_skipped=body.skipped + self._skipped - self._would[0],
+            files_skipped=body.skipped + account.skipped - self._would[0],
             files_failed=failed,
-            seconds=self._reactor.seconds() - self._began,
+            seconds=account.seconds,
             receipt=path,
-            exit=code,
+            exit=account.exit_code(body),
             dry_run=dry,
             files_wanted=self._would[0],
             bytes_wanted=self._would[1],
         )
-        self._emit(done)
+        account.emit(done)
         return done
 
     def _failed(self, error: FtxError) -> events.Failed:
         wish = None if self._offer.conflict is None else CONFLICTS[self._offer.conflict]
         files, content = self._kept()
-        called, peer = self._attempts.called, self._attempts.peer
+        called = self._attempts.called
         if error.name == "cancelled":
             said = f"cancelled by {show(called) or 'the receiver'}; {kept(files, content)}"
             error = FtxError(error.name, said, "run the same command again to go on, if the other side agrees")
@@ -368,21 +310,8 @@ class Upload(Watcher):
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed
-        resumable = error.exit_code in (4, 130, 143) or error.name in ("no-space", "busy", "cancelled")
-        resumable = resumable and not (self._sending is not None and self._sending.pipe_begun)
-        if error.exit_code == 6:
-            self._emit(events.Refused(job=self._job, peer=peer, error=info))
-        failed = events.Failed(
-            job=self._job,
-            peer=peer,
-            error=info,
-            exit=error.exit_code,
-            resumable=resumable,
-            files_stored=files,
-            bytes_stored=content,
-        )
-        self._emit(failed)
-        return failed
+        begun = self._sending is not None and self._sending.pipe_begun
+        return self._account.failed(error, info, resumable=not begun, files=files, content=content)
 
     def _kept(self) -> tuple[int, int]:
         """Files, and their content, that the receiver keeps as far as we know."""
@@ -393,6 +322,3 @@ class Upload(Watcher):
         if machine.kept is None:
             return counts.files, counts.bytes
         return machine.kept.files, machine.kept.bytes
-
-    def _emit(self, event: events.Event) -> None:
-        self._on_event(event)

@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, Final
 
 import attrs
+import spake2
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -90,8 +91,6 @@ class _Side:
 
     def _begin(self, side: str) -> tuple[Any, bytes]:
         """A SPAKE2 machine of that side, and its element."""
-        import spake2  # 60 ms that only a pairing need take
-
         more = {} if self.entropy is None else {"entropy_f": self.entropy}
         kind = getattr(spake2, f"SPAKE2_{side}")
         machine = kind(self.code.encode("ascii"), idA=self.binding.client, idB=self.binding.server, **more)

@@ -20,12 +20,17 @@ __all__ = ["Trusted", "canonical_address", "judge", "source_of"]
 
 @attrs.frozen
 class Trusted:
-    """Who a key belongs to: me (`own`), or a paired peer. `name` is what we call it here."""
+    """Who a key belongs to: me (`own`), a paired peer, or a stranger. `name` is what we call it here."""
 
     id: bytes
     name: str
     own: bool
     peer: Peer | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the key is mine or paired. Else a stranger was let in once, and `name` is what it calls itself."""
+        return self.own or self.peer is not None
 
 
 def canonical_address(text: str) -> IPv4Address | IPv6Address | None:

@@ -173,7 +173,7 @@ class Jobs(Observer):
         self.reports.begin(report)
         if not asked:
             self.events.publish(events.Offered(job=job, peer=peer, files=offer.files, bytes=offer.bytes))
-        connection.limit(*self.rates.begin(trusted.name, job))
+        connection.limit(*self.rates.begin(trusted, job))
         receiving.begin()
         self.events.publish(events.Accepted(job=job, peer=peer, files=offer.files, bytes=offer.bytes))
         _log.info("job {job} from {peer} ({address}) begins", job=job, peer=show(peer.name), address=peer.address)

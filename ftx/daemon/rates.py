@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from ftx.core.bucket import Timetable
+from ftx.core.trust import Trusted
 from ftx.daemon.view import ScopedLimits
 from ftx.errors import FtxError
 from ftx.net.throttle import Limit
@@ -55,9 +56,14 @@ class Rates:
 
     # -- for the jobs --------------------------------------------------------------------------------------
 
-    def begin(self, peer: str, job: str) -> tuple[Sequence[Limit], Sequence[Limit]]:
-        """A job of this peer begins: the limits that count for what comes, and for what goes."""
-        pairs = (self._daemon, self._peers.setdefault(peer, self._pair()), self._jobs.setdefault(job, self._pair()))
+    def begin(self, trusted: Trusted, job: str) -> tuple[Sequence[Limit], Sequence[Limit]]:
+        """A job of this peer begins: the limits that count for what comes, and for what goes.
+
+        A stranger's name is its own choice, so it shares the limit of no peer.
+        """
+        pairs = [self._daemon, self._jobs.setdefault(job, self._pair())]
+        if trusted.known:
+            pairs.append(self._peers.setdefault(trusted.name, self._pair()))
         return [pair.incoming for pair in pairs], [pair.outgoing for pair in pairs]
 
     def end(self, job: str) -> None:

@@ -192,7 +192,7 @@ class Serving(Watcher):
         self._running[sending] = _Outgoing(sending, trusted, shares, report)
         self.reports.begin(report)
         if self.rates is not None:
-            connection.limit(*self.rates.begin(trusted.name, job))
+            connection.limit(*self.rates.begin(trusted, job))
         self.reports.publish(events.Offered(job=job, peer=peer))
         _log.info("job {job}: {peer} pulls {path}", job=job, peer=show(peer.name), path=path)
         error: FtxError | None = None

@@ -16,6 +16,8 @@ from twisted.internet.task import Clock
 
 from ftx import limits
 from ftx.core.bucket import parse_timetable
+from ftx.core.peers import Peer
+from ftx.core.trust import Trusted
 from ftx.daemon.rates import Rates
 from ftx.errors import FtxError
 from ftx.wire.events import Done
@@ -80,6 +82,19 @@ async def test_the_limit_of_a_peer_counts_for_its_jobs_alone(end: ReceivingEnd) 
     assert end.jobs.counts.active == 1
     end.jobs.rates.change("peer:attic", 0, None)
     assert isinstance(await sending, Done)
+
+
+def test_a_stranger_shares_the_limit_of_no_peer() -> None:
+    """Whatever it calls itself: its name is its own choice."""
+    rates = Rates(Clock(), lambda: 0.0)
+    attic = Trusted(b"1" * 32, "attic", own=False, peer=Peer("attic", b"1" * 32, (), ""))
+    stranger = Trusted(b"2" * 32, "attic", own=False)
+    rates.change("peer:attic", 1_000_000, None)
+    theirs, _ = rates.begin(attic, "1" * 32)
+    others, _ = rates.begin(stranger, "2" * 32)
+    assert sorted(limit.rate for limit in theirs) == [0, 0, 1_000_000]
+    assert [limit.rate for limit in others] == [0, 0]
+    assert set(map(id, theirs)) & set(map(id, others)) == {id(rates.begin(stranger, "2" * 32)[0][0])}
 
 
 def test_a_timetable_changes_the_limit_and_what_is_set_by_hand_counts_until_then() -> None:
