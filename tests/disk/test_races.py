@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -116,6 +116,17 @@ def give_away(folder: Path) -> None:
             os.lchown(path, NOBODY, NOBODY)
 
 
+def descriptors() -> set[tuple[str, str]]:
+    """The files and folders that this process has open, by number; pipes are those of the tools around."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            path = os.readlink(f"/proc/self/fd/{name}")
+            if path.startswith("/dev/shm") or "ftx-race" in path:
+                found.add((name, path))
+    return found
+
+
 @pytest.fixture(params=["all", "bare"])
 def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
     """An arena in memory, with all that the kernel offers and with nothing of it."""
@@ -128,7 +139,10 @@ def arena(request: pytest.FixtureRequest) -> Iterator[Arena]:
     (folder / "outside" / "victim").chmod(0o400)
     bare = Means(openat2=False, tmpfile=False, noreplace=False, syncfs=False, fallocate=False)
     made = Arena(folder, Means() if request.param == "all" else bare)
+    before = descriptors()
     yield made
+    left = descriptors() - before
+    assert not left, "left open"
     shutil.rmtree(folder)
     request.node.user_properties.append(("races", (made.flips, made.let_in, made.kept_out)))
 
@@ -207,9 +221,9 @@ def test_finishing_folders(arena: Arena) -> None:
 
     def operation(number: int) -> bool:
         sending = Sending(inbox, {"flip": None, "flip/in": None}, mtime_ns=MTIME + number)
-        sending.offer()
-        sending.finish_folders(0o500)
-        sending.store.close()
+        with closing(sending.store):
+            sending.offer()
+            sending.finish_folders(0o500)
         return sending.result("flip/in") == "stored flip/in"
 
     with swapped_folder(arena):
@@ -229,8 +243,8 @@ def test_reading_what_is_there(arena: Arena) -> None:
 
     def operation(number: int) -> bool:
         sending = Sending(inbox, tree)
-        answer = sending.offer()["flip/file"]
-        sending.store.close()
+        with closing(sending.store):
+            answer = sending.offer()["flip/file"]
         assert not isinstance(answer, Have), "the file outside was read"
         return sending.result("flip/file") == "open"
 

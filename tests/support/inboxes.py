@@ -159,8 +159,11 @@ class Sending:
 
     def run(self) -> dict[str, str]:
         """The whole job; what became of each entry: `stored as PATH`, `have PATH`, `skip`, or an error."""
-        self.offer()
-        return self.complete()
+        try:
+            self.offer()
+            return self.complete()
+        finally:
+            self.store.close()
 
     def complete(self) -> dict[str, str]:
         """What follows on the offer."""
