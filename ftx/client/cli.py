@@ -15,25 +15,36 @@ from typing import Final
 import click
 
 from ftx import limits
+from ftx.client.late import LateVerbs
 from ftx.client.options import Options, Verbs
-from ftx.client.verbs.config import config
-from ftx.client.verbs.daemon import ctl, demo
-from ftx.client.verbs.discover import discover
-from ftx.client.verbs.local import completion, hash_files, identity
-from ftx.client.verbs.pair import pair
-from ftx.client.verbs.peers import peers
-from ftx.client.verbs.policy import policy
-from ftx.client.verbs.receive import receive
-from ftx.client.verbs.send import send
-from ftx.client.verbs.shares import get, ls
 from ftx.disk.heap import settle
 from ftx.errors import KINDS, FtxError
 
 __all__ = ["cli", "main"]
 
 
+#: Where each verb is written; their order is no matter.
+_VERBS: Final = {
+    "send": "ftx.client.verbs.send:send",
+    "get": "ftx.client.verbs.shares:get",
+    "ls": "ftx.client.verbs.shares:ls",
+    "receive": "ftx.client.verbs.receive:receive",
+    "discover": "ftx.client.verbs.discover:discover",
+    "pair": "ftx.client.verbs.pair:pair",
+    "peers": "ftx.client.verbs.peers:peers",
+    "policy": "ftx.client.verbs.policy:policy",
+    "id": "ftx.client.verbs.local:identity",
+    "hash": "ftx.client.verbs.local:hash_files",
+    "ctl": "ftx.client.verbs.daemon:ctl",
+    "config": "ftx.client.verbs.config:config",
+    "demo": "ftx.client.verbs.daemon:demo",
+    "completion": "ftx.client.verbs.local:completion",
+}
+
+
 @click.group(
     cls=Verbs,
+    commands=LateVerbs(_VERBS),
     aliases={"put": "send", "push": "send", "pull": "get"},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 2 usage, 3 local file, 4 unreachable, 5 untrusted, 6 refused, 7 not verified, "
@@ -51,24 +62,6 @@ _ELSEWHERE: Final = {
     **{verb: f"it is a verb of ctl: ftx-client ctl {verb}" for verb in ("status", "jobs", "watch", "offers", "drain")},
     **dict.fromkeys(("trust", "add"), "ftx-client pair NAME, with the code that ftx-client pair --open shows there"),
 }
-
-for verb in (
-    send,
-    get,
-    ls,
-    receive,
-    discover,
-    pair,
-    peers,
-    policy,
-    identity,
-    hash_files,
-    ctl,
-    config,
-    demo,
-    completion,
-):
-    cli.add_command(verb)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 
+import pathspec
+
 from ftx import limits
 from ftx.daemon.config import Config
 from ftx.disk.heap import settle
@@ -11,6 +13,9 @@ from ftx.disk.homelock import HomeLock
 from ftx.disk.places import prepare_home, prepare_inbox
 
 __all__ = ["claim"]
+
+#: Imported now what `ftx.disk.selection` imports at the first pattern: a daemon may have no right to by then.
+_NEEDED_LATER = (pathspec,)
 
 
 def _allow_descriptors() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 import attrs
-from pathspec import GitIgnoreSpec, RegexPattern
 
 from ftx.errors import FtxError
 from ftx.text import show
@@ -65,6 +64,8 @@ def _matches(regex: re.Pattern[str], path: str) -> bool:
 
 def _rule(pattern: str) -> tuple[bool, re.Pattern[str]]:
     """Whether the pattern leaves out or takes in, and what. FtxError `usage` when it can match nothing."""
+    from pathspec import GitIgnoreSpec, RegexPattern  # thirty modules, which few runs need
+
     try:
         spec = GitIgnoreSpec.from_lines([pattern.translate(_NEWLINE)])
     except ValueError as error:

@@ -88,6 +88,11 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 ALL = dict(commands(cli))
 
 
+def test_each_verb_is_called_as_it_is_listed():
+    """It is listed where nothing of it is imported, and named where it is written."""
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in cli.commands}
+
+
 # -- help, version, completion ----------------------------------------------------------------------------------
 
 
