@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, every single run too")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there (default: stdout)")
     asked = parser.parse_args()
+    # Installed packages are compiled; a checkout that may not keep what it compiles would do it at each start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     unknown = [name for name in asked.goals if name not in GOALS]
     if unknown:
         parser.error(f"there is no goal {unknown[0]}; there are {', '.join(GOALS)}")
