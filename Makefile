@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills walk fuzz crowds races bench docs
+.PHONY: check lint test kills walk fuzz crowds races faults faults-quick bench docs
 
 check: lint test
 
@@ -53,6 +53,18 @@ races:
 crowds:
 	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 CROWD_WARM_UP=2000 CROWD_SLOW=1000 CROWD_TINY=100000 \
 		$(BIN)pytest -q -n 0 -s --timeout 900 tests/integration/test_crowds.py
+
+# The fault lab, all of it, with its evidence in REPORT: a line for each point. What is there for this commit already is
+# not run again, so it can be run in pieces: PART=1/4, PIECE=600, KINDS="--kind kill". See docs/faults.md.
+REPORT ?= $(CURDIR)/faults.jsonl
+KINDS ?=
+faults:
+	cd tests && $(if $(BIN),$(abspath $(BIN))/)python -m faults.run --report $(REPORT) --part $(PART) $(KINDS) $(if $(PIECE),--seconds $(PIECE))
+
+# A sample of it, drawn by SEED; a part of `test`.
+SEED ?= 1
+faults-quick:
+	FAULT_SECONDS=$(SECONDS) FAULT_SEED=$(SEED) $(BIN)pytest -q -n 0 --timeout=600 tests/faults/test_sample.py
 
 # ftx beside whichever peers are installed; the tables are written over. See benchmarks/README.md.
 bench:
