@@ -11,6 +11,9 @@ from support.memory_disk import MTIME, File, MemoryDisk, items
 from support.pair import Pair
 
 from ftx import limits
+from ftx.core.events import Effect, WriteBlock
+from ftx.core.receiver import Receiver
+from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, Piece, data_frames
 
 MIB = limits.BLOCK
 NOISE = random.Random(21).randbytes(3 * MIB + 5)
@@ -71,3 +74,100 @@ def test_content_bytes_of_each_case() -> None:
     sent, pair = send(disk, rest)
     assert sent == 2 * MIB
     assert [(block, sent) for _, block, sent in pair.client.reads if sent] == [(1, True), (2, True)]
+
+
+def frames_of(sent: bytes) -> int:
+    """How many frames are in what an end has sent."""
+    decoder = FrameDecoder({**BEFORE_SIGN_IN, **AFTER_SIGN_IN})
+    decoder.feed(bytes(sent))
+    count = 0
+    while decoder.next_item() is not None:
+        count += 1
+    assert decoder.buffered == 0
+    return count
+
+
+def test_frames_and_bytes_of_each_mib() -> None:
+    """One data frame per piece of PIECE bytes, a header each, and one digest: nothing else grows with a large file."""
+    noise = random.Random(3).randbytes(6 * MIB)
+    small, large = (Pair([File((b"f",), noise[:size])], MemoryDisk()).run() for size in (2 * MIB, 6 * MIB))
+    for pair in (small, large):
+        assert pair.complete, pair.explain()
+    per_mib = (frames_of(large.client.sent) - frames_of(small.client.sent)) / 4
+    assert per_mib == MIB // limits.PIECE == 8
+    overhead = (len(large.client.sent) - len(small.client.sent)) / 4 - MIB
+    assert overhead == 8 * 19 + limits.DIGEST
+    # What comes back is progress, by the clock: at most a frame for each quarter of a second, here none.
+    assert len(large.server.frames) - len(small.server.frames) <= 1
+
+
+def test_bytes_beside_the_content_of_each_small_file() -> None:
+    """Announced, asked for, sent, answered with its digest: so much for one more file, and less when it is there."""
+    pairs = []
+    for count in (200, 1400):
+        tree = {b"%05d" % number: b"%04d" % (number % 10_000) for number in range(count)}
+        pair = Pair(items(tree), MemoryDisk()).run()
+        again = Pair(items(tree), pair.server.disk).run()
+        assert pair.complete, pair.explain()
+        assert again.complete, again.explain()
+        pairs.append((pair, again, count))
+    (few, few_again, least), (many, many_again, most) = pairs
+
+    def each(more: bytearray, less: bytearray) -> float:
+        return (len(more) - len(less)) / (most - least)
+
+    assert each(many.client.sent, few.client.sent) - 4 <= 85  # entry 26, its frame and digest 51
+    assert each(many.server.sent, few.server.sent) <= 65  # need 7, result with the digest 50
+    assert each(many_again.client.sent, few_again.client.sent) <= 35
+    assert each(many_again.server.sent, few_again.server.sent) <= 55
+
+
+class Uncopied(Receiver):
+    """Notes what blocks are made of, on their way to the disk."""
+
+    came: list[Any]
+    written: list[Any]
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.came, self.written = [], []
+
+    def piece(self, piece: Piece) -> list[Effect]:
+        self.came += piece.chunks
+        effects = super().piece(piece)
+        for effect in effects:
+            if isinstance(effect, WriteBlock):
+                self.written += effect.chunks or ()
+        return effects
+
+
+def test_content_is_not_copied_on_its_way() -> None:
+    """From the disk's thread to the transport, and from the transport's records to the disk: the same memory."""
+    content = NOISE[:MIB]
+    sent = data_frames(0, 0, content, bytes(limits.DIGEST))
+    assert [len(part) for part in sent if isinstance(part, memoryview)] == [limits.PIECE] * 8
+    assert all(part.obj is content for part in sent if isinstance(part, memoryview))
+    stream = b"".join(sent)
+    records = [stream[start : start + 16 * 1024] for start in range(0, len(stream), 16 * 1024)]
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    chunks: list[memoryview] = []
+    for record in records:
+        decoder.feed(record)
+        while (item := decoder.next_item()) is not None:
+            assert not isinstance(item, Frame)
+            chunks += item.chunks
+    assert b"".join(chunks) == content
+    own = {id(record) for record in records}
+    copied = sum(len(chunk) for chunk in chunks if id(chunk.obj) not in own)
+    assert copied == 0
+    assert len(chunks) <= len(records) + len(sent)
+
+
+def test_content_is_not_copied_in_the_machine() -> None:
+    """What the receiver's machine asks to be written are the very views that it was given."""
+    pair = Pair([File((b"f",), NOISE)], MemoryDisk(), receiver=Uncopied, cut="random").run()
+    assert pair.complete, pair.explain()
+    machine = pair.server.machine
+    assert isinstance(machine, Uncopied)
+    assert sum(len(chunk) for chunk in machine.written) == len(NOISE)
+    assert [id(chunk) for chunk in machine.written] == [id(chunk) for chunk in machine.came]
