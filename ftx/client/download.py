@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -27,6 +27,7 @@ from ftx.net.asking import Asking
 from ftx.net.dial import Dialled
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.worker import Worker
+from ftx.text import kept, show
 from ftx.wire import events
 from ftx.wire.messages import CONFLICTS, Offer, Refuse
 
@@ -98,6 +99,10 @@ class Download(Observer):
             if not self._attempts.begun:
                 raise  # no job ever existed: the caller says what is wrong
             return self._failed(error)
+        except CancelledError:
+            if self._receiving is not None:
+                self._failed(FtxError("interrupted"))
+            raise
         finally:
             if self._reporting.running:
                 self._reporting.stop()
@@ -127,6 +132,11 @@ class Download(Observer):
                 raise connection.stopped_by or FtxError("connection-lost")
             receiving = self._begin(dialled, offer, store)
             await self._ended
+        except CancelledError:
+            if receiving is not None:
+                receiving.cancel(FtxError("interrupted"))  # the peer is told what stays here
+                await receiving.wait_stopped()
+            raise
         finally:
             connection.finish()
             if receiving is not None:
@@ -197,6 +207,8 @@ class Download(Observer):
         stage = "transferring"
         if self._attempts.away:
             stage = "waiting"
+        elif machine.paused:
+            stage = "paused"
         elif totals is None and not machine.received:
             stage = "scanning"
         elif totals is not None and machine.verified >= totals.bytes:
@@ -239,12 +251,17 @@ class Download(Observer):
         return done
 
     def _failed(self, error: FtxError) -> events.Failed:
+        counts = None if self._receiving is None else self._receiving.machine.transcript.counts
+        files, content = (0, 0) if counts is None else (counts.files, counts.bytes)
+        if error.name == "cancelled":
+            said = f"cancelled by {show(self._attempts.called) or 'the sender'}; {kept(files, content)}"
+            error = FtxError(error.name, said, "run the same command again to go on, if the other side agrees")
         error = self._destination.failure or error
         info = events.error_info(error.as_value())
         if info is None:
             raise error
         self._report()  # how far it came is worth knowing when it is to be resumed
-        return self._account.failed(error, info)
+        return self._account.failed(error, info, files=files, content=content)
 
 
 def _explained(number: int) -> Error:

@@ -221,6 +221,10 @@ class Approvals:
         name = show(waiting.trusted.name)
         _log.info("audit: offer {job} of {name} ended: {why}", job=waiting.hex[:8], name=name, why=error.message)
 
+    def waits(self, job: bytes, peer: bytes | None) -> bool:
+        """Whether an offer of this job waits, from another key than `peer` (None: from any)."""
+        return any(one.pending.offer.job == job and one.trusted.id != peer for one in self._waiting.values())
+
     # -- what a person sees and does -----------------------------------------------------------------------
 
     def offers(self) -> list[OfferInfo]:

@@ -20,7 +20,7 @@ from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.offers import Offers
 from ftx.daemon.rates import Rates
-from ftx.daemon.reports import Figures, Reported, Reports, peer_info
+from ftx.daemon.reports import PAUSED, Figures, Reported, Reports, peer_info
 from ftx.daemon.serving import Serving
 from ftx.daemon.view import JobCounts, JobInfo, JobState
 from ftx.disk.guarded import Guarded
@@ -38,9 +38,6 @@ from ftx.wire.messages import Offer
 __all__ = ["Jobs"]
 
 _log = Logger()
-
-#: (by us, by the peer) in the words of `JobInfo.paused`.
-_PAUSED = {(False, False): "", (True, False): "here", (False, True): "peer", (True, True): "both"}
 
 
 @attrs.define(eq=False)
@@ -66,7 +63,7 @@ def _figures(job: Receiving) -> Figures:
         wire=machine.received,
         present=machine.present,
         counts=machine.transcript.counts,
-        paused=_PAUSED[machine.paused_here, machine.paused_there],
+        paused=PAUSED[machine.paused_here, machine.paused_there],
     )
 
 
@@ -102,6 +99,7 @@ class Jobs(Observer):
         if serving is not None:
             serving.reports.stream = self.events
             serving.rates = self.rates
+            serving.taken = self._taken
         self._reactor = reactor
         self._worker = worker
         self._identity = identity
@@ -117,6 +115,7 @@ class Jobs(Observer):
             Said(reactor),
             begin=self._begin,
             running_of=self._running_of,
+            taken=lambda job, peer: self._taken(job, peer) or (serving is not None and serving.has(job.hex())),
             draining=lambda: self.draining,
         )
 
@@ -144,6 +143,11 @@ class Jobs(Observer):
 
     def _running_of(self, peer: bytes) -> list[Receiving]:
         return [job.receiving for job in self._running.values() if job.trusted.id == peer]
+
+    def _taken(self, job: bytes, peer: bytes | None) -> bool:
+        """Whether an id is in use by a job that comes in, or is to, from another key than `peer` (None: from any)."""
+        running = any(one.report.hex == job.hex() and one.trusted.id != peer for one in self._running.values())
+        return running or self.approvals.waits(job, peer)
 
     def _begin(
         self,
@@ -251,20 +255,22 @@ class Jobs(Observer):
 
         A disk that stalls is not waited for: the job is then shown as it is, and ends when the disk lets it.
         """
-        if self._serving is not None and await self._serving.cancel(job):
-            return self.find(job)
-        running = self._active(job)
-        ended = running.receiving.wait_stopped()
-        running.receiving.cancel(FtxError("cancelled", "cancelled here"))
+        reason = FtxError("cancelled", "cancelled here")
+        ended = None if self._serving is None else self._serving.cancel(job, reason)
+        if ended is None:
+            running = self._active(job)
+            ended = running.receiving.wait_stopped()
+            running.receiving.cancel(reason)
         with contextlib.suppress(TimeoutError):  # of Twisted, not Python's own
             await ended.addTimeout(limits.CANCEL_WAIT + limits.ABORT_AFTER, self._reactor)
         return self.find(job)
 
     def pause(self, job: str, paused: bool) -> JobInfo:
         """Pause a job or let it go on; the peer is told. FtxError `no-such-job` or `job-over`."""
-        running = self._active(job)
-        running.receiving.pause(paused)
-        self.reports.report()
+        if self._serving is None or not self._serving.pause(job, paused):
+            running = self._active(job)
+            running.receiving.pause(paused)
+            self.reports.report()
         return self.find(job)
 
     def _active(self, job: str) -> _Running:
@@ -272,6 +278,9 @@ class Jobs(Observer):
             if running.report.hex == job:
                 return running
         ended = self.find(job)
+        if ended.state == "waiting":
+            why = f"job {job[:8]} waits for approval: nothing of it travels yet"
+            raise FtxError("job-over", why, "answer it: ftx-client ctl approve, ftx-client ctl deny")
         raise FtxError("job-over", f"job {job[:8]} is over already: {ended.state}")
 
     def drain(self) -> Deferred[None]:

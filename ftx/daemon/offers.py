@@ -42,7 +42,8 @@ Begin = Callable[[Connection, Offer, Trusted, Path, Guarded, int, bool], None]
 class Offers:
     """Every offer to one daemon. What is accepted is handed to `begin`.
 
-    `running_of` gives the jobs of a key that run; `draining` says whether none may begin any more.
+    `running_of` gives the jobs of a key that run; `taken` says whether the id of a job is in use by one of another
+    key than that, or by one that goes out; `draining` says whether none may begin any more.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Offers:
         *,
         begin: Begin,
         running_of: Callable[[bytes], Sequence[Receiving]],
+        taken: Callable[[bytes, bytes], bool],
         draining: Callable[[], bool],
     ) -> None:
         self._worker = worker
@@ -64,6 +66,7 @@ class Offers:
         self._said = said
         self._begin = begin
         self._running_of = running_of
+        self._taken = taken
         self._draining = draining
         #: Offers that are being decided, by (peer, job): the same offer twice at once is busy.
         self._deciding: set[tuple[bytes, bytes]] = set()
@@ -96,6 +99,7 @@ class Offers:
         verdict = self._by.offer(offer, trusted, connection.where)
         if verdict.action == "refuse":
             raise FtxError(verdict.error, f"{kind(verdict.error).sentence} ({verdict.why})")
+        self._check_id(offer, trusted)
         await self._settle(offer, trusted)
         receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
         if receipt is not None:
@@ -117,10 +121,20 @@ class Offers:
         if connection.over or self._draining():
             await self._worker.run(store.close)
             raise FtxError("peer-stopping")
+        try:
+            self._check_id(offer, trusted)  # once more: all this took its time
+        except FtxError:
+            await self._worker.run(store.close)
+            raise
         self._begin(connection, offer, trusted, into, store, CONFLICTS.index(verdict.conflict), asked)
         _log.info(
             "audit: job {job} of {peer} accepted: {why}", job=offer.job.hex(), peer=show(trusted.name), why=verdict.why
         )
+
+    def _check_id(self, offer: Offer, trusted: Trusted) -> None:
+        """One id, one job: whoever steers by it must not have to guess which one is meant."""
+        if self._taken(offer.job, trusted.id):
+            raise FtxError("busy", "the id of the job is in use by another one")
 
     async def _settle(self, offer: Offer, trusted: Trusted) -> None:
         """Come to terms with the older jobs of the same key."""

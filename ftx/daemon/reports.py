@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -29,7 +29,7 @@ from ftx.net.transfer import Connection
 from ftx.text import kept, show
 from ftx.wire import events
 
-__all__ = ["Figures", "Reported", "Reports", "peer_info"]
+__all__ = ["PAUSED", "Figures", "Reported", "Reports", "peer_info"]
 
 _log = Logger()
 
@@ -40,6 +40,10 @@ def peer_info(connection: Connection, trusted: Trusted) -> events.PeerInfo:
     return events.PeerInfo(
         trusted.name, format_id(trusted.id), str(getattr(peer, "host", "")), int(getattr(peer, "port", 0))
     )
+
+
+#: (by us, by the peer) in the words of `JobInfo.paused`.
+PAUSED: Final = {(False, False): "", (True, False): "here", (False, True): "peer", (True, True): "both"}
 
 
 @attrs.frozen
@@ -58,6 +62,13 @@ class Figures:
     counts: Counts
     #: Who has paused it: `here`, `peer`, `both`, or empty for nobody.
     paused: str = ""
+    #: Of a job that was cancelled: files, and their content, that the receiver said it keeps, where it has said so.
+    kept: tuple[int, int] | None = None
+
+    @property
+    def stays(self) -> tuple[int, int]:
+        """Files, and their content, that are at the receiver, whole, whatever becomes of the job."""
+        return self.kept or (self.counts.files, self.counts.bytes)
 
 
 @attrs.define(eq=False)
@@ -148,7 +159,7 @@ class Reports:
         if error is None:
             self._end_well(job, figures)
         else:
-            error = self._end_badly(job, figures.counts, error)
+            error = self._end_badly(job, figures, error)
         state: JobState = "done" if error is None else "failed"
         self._finished.append(self._info(job, state, error, events.iso_time(self._wall())))
         if not self._running:
@@ -184,13 +195,14 @@ class Reports:
         way = "from" if self._incoming else "to"
         _log.info("job {job} {way} {peer}: {result}", job=job.hex, way=way, peer=show(job.peer.name), result=said)
 
-    def _end_badly(self, job: Reported, counts: Counts, error: FtxError) -> FtxError:
+    def _end_badly(self, job: Reported, figures: Figures, error: FtxError) -> FtxError:
         """Returns the error as it is shown: of a job that was cancelled, with what stays of it."""
         self.failed += 1
         self.errors[error.name] = self.errors.get(error.name, 0) + 1
-        cancelled = self._incoming and error.name == "cancelled"
+        cancelled = error.name == "cancelled"
+        files, content = figures.stays
         if cancelled:
-            error = FtxError(error.name, f"{error.message}; {kept(counts.files, counts.bytes)}", error.hint)
+            error = FtxError(error.name, f"{error.message}; {kept(files, content)}", error.hint)
         info = events.error_info(error.as_value())
         if info is not None:
             code = error.exit_code
@@ -201,8 +213,8 @@ class Reports:
                     error=info,
                     exit=code,
                     resumable=code == kind("connection-lost").exit_code or cancelled,
-                    files_stored=counts.files if self._incoming else None,
-                    bytes_stored=counts.bytes if self._incoming else None,
+                    files_stored=files,
+                    bytes_stored=content,
                 )
             )
         _log.info(
@@ -279,7 +291,7 @@ class Reports:
             error=None if error is None else events.error_info(error.as_value()),
             files_done=counts.files + counts.skipped + counts.failed,
             files_failed=counts.failed,
-            files_stored=counts.files if self._incoming else 0,
+            files_stored=figures.stays[0],
             paused=figures.paused if state == "active" else "",
             started=job.started,
             ended=ended,

@@ -21,7 +21,7 @@ from ftx.core.events import Resolved
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.rates import Rates
-from ftx.daemon.reports import Figures, Reported, Reports, peer_info
+from ftx.daemon.reports import PAUSED, Figures, Reported, Reports, peer_info
 from ftx.disk.keys import Identity
 from ftx.disk.memory import DigestMemory
 from ftx.disk.selection import Selection
@@ -29,6 +29,7 @@ from ftx.disk.shares import Shares, ShareSetting
 from ftx.disk.shown import Shown
 from ftx.disk.source import SourceProblem
 from ftx.errors import FtxError
+from ftx.net.alive import proves_alive
 from ftx.net.sending import Sending, Watcher
 from ftx.net.showing import Showing
 from ftx.net.transfer import Connection
@@ -42,6 +43,7 @@ __all__ = ["Serving"]
 _log = Logger()
 #: Whether the key of a peer may see a share.
 Sees = Callable[[Trusted, ShareSetting], bool]
+_ID_TAKEN = "the id of the job is in use by another one"
 _STARS = re.compile(r"\*+")
 
 
@@ -54,6 +56,8 @@ class _Outgoing:
     #: The shares that it is from, as they were when it began.
     shares: tuple[ShareSetting, ...]
     report: Reported
+    #: Somebody here wants it to end.
+    cancelled: bool = False
 
 
 def _figures(job: Sending) -> Figures:
@@ -66,6 +70,8 @@ def _figures(job: Sending) -> Figures:
         wire=job.sent,
         present=machine.present,
         counts=machine.transcript.counts,
+        paused=PAUSED[machine.paused_here, machine.paused_there],
+        kept=None if machine.kept is None else (machine.kept.files, machine.kept.bytes),
     )
 
 
@@ -93,6 +99,10 @@ class Serving(Watcher):
         self._wall = wall
         self._sees = sees
         self._running: dict[Sending, _Outgoing] = {}
+        #: Ids of jobs whose shares are being looked up.
+        self._beginning: set[str] = set()
+        #: Whether the id of a job is in use by one that comes in from another key than that (None: from any).
+        self.taken: Callable[[bytes, bytes | None], bool] = lambda job, peer: False
         #: How many requests and lists of each key are being served.
         self._served: Counter[bytes] = Counter()
         self._draining = False
@@ -155,11 +165,42 @@ class Serving(Watcher):
             await Showing(connection, message.job, Shown(held, message.deep), self._worker).run()
 
     async def _send(self, connection: Connection, message: Request, trusted: Trusted, shares: Shares) -> None:
+        job = message.job.hex()
+        if job in self._beginning:
+            raise FtxError("busy", _ID_TAKEN)
+        self._beginning.add(job)
+        try:
+            await self._settle(message.job, trusted)
+            running = await self._prepared(connection, message, trusted, shares)
+            if running is None:
+                return
+            if self.taken(message.job, None):  # since it was asked first
+                raise FtxError("busy", _ID_TAKEN)
+            self._running[running.sending] = running
+        finally:
+            self._beginning.discard(job)
+        await self._run(running)
+
+    async def _settle(self, job: bytes, trusted: Trusted) -> None:
+        """One id, one job: an older one of the same key has to be given up by its client, or lost to it."""
+        if self.taken(job, None):
+            raise FtxError("busy", _ID_TAKEN)
+        for older in self._with_id(job.hex()):
+            connection = older.sending.connection
+            if older.trusted.id != trusted.id or await proves_alive(connection):
+                raise FtxError("busy", _ID_TAKEN)
+            connection.abort(FtxError("connection-lost"))
+            await older.sending.wait_stopped()
+
+    async def _prepared(
+        self, connection: Connection, message: Request, trusted: Trusted, shares: Shares
+    ) -> _Outgoing | None:
+        """What is asked for, as a job that has not begun; None when whoever asked has gone."""
         selection = _selection(message.exclude)
         paths = [tuple(path) for path in message.paths]
         roots = await self._worker.run(shares.sources, paths, self._seen(trusted))
         if connection.over:
-            return
+            return None
         offer = Offer(message.job, PULL, [], None, None, None, None)
         sending = Sending(
             connection,
@@ -176,30 +217,30 @@ class Serving(Watcher):
         )
         used = {os.fsdecode(path[0]) for path in paths}
         settings = tuple(setting for setting in shares.settings if setting.name in used)
-        await self._run(sending, trusted, ", ".join(path_text(path) for path in paths), settings)
+        what, peer = ", ".join(path_text(path) for path in paths), peer_info(connection, trusted)
+        report = Reported(message.job.hex(), trusted, peer, what, lambda: _figures(sending))
+        return _Outgoing(sending, trusted, settings, report)
 
     def _seen(self, trusted: Trusted) -> Callable[[ShareSetting], bool]:
         return lambda setting: self._sees(trusted, setting)
 
     # -- one job -------------------------------------------------------------------------------------------
 
-    async def _run(
-        self, sending: Sending, trusted: Trusted, path: str, shares: tuple[ShareSetting, ...]
-    ) -> None:
-        connection = sending.connection
-        job, peer = sending.machine.offer.job.hex(), peer_info(connection, trusted)
-        report = Reported(job, trusted, peer, path, lambda: _figures(sending))
-        self._running[sending] = _Outgoing(sending, trusted, shares, report)
+    async def _run(self, running: _Outgoing) -> None:
+        sending, report = running.sending, running.report
+        job, peer = report.hex, report.peer
         self.reports.begin(report)
         if self.rates is not None:
-            connection.limit(*self.rates.begin(trusted, job))
+            sending.connection.limit(*self.rates.begin(running.trusted, job))
         self.reports.publish(events.Offered(job=job, peer=peer))
-        _log.info("job {job}: {peer} pulls {path}", job=job, peer=show(peer.name), path=path)
+        _log.info("job {job}: {peer} pulls {path}", job=job, peer=show(peer.name), path=report.path)
         error: FtxError | None = None
         try:
             await sending.run()
         except FtxError as failure:
             error = failure
+            if error.name == "cancelled" and not running.cancelled:
+                error = FtxError("cancelled", "cancelled by the receiver")
         finally:
             self._ended(sending, error)
 
@@ -227,13 +268,30 @@ class Serving(Watcher):
 
     # -- ends ----------------------------------------------------------------------------------------------
 
-    async def cancel(self, job: str) -> bool:
-        """End an outgoing job; the client is told. Whether there was one."""
-        found = [running.sending for running in self._running.values() if running.report.hex == job]
-        for sending in found:
-            sending.connection.fail(FtxError("cancelled"))
-            await sending.wait_stopped()
+    def has(self, job: str) -> bool:
+        """Whether an outgoing job with this id runs, or is about to."""
+        return job in self._beginning or bool(self._with_id(job))
+
+    def _with_id(self, job: str) -> list[_Outgoing]:
+        return [running for running in self._running.values() if running.report.hex == job]
+
+    def pause(self, job: str, paused: bool) -> bool:
+        """Send nothing of an outgoing job for now, or go on; the client is told. Whether there is such a job."""
+        found = self._with_id(job)
+        for running in found:
+            running.sending.pause(paused)
+        if found:
+            self.reports.report()
         return bool(found)
+
+    def cancel(self, job: str, reason: FtxError) -> Deferred[None] | None:
+        """End an outgoing job; the client is told, and says what it keeps. Fires when it is over; None without one."""
+        for running in self._with_id(job):
+            ended = running.sending.wait_stopped()
+            running.cancelled = True
+            running.sending.cancel(reason)
+            return ended
+        return None
 
     def drain(self) -> Deferred[None]:
         """Take no more jobs; fires when there are none."""

@@ -119,7 +119,7 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: Files that have their result, and those among them that failed: a job that is done may lack some.
     files_done: int = 0
     files_failed: int = 0
-    #: Files that are in the inbox, whole, whatever became of the job.
+    #: Files that are at the receiver, whole, whatever became of the job.
     files_stored: int = 0
     #: Who wants no content to travel for now: `here`, `peer`, `both`, or empty.
     paused: str = ""

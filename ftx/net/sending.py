@@ -130,6 +130,9 @@ class Sending:
         )
         self._over = False
         self._withdrawing: IDelayedCall | None = None
+        #: Why the job is given up, once it is.
+        self._reason = FtxError("interrupted")
+        self._to_pause = False
         self._closing = False
         self._outcome: Receipt | FtxError | None = None
         self._done: Deferred[Receipt] = Deferred(self._cancelled)
@@ -160,6 +163,8 @@ class Sending:
             return
         self._perform(self.machine.receive(message))
         if isinstance(message, Accept):
+            if self._to_pause:
+                self.pause(True)
             self._watcher.accepted(self)
         self._watcher.progressed(self)
 
@@ -170,7 +175,7 @@ class Sending:
         except ProtocolError:
             raise
         except FtxError as reason:
-            self._end(reason)
+            self._end(reason if self._withdrawing is None else self._reason)
 
     def piece(self, piece: Piece) -> None:
         """Never: content comes to receivers only."""
@@ -332,7 +337,11 @@ class Sending:
     # -- steering ------------------------------------------------------------------------------------------
 
     def pause(self, paused: bool) -> None:
-        """Send no content for now, or go on; the receiver is told, where it understands that."""
+        """Send no content for now, or go on; the receiver is told, where it understands that.
+
+        Before the receiver has taken the job there is nothing to pause: it is paused as soon as it has.
+        """
+        self._to_pause = paused
         effects = [] if self._over else self.machine.steer(paused)
         if effects and self._connection.steers():
             self._perform(effects)
@@ -343,10 +352,15 @@ class Sending:
         """Whether anything more may be begun."""
         return not self._over and self._withdrawing is None
 
-    def cancel(self) -> None:
-        """Give the job up. A receiver that understands says within `limits.CANCEL_ANSWER` what it keeps."""
+    def cancel(self, reason: FtxError | None = None) -> None:
+        """Give the job up, for a `reason` of ours (`interrupted` unless given), with which the job then fails.
+
+        A receiver that understands says within `limits.CANCEL_ANSWER` what it keeps. One that does not, or that has not
+        taken the job, is told a reason of ours by an error, and hears nothing of an interruption.
+        """
         if not self._may_go_on():
             return
+        self._reason = reason or self._reason
         if self._connection.steers() and not self._connection.over:
             effects = self.machine.cancel()
             if effects:
@@ -357,8 +371,11 @@ class Sending:
         self._withdrawn()
 
     def _withdrawn(self) -> None:
-        self._connection.abort(FtxError("interrupted"))
-        self._end(FtxError("interrupted"))
+        if self._reason.name == "interrupted":
+            self._connection.abort(self._reason)
+        else:
+            self._connection.fail(self._reason)
+        self._end(self._reason)
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -19,15 +19,17 @@ from support.hostile import Hostile
 from twisted.internet.protocol import Factory
 
 from ftx import limits
-from ftx.client.api import Settings, send
+from ftx.client.api import Settings, get, send
 from ftx.core.policy import Rules
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import Endpoint, ListeningService
 from ftx.daemon.reception import Reception
+from ftx.daemon.serving import Serving
 from ftx.disk.inbox import Inbox
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.peers import Watched
 from ftx.disk.places import places, prepare_home
+from ftx.disk.shares import Shares, ShareSetting
 from ftx.disk.store import JobStore
 from ftx.errors import FtxError
 from ftx.net.tls import Credentials
@@ -134,9 +136,14 @@ class _Recording(Reception):
 
 
 class ReceivingEnd:
-    """Receives below `folder`/home; `stop()` ends it. `clock`: its idea of time, the reactor's unless given."""
+    """Receives below `folder`/home; `stop()` ends it. `clock`: its idea of time, the reactor's unless given.
 
-    def __init__(self, reactor: Any, folder: Path, *, rules: Rules | None = None, clock: Any = None) -> None:
+    With a folder `share`, that can be pulled from as the share of this name.
+    """
+
+    def __init__(
+        self, reactor: Any, folder: Path, *, rules: Rules | None = None, clock: Any = None, share: Path | None = None
+    ) -> None:
         self.folder = folder
         self.home = folder / "home"
         self._reactor = reactor
@@ -153,7 +160,13 @@ class ReceivingEnd:
         clock = clock or reactor
         rules = rules or Rules("rename", "paired")
         store: Any = self.store
-        self.jobs = Jobs(clock, self._worker, store, self.identity, rules, time.time)
+        self.serving: Serving | None = None
+        if share is not None:
+            shares = Shares([ShareSetting("share", str(share), public=True)])
+            self.serving = Serving(
+                clock, self._worker, self.identity, shares, where.state, time.time, sees=lambda trusted, one: True
+            )
+        self.jobs = Jobs(clock, self._worker, store, self.identity, rules, time.time, serving=self.serving)
         self.reception = _Recording(
             clock,
             self._worker,
@@ -162,6 +175,7 @@ class ReceivingEnd:
             Watched(where.peers),
             self.jobs,
             own_key_anywhere=False,
+            serving=self.serving,
         )
         self.door = _Door(Credentials(self.identity).server(self.reception))
         self.listening = ListeningService([Endpoint(socket.AF_INET, 0, "127.0.0.1")], self.door, reactor)
@@ -200,6 +214,13 @@ class ReceivingEnd:
         return await send(
             self._reactor, settings, [str(source) for source in sources], self.url, on_event=on_event, **how
         )
+
+    async def get(
+        self, path: str, into: Path, *, home: str = "home", on_event: Callable[[Event], object] = lambda _: None
+    ) -> Done | Failed:
+        """Get `path` of the share from it, in this process."""
+        source = [f"{self.url}/share/{path}"]
+        return await get(self._reactor, self.settings(home), source, str(into), on_event=on_event)
 
     def hostile(self, **how: Any) -> Hostile:
         """A connection with its own key and any manners; it blocks, so it belongs into a thread."""
