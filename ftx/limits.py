@@ -396,8 +396,17 @@ DISCOVERY_HOSTS: Final = 64
 #: one source once a second, so within a second even a client that comes right behind another is answered.
 DISCOVERY_QUERIES: Final = (0.0, 0.15, 0.4)
 DISCOVERY_REPEAT: Final = 0.55
-#: Seconds after which a responder looks again which interfaces there are.
+#: Seconds after which a responder looks again which interfaces there are, though the kernel said nothing, and between
+#: the kernel's word of a change and the look: changes come in bundles.
 INTERFACES_REFRESH: Final = 10.0
+LINKS_SETTLE: Final = 0.1
+#: Messages of the kernel about links read in one turn of the reactor.
+LINK_MESSAGES: Final = 32
+#: Peers that one blinded query can ask for, and such queries sent by each way: those seen last come first.
+BLIND_TAGS: Final = 61
+BLIND_QUERIES: Final = 4
+#: Tags that a responder computes in any second to see whether it is meant: about a twentieth of a core.
+BLIND_WORK: Final = 40_000
 
 # -- what a person sees ------------------------------------------------------------------------------------
 #: Half-lives, in seconds, of the rate that is shown (lively) and of the one the time left comes from (calm).

@@ -24,6 +24,7 @@ def api_settings(options: Options) -> Settings:
         places=options.places(),
         discovery_port=_value(options, "discovery_port", DISCOVERY_PORT),
         discovery_interfaces=tuple(_value(options, "discovery_interface", ())),
+        discovery_exclude=tuple(_value(options, "discovery_exclude", ())),
         timeout=options.timeout,
         retries=options.retries,
         name=own_name(options),

@@ -57,14 +57,17 @@ async def search(
         put(event(reply, reply.address))
 
     hosts = [place_of(hint, DEFAULT_PORT).host for peer in peers.peers for hint in peer.addresses]
-    known = {peer.id for peer in peers.peers} | ({own} if own is not None else set())
+    recent = sorted(peers.peers, key=lambda peer: peer.seen or peer.added, reverse=True)
+    known = dict.fromkeys([*([] if own is None else [own]), *(peer.id for peer in recent)])
     replies = await find(
         reactor,
         port=settings.discovery_port,
         wait=wait,
         interfaces=settings.discovery_interfaces,
+        exclude=settings.discovery_exclude,
         extra_hosts=hosts,
-        known=known,
+        known=known.keys(),
+        own=own,
         on_reply=tell,
         on_address=tell,
     )

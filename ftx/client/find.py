@@ -59,7 +59,7 @@ def _port(text: str, default: int) -> int:
 
 @attrs.frozen
 class _Search:
-    """What looking for one target takes: `port` and `interfaces` are discovery's."""
+    """What looking for one target takes: `port`, `interfaces` and `exclude` are discovery's."""
 
     reactor: Any
     target: Target
@@ -67,6 +67,7 @@ class _Search:
     own_id: bytes
     port: int
     interfaces: Sequence[str]
+    exclude: Sequence[str]
     warn: Callable[[str], object]
 
     def place(self, hint: str) -> Place:
@@ -80,7 +81,15 @@ class _Search:
         return [Place(address, port) for address in dict.fromkeys((reply.address, *reply.addresses))]
 
     async def ask(self, wait: float, known: frozenset[bytes] = frozenset()) -> list[Reply]:
-        return await find(self.reactor, port=self.port, wait=wait, interfaces=self.interfaces, known=known)
+        return await find(
+            self.reactor,
+            port=self.port,
+            wait=wait,
+            interfaces=self.interfaces,
+            exclude=self.exclude,
+            known=known,
+            own=self.own_id,
+        )
 
 
 async def locate(
@@ -91,13 +100,14 @@ async def locate(
     own_id: bytes,
     port: int,
     interfaces: Sequence[str],
+    exclude: Sequence[str] = (),
     warn: Callable[[str], object],
 ) -> Found:
     """Find `target`. `port` is the UDP port of discovery.
 
     Raises FtxError `name-not-found`, `ambiguous-name` or `no-such-peer`.
     """
-    search = _Search(reactor, target, peers, own_id, port, interfaces, warn)
+    search = _Search(reactor, target, peers, own_id, port, interfaces, exclude, warn)
     peer = peers.by_id(target.id) if target.id is not None else peers.by_name(target.name) if target.name else None
     expected = target.id if peer is None else peer.id
     name = target.label if peer is None else peer.name

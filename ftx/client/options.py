@@ -40,6 +40,7 @@ GLOBAL: Final = (
     "debug",
     "discovery_port",
     "discovery_interface",
+    "discovery_exclude",
     "version",
 )
 
@@ -63,6 +64,7 @@ class Options:
     debug: bool = False
     discovery_port: int | None = None
     discovery_interface: tuple[str, ...] = ()
+    discovery_exclude: tuple[str, ...] = ()
     #: The words after the program's name, as they were typed.
     argv: tuple[str, ...] = ()
     _output: Output | None = attrs.field(default=None, init=False)
@@ -97,6 +99,8 @@ class Options:
             given["discovery_port"] = str(self.discovery_port)
         if self.discovery_interface:
             given["discovery_interface"] = self.discovery_interface
+        if self.discovery_exclude:
+            given["discovery_exclude"] = self.discovery_exclude
         self._settings = gather(given, os.environ, self.places(), os.getcwd())
         return self._settings
 
@@ -185,7 +189,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if param.name is None or ctx.get_parameter_source(param.name) is click.core.ParameterSource.DEFAULT:
         return
     options = ctx.find_root().ensure_object(Options)
-    if param.name in ("verbose", "discovery_interface"):
+    if param.name in ("verbose", "discovery_interface", "discovery_exclude"):
         value = getattr(options, param.name) + value
     setattr(options, param.name, value)
 
@@ -247,6 +251,12 @@ def _global_options() -> list[click.Option]:
             metavar="NAME",
             multiple=True,
             help="Network interface for discovery; may be repeated (else FTX_DISCOVERY_INTERFACE, else all).",
+        ),
+        option(
+            "--discovery-exclude",
+            metavar="NAME",
+            multiple=True,
+            help="Network interface to leave out; may be repeated (else FTX_DISCOVERY_EXCLUDE, else none).",
         ),
         flag("--debug", help="Show tracebacks and everything that is logged."),
         click.Option(

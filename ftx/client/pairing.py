@@ -69,6 +69,7 @@ async def pair(
             own_id=identity.id,
             port=settings.discovery_port,
             interfaces=settings.discovery_interfaces,
+            exclude=settings.discovery_exclude,
             warn=warn,
         )
 

@@ -26,6 +26,8 @@ class Settings:
     retries: int | None = None
     #: What we call ourselves; empty for the short host name.
     name: str = ""
+    #: Interfaces on which nobody is asked.
+    discovery_exclude: tuple[str, ...] = ()
     #: Accept my own key from any address, not only from this host's.
     own_key_anywhere: bool = False
 
@@ -44,4 +46,5 @@ class Settings:
             places(home, environ, os.geteuid(), os.getcwd()),
             discovery_port=int(port) if port.isdigit() else DEFAULT_PORT,
             discovery_interfaces=tuple(names.split()),
+            discovery_exclude=tuple(environ.get("FTX_DISCOVERY_EXCLUDE", "").split()),
         )

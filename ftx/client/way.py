@@ -61,6 +61,7 @@ class Way:
             own_id=self.identity.id,
             port=settings.discovery_port,
             interfaces=settings.discovery_interfaces,
+            exclude=settings.discovery_exclude,
             warn=self.warn,
         )
         attempts = Attempts(

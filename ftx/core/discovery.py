@@ -8,7 +8,7 @@ whatever way they were written. An IPv6 address carries no zone here: the interf
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final
 
@@ -29,6 +29,7 @@ __all__ = [
     "Network",
     "Reply",
     "ReplyLimiter",
+    "chosen",
     "destinations",
     "forged",
     "on_link",
@@ -86,6 +87,11 @@ class Destination:
     #: The own address it leaves from, and the index of the interface it leaves by.
     source: Address
     interface: int
+
+
+def chosen(present: Iterable[Interface], include: Collection[str], exclude: Collection[str]) -> list[Interface]:
+    """The interfaces to use: those in `include`, all where that is empty, without those in `exclude`."""
+    return [one for one in present if (not include or one.name in include) and one.name not in exclude]
 
 
 def destinations(interface: Interface) -> tuple[Destination, ...]:

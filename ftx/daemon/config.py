@@ -69,7 +69,8 @@ class Config:
     """What a daemon runs with; everything in it has been checked and every path is absolute.
 
     `accept` is `own`, `paired` or `ask`; `conflict` is one of `ftx.wire.messages.CONFLICTS`; `own_key` is
-    `own-address` or `anywhere`. `discovery_interface` is empty for all on which the daemon can be reached;
+    `own-address` or `anywhere`; `discovery` is `everyone`, `paired` or `off`, which `no_discovery` says too.
+    `discovery_interface` is empty for all on which the daemon can be reached, `discovery_from` are networks;
     `drain_timeout` and `approval_timeout` are in seconds; `rights` are those of the tables `[peer.NAME]` by identity,
     `rule` those of `[[rule]]`. `origins` says for each key of `ftx.disk.settings.ROWS` where its value was set.
     """
@@ -84,8 +85,11 @@ class Config:
     links: str
     names: str
     discovery_port: int
+    discovery: str
     no_discovery: bool
     discovery_interface: tuple[str, ...]
+    discovery_exclude: tuple[str, ...]
+    discovery_from: tuple[str, ...]
     control: str
     control_packet: str
     no_control: bool
@@ -113,6 +117,11 @@ class Config:
     def rules(self) -> Rules:
         """What the operator allows, as `ftx.core.policy` takes it."""
         return Rules(self.conflict, self.accept, self.rights, self.rule)
+
+    @property
+    def answered(self) -> str:
+        """Who is answered when asking who is here: `everyone`, `paired` or `off`."""
+        return "off" if self.no_discovery else self.discovery
 
     @property
     def control_gid(self) -> int | None:
@@ -182,8 +191,11 @@ def load(request: Request) -> Config:
         "links": "skip",
         "names": "usual",
         "discovery_port": DEFAULT_PORT,
+        "discovery": "everyone",
         "no_discovery": False,
         "discovery_interface": (),
+        "discovery_exclude": (),
+        "discovery_from": (),
         "control": where.control,
         "control_packet": "",
         "no_control": False,

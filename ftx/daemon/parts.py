@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 from ftx.core.bucket import parse_timetable
@@ -104,6 +105,11 @@ def reception(daemon: Daemon, running: Jobs, served: Serving, pairing: Pairings)
 def responder(daemon: Daemon, sockets: Iterable[socket.socket]) -> Responder:
     """What answers discovery queries, on `sockets` where a supervisor has given some."""
     config, addresses = daemon.config, daemon.listening.addresses
+
+    def paired() -> Collection[bytes]:
+        """Who is paired, as of the last look."""
+        return () if daemon.reception is None else daemon.reception.paired_ids
+
     return Responder(
         daemon.reactor,
         daemon.identity,
@@ -111,7 +117,10 @@ def responder(daemon: Daemon, sockets: Iterable[socket.socket]) -> Responder:
         tcp_port=addresses[0][1],
         port=config.discovery_port,
         include=config.discovery_interface,
+        exclude=config.discovery_exclude,
         listen_addresses=[address for address, _ in addresses],
+        networks=[ip_network(text) for text in config.discovery_from],
+        peers=paired if config.answered == "paired" else None,
         sockets=sockets,
     )
 

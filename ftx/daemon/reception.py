@@ -8,6 +8,7 @@ least of all somebody from elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -88,6 +89,11 @@ class Reception(ServerFactory):
         self._paired: dict[bytes, str] | None = None
         #: How many peers are paired, as of the last look.
         self.paired = 0
+
+    @property
+    def paired_ids(self) -> Collection[bytes]:
+        """The identities that were paired at the last look; another object after the next."""
+        return () if self._paired is None else self._paired
 
     # -- ServerFactory -------------------------------------------------------------------------------------
 

@@ -62,8 +62,11 @@ _FIXED = (
     "control_group",
     "control_group_pairs",
     "no_control",
+    "discovery",
     "discovery_port",
     "discovery_interface",
+    "discovery_exclude",
+    "discovery_from",
     "no_discovery",
 )
 
@@ -167,7 +170,7 @@ class Daemon(MultiService):
         if self.control is not None:
             self.control.start()
         self.listening.startService()
-        if not config.no_discovery:
+        if config.answered != "off":
             self.responder = parts.responder(self, self._given.udp)
             self.responder.start()
         for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):

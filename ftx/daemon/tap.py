@@ -91,6 +91,8 @@ class Options(usage.Options):
     opt_listen = _repeated(ROWS["listen"])
     opt_share = _repeated(ROWS["share"])
     opt_discovery_interface = _repeated(ROWS["discovery_interface"])
+    opt_discovery_exclude = _repeated(ROWS["discovery_exclude"])
+    opt_discovery_from = _repeated(ROWS["discovery_from"])
 
     def opt_version(self) -> None:
         """print the version and exit"""

@@ -11,6 +11,7 @@ setting.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import math
 import re
 import tomllib
@@ -70,6 +71,14 @@ def _interface(name: str) -> str:
     if not 0 < len(name.encode()) < 16 or "/" in name or any(char.isspace() for char in name):
         raise FtxError("usage", f"{show(name)} is not the name of a network interface", "ip link shows the names")
     return name
+
+
+def _network(text: str) -> str:
+    """A network in CIDR notation, the bits behind its prefix zero."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise FtxError("usage", f"{show(text)} is no network", "for example 10.1.0.0/16 or fd00:1::/48") from error
 
 
 def _rates(text: str) -> str:
@@ -140,13 +149,35 @@ ROWS: Final[dict[str, Row]] = {
             choices=("usual", "any"),
         ),
         Row("discovery_port", "whole", "UDP port of discovery (default: 7389)", "PORT", least=0, most=65535),
-        Row("no_discovery", "switch", "do not answer discovery"),
+        Row(
+            "discovery",
+            "text",
+            "who is answered when asking who is here: everyone (default), paired (in a form that strangers cannot "
+            "recognise) or off",
+            "WHO",
+            choices=("everyone", "paired", "off"),
+        ),
+        Row("no_discovery", "switch", "do not answer discovery: as discovery = off"),
         Row(
             "discovery_interface",
             "texts",
             "network interface for discovery; may be repeated (default: all on which the daemon listens)",
             "NAME",
             check=_interface,
+        ),
+        Row(
+            "discovery_exclude",
+            "texts",
+            "network interface on which discovery is neither asked nor answered; may be repeated (default: none)",
+            "NAME",
+            check=_interface,
+        ),
+        Row(
+            "discovery_from",
+            "texts",
+            "network beyond the link whose hosts are answered too, e.g. 10.1.0.0/16; may be repeated (default: none)",
+            "NETWORK",
+            check=_network,
         ),
         Row("control", "path", "path of the control socket", "PATH"),
         Row(

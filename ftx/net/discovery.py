@@ -1,7 +1,7 @@
 """Discovery on the network: the daemon's responder here, the client's search in `ftx.net.finder`.
 
 The rules are in `ftx.core.discovery`, the datagrams in `ftx.wire.announce`, both as `docs/discovery.md` says. What
-is left for this module is when: start, look at the interfaces again every so often, answer, stop.
+is left for this module is when: start, look at the interfaces again whenever they change, answer, stop.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from ftx import limits
+from ftx.core.blind import Circle
 from ftx.core.discovery import (
     Address,
     Counters,
@@ -25,21 +26,25 @@ from ftx.core.discovery import (
     Network,
     Reply,
     ReplyLimiter,
+    chosen,
     destinations,
     forged,
     on_link,
     reachable,
     reply_source,
 )
-from ftx.core.identity import SIGN_DISCOVERY
+from ftx.core.identity import SIGN_DISCOVERY, identity_of
 from ftx.errors import ProtocolError
 from ftx.net.datagrams import Datagram, DatagramSocket, adopted_sockets, shared_sockets
 from ftx.net.finder import Finder, find
 from ftx.net.interfaces import interfaces, missing, own_addresses
+from ftx.net.links import LinkWatch
 from ftx.text import show
 from ftx.wire.announce import (
     INSTANCE_BYTES,
+    SALT_BYTES,
     Announcement,
+    BlindQuery,
     Kind,
     Query,
     ReplyBody,
@@ -69,10 +74,12 @@ class Responder:
 
     `identity` signs the replies; `name` is what they call the daemon; `tcp_port` is its TCP port or a function
     that returns it; `port` is the UDP port. `include` names the interfaces to use (empty: all that are
-    suitable), `listen_addresses` are the addresses the daemon listens on, as text: an interface is suitable if
-    one of them can be reached there, so a daemon that listens on loopback stays on `lo`. `versions` are the
-    lowest and the highest version of the transfer protocol spoken, `networks` those whose hosts are answered
-    beyond the link. `clock` gives the time and the delayed calls, by default the reactor does.
+    suitable), `exclude` those not to use, `listen_addresses` are the addresses the daemon listens on, as text: an
+    interface is suitable if one of them can be reached there, so a daemon that listens on loopback stays on `lo`.
+    `versions` are the lowest and the highest version of the transfer protocol spoken, `networks` those whose hosts are
+    answered beyond the link. With `peers`, which returns the identities that are paired, only they are answered, in
+    the form that only they recognise, and nothing is announced. `on_served` is called with the interfaces served, at
+    the start and whenever they have changed. `clock` gives the time and the delayed calls, by default the reactor does.
 
     Discovery is a convenience: nothing that fails here stops the daemon. What did is in `problem`.
     """
@@ -88,9 +95,12 @@ class Responder:
         tcp_port: int | Callable[[], int],
         port: int,
         include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
         listen_addresses: Iterable[str] = ("0.0.0.0", "::"),
         versions: tuple[int, int] = (1, 1),
         networks: Iterable[Network] = (),
+        peers: Callable[[], Collection[bytes]] | None = None,
+        on_served: Callable[[tuple[Interface, ...]], object] = lambda served: None,
         clock: IReactorTime | None = None,
         sockets: Iterable[socket.socket] = (),
     ) -> None:
@@ -105,14 +115,19 @@ class Responder:
         self._name = fit_name(name)
         self._tcp_port = tcp_port if callable(tcp_port) else lambda: tcp_port
         self._include = tuple(include)
+        self._exclude = tuple(exclude)
         self._listening = tuple(listen_addresses)
         self._versions = versions
         self._networks = tuple(networks)
+        self._peers = peers
+        self._circle = Circle(identity_of(identity.public_raw))
+        self._on_served = on_served
         self._clock: IReactorTime = reactor if clock is None else clock
         self._limiter = ReplyLimiter()
         self._sockets: list[DatagramSocket] = []
         self._given = tuple(sockets)
         self._refreshing: IDelayedCall | None = None
+        self._links = LinkWatch(reactor, self._look_again, self._clock)
         self._present: dict[int, Interface] = {}
         self._own: frozenset[Address] = frozenset()
         self._served: dict[int, tuple[IPv4Interface | IPv6Interface, ...]] = {}
@@ -147,12 +162,14 @@ class Responder:
         if not self._sockets:
             self._log.warn("no discovery: {problem}; transfers by address work", problem=self.problem)
             return
+        self._links.start()
         self._refresh()
         if self.problem:
             self._log.warn("discovery waits: {problem}", problem=self.problem)
 
     def stop(self) -> None:
         """Announce the end and close the port, at once; when not running, nothing."""
+        self._links.stop()
         if self._refreshing is not None:
             self._refreshing.cancel()
             self._refreshing = None
@@ -163,6 +180,12 @@ class Responder:
 
     # -- interfaces ------------------------------------------------------------------------------------------
 
+    def _look_again(self) -> None:
+        """The kernel says that something has changed."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        self._refresh()
+
     def _refresh(self) -> None:
         """Take over the interfaces as they are now, and look again later."""
         self._refreshing = self._clock.callLater(limits.INTERFACES_REFRESH, self._refresh)
@@ -171,11 +194,10 @@ class Responder:
         self._present = {interface.index: interface for interface in present}
         self._own = own_addresses(present)
         self._served = {}
-        for interface in present:
-            if not self._include or interface.name in self._include:
-                answering = reachable(interface, self._listening)
-                if answering:
-                    self._served[interface.index] = answering
+        for interface in chosen(present, self._include, self._exclude):
+            answering = reachable(interface, self._listening)
+            if answering:
+                self._served[interface.index] = answering
         self.problem = self._why_nobody(present)
         for one in self._sockets:
             one.join(
@@ -183,7 +205,9 @@ class Responder:
                 for index, answering in self._served.items()
                 if any(item.version == one.version for item in answering)
             )
-        self._announce(Kind.STARTED, [index for index in self._served if index not in before])
+        self._announce(Kind.STARTED, [index for index in self._served if self._served[index] != before.get(index)])
+        if self._served != before:
+            self._on_served(tuple(self._present[index] for index in self._served))
 
     def _why_nobody(self, present: tuple[Interface, ...]) -> str:
         if self._served:
@@ -194,7 +218,9 @@ class Responder:
         return "the daemon listens on no address of the interfaces that are up"
 
     def _announce(self, kind: Kind, indexes: Iterable[int]) -> None:
-        """Say on these interfaces that the daemon has started or is stopping."""
+        """Say on these interfaces that the daemon has started or is stopping; nothing where only some may know."""
+        if self._peers is not None:
+            return
         for index in indexes:
             for to in destinations(self._present[index]):
                 if to.way == Way.UNICAST or not any(ip.version == to.address.version for ip in self._served[index]):
@@ -228,7 +254,7 @@ class Responder:
         except ProtocolError:
             counters.malformed += 1
             return
-        if not isinstance(query, Query):
+        if not isinstance(query, Query if self._peers is None else BlindQuery):
             counters.other += 1
             return
         source, destination = datagram.addresses()
@@ -242,9 +268,8 @@ class Responder:
         if answering is None:
             counters.elsewhere += 1
             return
-        reply = self._reply(query)
+        reply = self._sealed(query, now) if isinstance(query, BlindQuery) else self._reply(query)
         if reply is None or len(reply) > len(datagram.data):
-            counters.elsewhere += 1
             return
         counters.answered += 1
         self._limiter.answered(asking, now)
@@ -257,10 +282,24 @@ class Responder:
             hops=None if beyond else 1,
         )
 
-    def _reply(self, query: Query) -> bytes | None:
-        """The signed reply to `query`; None while there is no TCP port to name."""
+    def _sealed(self, query: BlindQuery, now: float) -> bytes | None:
+        """The reply that only the asker can open; None, and counted, where the query is meant for others."""
+        if not self._circle.allowed(now):
+            self.counters.limited += 1
+            return None
+        self._circle.follow(self._peers() if self._peers is not None else ())
+        pair = self._circle.asker(query)
+        if pair is None:
+            self.counters.other += 1
+            return None
+        reply = self._reply(query)
+        return None if reply is None else self._circle.seal(pair, query, reply, secrets.token_bytes(SALT_BYTES))
+
+    def _reply(self, query: Query | BlindQuery) -> bytes | None:
+        """The signed reply to `query`; None, and counted, while there is no TCP port to name."""
         port = self._tcp_port()
         if not 0 < port <= 0xFFFF:
+            self.counters.elsewhere += 1
             return None
         lowest, highest = self._versions
         unsigned = encode_reply(

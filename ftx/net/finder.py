@@ -14,14 +14,15 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from ftx import limits
-from ftx.core.discovery import Address, Counters, FoundPeers, Interface, Reply, destinations
-from ftx.core.identity import SIGN_DISCOVERY, identity_of
+from ftx.core.blind import Asking
+from ftx.core.discovery import Address, Counters, FoundPeers, Interface, Reply, chosen, destinations
+from ftx.core.identity import SIGN_DISCOVERY, identity_of, same
 from ftx.disk.keys import verify
 from ftx.errors import ProtocolError
 from ftx.net.datagrams import Datagram, DatagramSocket, ephemeral_sockets
 from ftx.net.interfaces import interfaces, missing
 from ftx.text import show
-from ftx.wire.announce import NONCE_BYTES, Query, SignedReply, Way, decode, encode_query
+from ftx.wire.announce import NONCE_BYTES, BlindReply, Query, SignedReply, Way, decode, encode_query
 
 __all__ = ["Finder", "find"]
 
@@ -33,11 +34,12 @@ def _ignore(_: Reply) -> None:
 class Finder:
     """One search: `start()` asks, `stop()` ends it, `replies()` are the peers found so far.
 
-    `port` is the UDP port asked; `include` names the interfaces to ask on (empty: all that are up); `hosts` are
-    addresses (`fe80::1%eth0` with its zone) or host names asked as well, wherever they are. `on_reply` is
-    called with the first verified reply of every peer, `on_address` with the later ones that come from another
-    address of it. `known` are the identities the user knows: they find room even among thousands of strangers
-    and come first. `ways` restricts how is asked.
+    `port` is the UDP port asked; `include` names the interfaces to ask on (empty: all that are up), `exclude` those
+    not to ask on; `hosts` are addresses (`fe80::1%eth0` with its zone) or host names asked as well, wherever they are.
+    `on_reply` is called with the first verified reply of every peer, `on_address` with the later ones that come from
+    another address of it. `known` are the identities the user knows: they find room even among thousands of strangers
+    and come first. With `own`, the identity of whoever asks, they are also asked for in the form that only they
+    recognise. `ways` restricts how is asked.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class Finder:
         *,
         port: int,
         include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
         hosts: Iterable[str] = (),
         on_reply: Callable[[Reply], object] = _ignore,
         on_address: Callable[[Reply], object] = _ignore,
         known: Collection[bytes] = frozenset(),
+        own: bytes | None = None,
         ways: Collection[Way] = frozenset(Way),
     ) -> None:
         self.counters = Counters()
@@ -58,12 +62,15 @@ class Finder:
         self._reactor = reactor
         self._port = port
         self._include = tuple(include)
+        self._exclude = tuple(exclude)
         self._hosts = tuple(hosts)[: limits.DISCOVERY_HOSTS]
         self._on_reply = on_reply
         self._on_address = on_address
         self._ways = frozenset(ways)
         self._found = FoundPeers(lambda identity: identity in known)
         self._nonce = secrets.token_bytes(NONCE_BYTES)
+        self._asking_blindly = None if own is None or not known else Asking(own, known, self._nonce)
+        self._datagrams: dict[Way, list[bytes]] = {}
         self._burst = list(limits.DISCOVERY_QUERIES)
         self._started = 0.0
         self._sockets: list[DatagramSocket] = []
@@ -115,9 +122,7 @@ class Finder:
         present = interfaces()
         self._present = {interface.index: interface for interface in present}
         sent = False
-        for interface in present:
-            if self._include and interface.name not in self._include:
-                continue
+        for interface in chosen(present, self._include, self._exclude):
             for to in destinations(interface):
                 if to.way in self._ways:
                     hops = None if to.way == Way.UNICAST else 1
@@ -139,12 +144,20 @@ class Finder:
         index: int = 0,
         hops: int | None = None,
     ) -> bool:
-        data = encode_query(Query(way, self._nonce))
-        return any(
-            one.send(data, address, self._port, source=source, interface=index, hops=hops)
-            for one in self._sockets
-            if one.version == address.version
-        )
+        sent = False
+        for data in self._queries(way):
+            for one in self._sockets:
+                if one.version == address.version:
+                    sent |= one.send(data, address, self._port, source=source, interface=index, hops=hops)
+        return sent
+
+    def _queries(self, way: Way) -> list[bytes]:
+        """What is sent to one place by `way`: the query for everybody, and those that only known peers recognise."""
+        if way not in self._datagrams:
+            blind = self._asking_blindly
+            others = [] if blind is None else blind.queries(way, secrets.token_bytes(blind.fill))
+            self._datagrams[way] = [encode_query(Query(way, self._nonce)), *others]
+        return self._datagrams[way]
 
     def _why_nobody(self, present: tuple[Interface, ...]) -> str:
         absent = missing(self._include, present)
@@ -187,10 +200,20 @@ class Finder:
         except ProtocolError:
             counters.malformed += 1
             return
+        expected: bytes | None = None
+        if isinstance(message, BlindReply):
+            opened = self._opened(message)
+            if opened is None:
+                counters.refused += 1
+                return
+            expected, message = opened
         if not isinstance(message, SignedReply):
             counters.other += 1
             return
         body = message.body
+        if expected is not None and not same(identity_of(body.public_raw), expected):
+            counters.malformed += 1
+            return
         if body.nonce != self._nonce or body.way not in self._ways:
             counters.refused += 1
             return
@@ -218,6 +241,16 @@ class Finder:
             self._on_reply(reply)
         elif self._found.seen(body.public_raw, body.instance, address):
             self._on_address(reply)
+
+    def _opened(self, reply: BlindReply) -> tuple[bytes, Any] | None:
+        """Who must have signed what a blinded reply contains, and that; None for one that is not for this search."""
+        if self._asking_blindly is None or reply.nonce != self._nonce:
+            return None
+        opened = self._asking_blindly.open(reply)
+        try:
+            return None if opened is None else (opened[0], decode(opened[1]))
+        except ProtocolError:
+            return None
 
     def _origin(self, datagram: Datagram) -> tuple[str, str]:
         """The address a datagram came from, with its zone if it needs one, and the interface's name."""
@@ -262,10 +295,12 @@ async def find(
     port: int,
     wait: float,
     interfaces: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     extra_hosts: Iterable[str] = (),
     on_reply: Callable[[Reply], object] = _ignore,
     on_address: Callable[[Reply], object] = _ignore,
     known: Collection[bytes] = frozenset(),
+    own: bytes | None = None,
     ways: Collection[Way] = frozenset(Way),
 ) -> list[Reply]:
     """Search for `wait` seconds and return the peers that answered, known ones first.
@@ -277,10 +312,12 @@ async def find(
         reactor,
         port=port,
         include=interfaces,
+        exclude=exclude,
         hosts=extra_hosts,
         on_reply=on_reply,
         on_address=on_address,
         known=known,
+        own=own,
         ways=ways,
     )
     finder.start()

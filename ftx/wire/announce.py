@@ -22,8 +22,13 @@ __all__ = [
     "INSTANCE_BYTES",
     "MAGIC",
     "NONCE_BYTES",
+    "SALT_BYTES",
+    "TAGS_BYTES",
+    "TAG_BYTES",
     "VERSION",
     "Announcement",
+    "BlindQuery",
+    "BlindReply",
     "Kind",
     "Query",
     "ReplyBody",
@@ -31,9 +36,13 @@ __all__ = [
     "Way",
     "decode",
     "encode_announcement",
+    "encode_blind_query",
+    "encode_blind_reply",
     "encode_query",
     "encode_reply",
     "fit_name",
+    "pad_reply",
+    "unpad_reply",
 ]
 
 #: The first four bytes of every datagram; no text in any encoding in use begins like this.
@@ -44,6 +53,11 @@ VERSION: Final = 1
 NONCE_BYTES: Final = 16
 #: Bytes of a daemon's instance id.
 INSTANCE_BYTES: Final = 8
+#: Bytes of a blinded reply's salt, and of the tags by which blinded queries and replies are recognised.
+SALT_BYTES: Final = 16
+TAG_BYTES: Final = 8
+#: Bytes of all tags of a blinded query: what a query has behind its nonce.
+TAGS_BYTES: Final = limits.BLIND_TAGS * TAG_BYTES
 
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
@@ -52,16 +66,21 @@ _PREFIX: Final = MAGIC + bytes([VERSION])
 _QUERY_FIELDS: Final = _HEADER + NONCE_BYTES
 _PADDING: Final = bytes(limits.DISCOVERY_QUERY - _QUERY_FIELDS)
 _REPLY_FIXED: Final = _HEADER + NONCE_BYTES + _KEY_BYTES + INSTANCE_BYTES + 5
+_LONGEST_REPLY: Final = _REPLY_FIXED + limits.DISCOVERY_NAME + _SIGNATURE_BYTES
+_SEALED: Final = _LONGEST_REPLY + 16
+_BLIND_REPLY: Final = _HEADER + NONCE_BYTES + SALT_BYTES + TAG_BYTES + _SEALED
 _ANNOUNCEMENT: Final = _HEADER + _KEY_BYTES + INSTANCE_BYTES
 
 
 class Kind(IntEnum):
-    """What a datagram is (section 2). 5 and 6 are reserved for the forms only paired peers can recognise."""
+    """What a datagram is (section 2)."""
 
     QUERY = 1
     REPLY = 2
     STARTED = 3
     STOPPING = 4
+    BLIND_QUERY = 5
+    BLIND_REPLY = 6
 
 
 class Way(IntEnum):
@@ -122,6 +141,29 @@ class SignedReply:
 
 
 @attrs.frozen
+class BlindQuery:
+    """Is one of those here whom I know? (section 7) Only they can tell that they are meant."""
+
+    way: Way
+    nonce: bytes
+    #: TAGS_BYTES: tags of TAG_BYTES each, and random bytes where there are fewer peers than room.
+    tags: bytes
+
+
+@attrs.frozen
+class BlindReply:
+    """A reply that only the asker can recognise and open (section 7)."""
+
+    way: Way
+    nonce: bytes
+    #: SALT_BYTES random bytes, new for every reply.
+    salt: bytes
+    tag: bytes
+    #: What was sealed: a padded reply and 16 bytes that show whether it was changed.
+    sealed: bytes
+
+
+@attrs.frozen
 class Announcement:
     """A daemon says that it started or is stopping (section 5); unsigned, so only a reason to ask."""
 
@@ -170,6 +212,40 @@ def encode_reply(body: ReplyBody) -> bytes:
     )
 
 
+def pad_reply(data: bytes) -> bytes:
+    """A signed reply with zeros to the length of the longest one, so that its length says nothing."""
+    return data.ljust(_LONGEST_REPLY, b"\0")
+
+
+def unpad_reply(data: bytes) -> bytes:
+    """The signed reply in `data`; ProtocolError `bad-message` where its length does not fit or something follows it."""
+    if len(data) != _LONGEST_REPLY:
+        raise _bad("a padded reply has another length")
+    end = _REPLY_FIXED + data[_REPLY_FIXED - 1] + _SIGNATURE_BYTES
+    if data[end:].strip(b"\0"):
+        raise _bad("the padding of a reply is not zeros")
+    return data[:end]
+
+
+def encode_blind_query(query: BlindQuery) -> bytes:
+    """`query` as a datagram of `limits.DISCOVERY_QUERY` bytes; ValueError unless nonce and tags have their lengths."""
+    nonce = _sized("nonce", query.nonce, NONCE_BYTES)
+    return _header(Kind.BLIND_QUERY, query.way) + nonce + _sized("tags", query.tags, TAGS_BYTES)
+
+
+def encode_blind_reply(reply: BlindReply) -> bytes:
+    """`reply` as a datagram; ValueError for a field that does not have its length."""
+    return b"".join(
+        (
+            _header(Kind.BLIND_REPLY, reply.way),
+            _sized("nonce", reply.nonce, NONCE_BYTES),
+            _sized("salt", reply.salt, SALT_BYTES),
+            _sized("tag", reply.tag, TAG_BYTES),
+            _sized("sealed", reply.sealed, _SEALED),
+        )
+    )
+
+
 def encode_announcement(announcement: Announcement) -> bytes:
     """`announcement` as a datagram; ValueError for another kind or a field that does not have its length."""
     if announcement.kind not in (Kind.STARTED, Kind.STOPPING):
@@ -183,7 +259,7 @@ def encode_announcement(announcement: Announcement) -> bytes:
     )
 
 
-def decode(data: bytes) -> Query | SignedReply | Announcement:
+def decode(data: bytes) -> Query | SignedReply | Announcement | BlindQuery | BlindReply:
     """The message in one datagram. ProtocolError `bad-message` for everything that is not exactly one."""
     if len(data) < _HEADER or not data.startswith(_PREFIX):
         raise _bad("not a discovery datagram of this version")
@@ -196,6 +272,14 @@ def decode(data: bytes) -> Query | SignedReply | Announcement:
         return Query(way, data[_HEADER:_QUERY_FIELDS])
     if kind is Kind.REPLY:
         return _decode_reply(data, way)
+    if kind is Kind.BLIND_QUERY:
+        if len(data) != limits.DISCOVERY_QUERY:
+            raise _bad("a blinded query has another length")
+        return BlindQuery(way, data[_HEADER:_QUERY_FIELDS], data[_QUERY_FIELDS:])
+    if kind is Kind.BLIND_REPLY:
+        if len(data) != _BLIND_REPLY:
+            raise _bad("a blinded reply has another length")
+        return BlindReply(way, data[8:24], data[24:40], data[40:48], data[48:])
     if len(data) != _ANNOUNCEMENT:
         raise _bad("an announcement has another length")
     return Announcement(kind, way, data[8:40], data[40:48])

@@ -59,8 +59,11 @@ def test_defaults(request_: Request, home: Path) -> None:
         links="skip",
         names="usual",
         discovery_port=7389,
+        discovery="everyone",
         no_discovery=False,
         discovery_interface=(),
+        discovery_exclude=(),
+        discovery_from=(),
         control=str(home / "run" / "control.sock"),
         control_packet=str(home / "run" / "control.seq"),
         no_control=False,
@@ -90,8 +93,11 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         links = "keep"
         names = "any"
         discovery_port = 7001
+        discovery = "paired"
         no_discovery = true
         discovery_interface = ["lo", "eth0"]
+        discovery_exclude = ["docker0"]
+        discovery_from = ["10.1.0.0/16", "fd00:1::/48"]
         control = "run/ctl"
         no_control = true
         control_group = "0"
@@ -113,6 +119,8 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     assert (config.links, config.names) == ("keep", "any")
     assert (config.discovery_port, config.no_discovery) == (7001, True)
     assert config.discovery_interface == ("lo", "eth0")
+    assert (config.discovery, config.answered, config.discovery_exclude) == ("paired", "off", ("docker0",))
+    assert config.discovery_from == ("10.1.0.0/16", "fd00:1::/48")
     assert config.control == os.path.join(request_.cwd, "run/ctl"), "relative to where the command was started"
     assert config.control_packet == os.path.join(request_.cwd, "run/packets")
     assert (config.control_gid, config.control_group_pairs) == (0, True)
@@ -216,6 +224,8 @@ def test_an_empty_list_is_no_list(request_: Request, home: Path) -> None:
         ('listen = "tcp:1"', "listen in", "mend"),
         ("listen = [1]", "listen in", "mend"),
         ('listen = ["7389"]', '"7389" has no type; write tcp:7389', "for example tcp:7389"),
+        ('discovery = "none"', '"none" is not one of the choices', "choose everyone, paired or off"),
+        ('discovery_from = ["10.1.0.7/16"]', "10.1.0.7/16 is no network", "for example"),
         ('discovery_interface = ["a/b"]', "a/b is not the name of a network interface", "ip link"),
         ('name = "a:b"', "name in", "use letters"),
         ('inbox = ""', "the value is empty", "mend"),

@@ -19,6 +19,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
 from ftx import limits
+from ftx.core.blind import Asking
 from ftx.core.discovery import GROUP4, Reply
 from ftx.core.identity import SIGN_DISCOVERY
 from ftx.disk.keys import Identity
@@ -358,6 +359,78 @@ async def test_no_answer_without_a_tcp_port(
     assert (await first(reactor, port)).port == 5000
 
 
+# -- paired only -------------------------------------------------------------------------------------------
+
+
+@bounded(10)
+async def test_paired_peers_find_who_answers_no_one_else(reactor: Any, respond: Any, port: int) -> None:
+    """Whoever is paired, and the daemon's own key, finds it; who knows its identity but is not paired does not."""
+    daemon, friend, stranger = Identity.generate(), Identity.generate(), Identity.generate()
+    responder = respond(port, identity=daemon, name="attic", peers=lambda: {friend.id: "friend"})
+    for asker in (friend, daemon):
+        reply = await first(reactor, port, own=asker.id, known={daemon.id})
+        assert (reply.id, reply.name, reply.port) == (daemon.id, "attic", 7389)
+        assert (reply.address, reply.interface) in {("127.0.0.1", "lo"), ("::1", "lo")}
+    answered = responder.counters.answered
+    for own, known in ((stranger.id, {daemon.id}), (None, {daemon.id}), (friend.id, {stranger.id})):
+        assert await find(reactor, port=port, interfaces=ON_LO, wait=0.2, own=own, known=known) == []
+    assert responder.counters.answered == answered
+
+
+@bounded(10)
+async def test_paired_only_says_nothing_by_itself(reactor: Any, respond: Any, port: int) -> None:
+    """Neither at the start nor at the end."""
+    (listener, *rest) = shared_sockets(port)
+    for made in rest:
+        made.close()
+    with listener:
+        responder = respond(port, peers=tuple)
+        assert responder.running
+        responder.stop()
+        assert waiting(listener) == []
+
+
+@bounded(10)
+async def test_I144_an_answer_has_a_key_a_name_a_port_and_versions(
+    reactor: Any, respond: Any, port: int, client: socket.socket
+) -> None:
+    """Every byte of it is accounted for: nothing of the user, the host, the program's version, files or peers."""
+    identity = Identity.generate()
+    responder = respond(port, identity=identity, name="attic", tcp_port=4711)
+    client.sendto(encode_query(Query(Way.UNICAST, NONCE)), ("127.0.0.1", port))
+    await until(lambda: readable(client))
+    (reply,) = waiting(client)
+    header = bytes.fromhex("e674784401020400")
+    fields = identity.public_raw + responder.instance + (4711).to_bytes(2, "big") + bytes([1, 1, 5]) + b"attic"
+    signed, signature = reply[:-64], reply[-64:]
+    assert signed == header + NONCE + fields
+    assert identity.sign(SIGN_DISCOVERY, signed) == signature
+
+
+@bounded(10)
+async def test_I138_I141_more_goes_in_than_comes_out(
+    reactor: Any, respond: Any, port: int, client: socket.socket
+) -> None:
+    """Of a hundred queries of each kind, some too short, the bytes answered are at most the bytes asked with."""
+    clock, friend, daemon = Clock(), Identity.generate(), Identity.generate()
+    more = {"clock": clock, "identity": daemon}
+    ways = [respond(port, **more), respond(free_port(), **more, peers=lambda: [friend.id])]
+    sent = came = 0
+    for responder in ways:
+        asking = Asking(friend.id, [daemon.id], NONCE)
+        both = [encode_query(Query(Way.UNICAST, NONCE)), *asking.queries(Way.UNICAST, bytes(asking.fill))]
+        for number in range(100):
+            data = both[number % 2][: 512 if number % 3 else 300]
+            before = responder.counters.received
+            client.sendto(data, ("127.0.0.1", responder.port))
+            sent += len(data)
+            await until(lambda responder=responder, before=before: responder.counters.received > before)
+            clock.advance(1.0)
+        came += sum(map(len, waiting(client)))
+        assert responder.counters.answered > 30
+    assert 0 < came <= sent
+
+
 # -- where it is served ------------------------------------------------------------------------------------
 
 
@@ -376,6 +449,17 @@ async def test_listening_on_loopback_stays_on_lo(reactor: Any, respond: Any, por
     assert responder.interfaces == ("lo",)
     assert responder.running
     assert responder.problem == ""
+
+
+@bounded(10)
+async def test_an_interface_that_is_left_out(reactor: Any, respond: Any, port: int) -> None:
+    """Neither answered on nor asked on, whatever the list of those to use says."""
+    responder = respond(port, exclude=ON_LO)
+    assert responder.interfaces == ()
+    finder = Finder(reactor, port=port, include=ON_LO, exclude=ON_LO)
+    finder.start()
+    assert finder.problem
+    finder.stop()
 
 
 @bounded(10)
