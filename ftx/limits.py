@@ -285,6 +285,22 @@ CONFIG_FILE: Final = 64 * KiB
 CONFIG_ITEMS: Final = 64
 #: Rules of the policy: each offer and each file is compared with all of them.
 RULES: Final = 256
+#: Hooks, seconds that one may run (usual, least, most), and seconds between asking it to end and ending it.
+HOOKS: Final = 16
+HOOK_TIME: Final = 30.0
+HOOK_TIME_LEAST: Final = 1.0
+HOOK_TIME_MOST: Final = 3600.0
+HOOK_GRACE: Final = 2.0
+#: Hooks that run at once, runs that wait for their turn, and seconds that a stop leaves them.
+HOOKS_AT_ONCE: Final = 4
+HOOK_QUEUE: Final = 256
+HOOK_STOP: Final = 5.0
+#: Stored files that an event for a hook lists, and bytes of all of them as JSON.
+HOOK_FILES: Final = 100
+HOOK_FILES_BYTES: Final = 64 * KiB
+#: Bytes that a hook may write to standard error before nobody reads on, and the last of them, which are looked at.
+HOOK_COMPLAINTS: Final = 1 * MiB
+HOOK_COMPLAINT: Final = 1 * KiB
 #: Connections that the kernel keeps for a listener until they are accepted (listen(2)).
 LISTEN_BACKLOG: Final = 128
 

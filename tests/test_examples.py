@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -119,6 +120,18 @@ def test_a_script_lists_and_gets(short_tmp: Path, started: list[Example]) -> Non
     started.append(absent)
     assert absent.end() == 6, absent.text
     assert application.end(signal.SIGTERM) in (0, -signal.SIGTERM), application.text
+
+
+def test_a_hook_writes_down_what_was_received(tmp_path: Path) -> None:
+    """As the daemon runs it: one event on standard input, and a working folder; names are quoted."""
+    (tmp_path / "a\nb").touch()
+    peer = {"name": "pi"}
+    items = [{"stored_as": "a\nb", "size": 0, "digest": "00"}, {"stored_as": "gone", "size": 0, "digest": "11"}]
+    event = {"time": "now", "peer": peer, "inbox": str(tmp_path), "stored": items, "stored_more": 2}
+    command = [sys.executable, EXAMPLES / "hook_list.py"]
+    subprocess.run(command, input=json.dumps(event), cwd=tmp_path, check=True, text=True, timeout=30)
+    said = (tmp_path / "received.tsv").read_text("utf-8").splitlines()
+    assert said == ["now\tpi\t00\t\"a\\nb\"\tTrue", 'now\tpi\t11\t"gone"\tFalse', "now\tpi\t\tand 2 more\t"]
 
 
 def test_every_example_is_short_and_in_this_test() -> None:

@@ -194,7 +194,7 @@ class Approvals:
             return
         left = round(waiting.pending.left, 3)
         stream = self._stream()
-        stream.publish(events.Offered(job=job, peer=waiting.peer, files=files, bytes=count))
+        stream.publish(events.Offered(job=job, peer=waiting.peer, files=files, bytes=count, direction="in"))
         stream.publish(
             events.Waiting(job=job, peer=waiting.peer, files=files, bytes=count, deadline_s=left, phrase=phrase)
         )

@@ -20,6 +20,7 @@ from ftx.core.policy import Rule, Rules
 from ftx.core.rights import Rights
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_endpoint
 from ftx.disk.configfile import invalid
+from ftx.disk.hooks import HookSetting
 from ftx.disk.places import Places, absolute, places
 from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
 from ftx.disk.shares import ShareSetting, overlapping, shares_of
@@ -105,6 +106,7 @@ class Config:
     rights: Mapping[bytes, Rights] = attrs.field(factory=dict, repr=False)
     rule: tuple[Rule, ...] = attrs.field(default=(), repr=False)
     share: tuple[ShareSetting, ...] = ()
+    hook: tuple[HookSetting, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -171,6 +173,17 @@ def _shares(setting: Setting, inbox: str, cwd: str) -> tuple[ShareSetting, ...]:
     return shares
 
 
+def _hooks(setting: Setting, inbox: str) -> tuple[HookSetting, ...]:
+    """The hooks that were named; FtxError `config-invalid` for one whose program others could exchange."""
+    hooks = cast("tuple[HookSetting, ...]", setting.value)
+    for hook in hooks:
+        if overlapping(hook.command[0], inbox):
+            raise setting.origin.wrong(
+                "hook", f"the program of {hook.name} is in the inbox, where others put files", "put it elsewhere"
+            )
+    return hooks
+
+
 def load(request: Request) -> Config:
     """The configuration for `request`. Blocking: reads the configuration files, creates nothing.
 
@@ -219,6 +232,7 @@ def load(request: Request) -> Config:
         rights=cast("Mapping[bytes, Rights]", found["peer"].value) if "peer" in found else {},
         rule=cast("tuple[Rule, ...]", found["rule"].value) if "rule" in found else (),
         share=_shares(found["share"], values["inbox"], request.cwd) if "share" in found else (),
+        hook=_hooks(found["hook"], values["inbox"]) if "hook" in found else (),
         origins=origins,
         request=request,
         **values,

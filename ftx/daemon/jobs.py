@@ -33,7 +33,7 @@ from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.text import path_text, plural, show
 from ftx.wire import events
-from ftx.wire.messages import Offer
+from ftx.wire.messages import DRY_RUN, Offer
 
 __all__ = ["Jobs"]
 
@@ -173,10 +173,12 @@ class Jobs(Observer):
         )
         job, peer = offer.job.hex(), peer_info(connection, trusted)
         report = Reported(job, trusted, peer, path_text(into), lambda: _figures(receiving))
+        report.dry = offer.kind == DRY_RUN
         self._running[receiving] = _Running(receiving, trusted, into, guarded, report)
         self.reports.begin(report)
         if not asked:
-            self.events.publish(events.Offered(job=job, peer=peer, files=offer.files, bytes=offer.bytes))
+            offered = events.Offered(job=job, peer=peer, files=offer.files, bytes=offer.bytes, direction="in")
+            self.events.publish(offered)
         connection.limit(*self.rates.begin(trusted, job))
         receiving.begin()
         self.events.publish(events.Accepted(job=job, peer=peer, files=offer.files, bytes=offer.bytes))

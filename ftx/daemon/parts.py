@@ -16,6 +16,7 @@ from ftx.core.bucket import parse_timetable
 from ftx.core.rights import may_see_share
 from ftx.core.trust import Trusted
 from ftx.daemon.commands import Commands
+from ftx.daemon.hooks import Hooks, folder_of
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.pairing import Pairings
 from ftx.daemon.reception import Reception
@@ -31,7 +32,18 @@ if TYPE_CHECKING:
     from ftx.daemon.config import Config
     from ftx.daemon.service import Daemon
 
-__all__ = ["control", "follow", "inbox", "jobs", "never_shared", "pairings", "reception", "responder", "serving"]
+__all__ = [
+    "control",
+    "follow",
+    "hooks",
+    "inbox",
+    "jobs",
+    "never_shared",
+    "pairings",
+    "reception",
+    "responder",
+    "serving",
+]
 
 
 def inbox(daemon: Daemon, report: Callable[[str], None]) -> Inbox:
@@ -142,6 +154,13 @@ def control(daemon: Daemon, given: Mapping[int, socket.socket]) -> ControlServer
     )
 
 
+def hooks(daemon: Daemon) -> Hooks:
+    """The commands that are run when something happens; which, says `follow`."""
+    config = daemon.config
+    control = "" if config.no_control else config.control
+    return Hooks(daemon.reactor, folder_of(config.places.state), config.inbox, control)
+
+
 def follow(daemon: Daemon) -> None:
     """Let the parts that run follow the configuration as it is now."""
     config = daemon.config
@@ -149,6 +168,8 @@ def follow(daemon: Daemon) -> None:
         daemon.jobs.rules = config.rules
         daemon.jobs.rates.follow(parse_timetable(config.limit_in), parse_timetable(config.limit_out))
         daemon.jobs.approvals.seconds = config.approval_timeout
+        if daemon.hooks is not None:
+            daemon.hooks.follow(config.hook, daemon.jobs.events)
     if daemon.reception is not None:
         daemon.reception.name = config.name
         daemon.reception.own_key_anywhere = config.own_key == "anywhere"

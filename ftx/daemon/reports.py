@@ -88,6 +88,8 @@ class Reported:
     meter: Meter = attrs.field(factory=Meter)
     #: Files that are here under another name than the sender's.
     renamed: int = 0
+    #: Nothing is stored: it is only asked what would be.
+    dry: bool = False
 
 
 class Reports:
@@ -189,6 +191,8 @@ class Reports:
                 seconds=seconds,
                 receipt=None,
                 exit=kind("partial").exit_code if counts.failed else 0,
+                dry_run=job.dry,
+                direction=self._direction,
             )
         )
         said = job_result(counts, job.renamed, seconds)
@@ -215,6 +219,7 @@ class Reports:
                     resumable=code == kind("connection-lost").exit_code or cancelled,
                     files_stored=files,
                     bytes_stored=content,
+                    direction=self._direction,
                 )
             )
         _log.info(

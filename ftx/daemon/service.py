@@ -27,6 +27,7 @@ from ftx.daemon.complaints import StorageComplaints
 from ftx.daemon.config import Config, load
 from ftx.daemon.ending import Ending
 from ftx.daemon.gap import Gap
+from ftx.daemon.hooks import Hooks
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
@@ -130,6 +131,7 @@ class Daemon(MultiService):
         self.pairings: Pairings | None = None
         self.serving: Serving | None = None
         self.responder: Responder | None = None
+        self.hooks: Hooks | None = None
         self._lock = lock
         self._owns_process = owns_process
         self._credentials = Credentials(identity)
@@ -165,6 +167,7 @@ class Daemon(MultiService):
         self.jobs = parts.jobs(self, self.inbox, self.serving)
         self.pairings = parts.pairings(self, self.jobs)
         self.reception = parts.reception(self, self.jobs, self.serving, self.pairings)
+        self.hooks = parts.hooks(self)
         parts.follow(self)
         self._incoming.target = self._credentials.server(self.reception)
         if self.control is not None:
@@ -216,6 +219,8 @@ class Daemon(MultiService):
             await self._ending.bounded(self.reception.stop(), "connections")
         if self.pairings is not None:
             await self._ending.bounded(self.pairings.stop(), "pairing")
+        if self.hooks is not None:
+            await self._ending.bounded(self.hooks.stop(), "hooks")
         if await self._ending.bounded(self.worker.stop(), "the disk") and self.inbox is not None:
             self.inbox.close()
         await self._ending.bounded(self.share_worker.stop(), "the shares")

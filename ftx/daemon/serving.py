@@ -232,7 +232,7 @@ class Serving(Watcher):
         self.reports.begin(report)
         if self.rates is not None:
             sending.connection.limit(*self.rates.begin(running.trusted, job))
-        self.reports.publish(events.Offered(job=job, peer=peer))
+        self.reports.publish(events.Offered(job=job, peer=peer, direction="out"))
         _log.info("job {job}: {peer} pulls {path}", job=job, peer=show(peer.name), path=report.path)
         error: FtxError | None = None
         try:

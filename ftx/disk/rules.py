@@ -6,7 +6,6 @@ meaning is `ftx.core.rights` and `ftx.core.policy`; the words are in `docs/confi
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -20,19 +19,18 @@ from ftx.core.peers import peer_name
 from ftx.core.policy import ACTIONS, Rule
 from ftx.core.rights import Hours, Rights, parse_hours
 from ftx.disk.configfile import invalid
-from ftx.errors import FtxError
+from ftx.disk.hooks import hooks_table
+from ftx.disk.written import Reading, listed
 from ftx.text import parse_size, show
 from ftx.wire.messages import CONFLICTS
 
 __all__ = ["TABLES", "rights_table", "rules_table"]
 
 _T = TypeVar("_T")
-_S = TypeVar("_S", bound=msgspec.Struct)
 _Texts = str | list[str]
 _Size = int | str
 
 _WHO: Final = ("@own", "@paired", "@unknown")
-_AT: Final = re.compile(r" - at `\$\.?(\w*).*`$")
 _PLACEHOLDER: Final = re.compile(r"[{}]")
 _PLACEHOLDERS: Final = ("{peer}", "{date}", "{year}", "{month}", "{day}")
 
@@ -68,16 +66,8 @@ class _Rule(msgspec.Struct, forbid_unknown_fields=True):
     conflict: str = ""
 
 
-def _listed(value: _Texts) -> Sequence[str]:
-    """One text, or several."""
-    found = [value] if isinstance(value, str) else value
-    if len(found) > limits.CONFIG_ITEMS:
-        raise ValueError(f"more than {limits.CONFIG_ITEMS} values")
-    return found
-
-
 def _each(value: _Texts, parse: Callable[[str], _T]) -> tuple[_T, ...]:
-    return tuple(parse(one) for one in _listed(value))
+    return tuple(parse(one) for one in listed(value))
 
 
 def _size(value: _Size | None) -> int | None:
@@ -130,41 +120,6 @@ def _hours(value: str) -> Hours:
     return parse_hours(value)
 
 
-class _Reading:
-    """One table while it is read: which one it is, for complaints."""
-
-    def __init__(self, what: str, where: str) -> None:
-        self.what = what
-        self.where = where
-
-    def wrong(self, problem: str, key: str = "", hint: str = "") -> FtxError:
-        subject = f"{key} of {self.what}" if key else self.what
-        return invalid(f"{show(subject)} in {show(self.where)}", show(problem), hint)
-
-    def convert(self, table: Any, kind: type[_S]) -> _S:
-        fields = [field.encode_name for field in msgspec.structs.fields(kind)]
-        for key in table if isinstance(table, dict) else ():
-            if key not in fields:
-                close = difflib.get_close_matches(key, fields, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(fields)}"
-                raise self.wrong("there is no such key", key, hint)
-        try:
-            return msgspec.convert(table, kind)
-        except msgspec.ValidationError as error:
-            at = _AT.search(str(error))
-            problem = _AT.sub("", str(error)).replace("`", "")
-            raise self.wrong(problem[:1].lower() + problem[1:], at[1] if at else "") from error
-
-    def field(self, key: str, parse: Callable[[], _T]) -> _T:
-        """What `parse` makes of the field `key`; its complaint names it."""
-        try:
-            return parse()
-        except ValueError as error:
-            raise self.wrong(str(error), key) from error
-        except FtxError as error:
-            raise self.wrong(error.message, key, error.hint) from error
-
-
 def rights_table(table: Any, where: str) -> Mapping[bytes, Rights]:
     """The rights in the table `peer` of the file `where`, by identity; FtxError `config-invalid`."""
     if not isinstance(table, dict):
@@ -173,7 +128,7 @@ def rights_table(table: Any, where: str) -> Mapping[bytes, Rights]:
         raise invalid(f"peer in {show(where)}", f"more than {limits.PEERS} peers")
     found: dict[bytes, Rights] = {}
     for name, written in table.items():
-        reading = _Reading(f"[peer.{name}]", where)
+        reading = Reading(f"[peer.{name}]", where)
         if not isinstance(written, dict):
             raise reading.wrong("it has to be a table", hint=f"write [peer.{show(name)}]")
         if "id" not in written:
@@ -187,11 +142,11 @@ def rights_table(table: Any, where: str) -> Mapping[bytes, Rights]:
     return found
 
 
-def _rights(peer: _Peer, reading: _Reading) -> Rights:
+def _rights(peer: _Peer, reading: Reading) -> Rights:
     return Rights(
         push=peer.push,
         folder=reading.field("folder", lambda: _folder(peer.folder)),
-        shares=frozenset(reading.field("shares", lambda: _listed(peer.shares))),
+        shares=frozenset(reading.field("shares", lambda: listed(peer.shares))),
         conflict=reading.field("conflict", lambda: _choice(peer.conflict, CONFLICTS)),
         bytes_per_day=reading.field("bytes_per_day", lambda: _size(peer.bytes_per_day)),
         files_per_day=reading.field("files_per_day", lambda: _count(peer.files_per_day)),
@@ -212,7 +167,7 @@ def rules_table(table: Any, where: str) -> tuple[Rule, ...]:
 def _rule(written: Any, number: int, where: str) -> Rule:
     title = written.get("title") if isinstance(written, dict) else None
     named = title if isinstance(title, str) and title else f"rule {number}"
-    reading = _Reading(named, where)
+    reading = Reading(named, where)
     if not isinstance(written, dict):
         raise reading.wrong("it has to be a table", hint="write [[rule]]")
     if "action" not in written:
@@ -241,4 +196,8 @@ def _rule(written: Any, number: int, where: str) -> Rule:
 
 
 #: The tables of a configuration file besides its settings, and what reads each.
-TABLES: Final[Mapping[str, Callable[[Any, str], Any]]] = {"peer": rights_table, "rule": rules_table}
+TABLES: Final[Mapping[str, Callable[[Any, str], Any]]] = {
+    "peer": rights_table,
+    "rule": rules_table,
+    "hook": hooks_table,
+}

@@ -258,16 +258,15 @@ class Origin:
 
     def of(self, key: str) -> str:
         """The setting `key` as somebody wrote it there: `--name`, `FTX_NAME`, `name in FILE`."""
-        row = ROWS[key]
         if self.kind == "option":
-            return f"--{row.flag}"
+            return f"--{ROWS[key].flag}"
         if self.kind == "environment":
-            return row.variable
+            return ROWS[key].variable
         return f"{key} in {show(self.path)}" if self.path else key
 
     def wrong(self, key: str, problem: str, hint: str = "") -> FtxError:
         """FtxError `config-invalid` for the setting `key`; the hint, unless given, fits the place where it was set."""
-        usual = {"option": "see --help", "environment": f"correct {ROWS[key].variable}, or unset it"}
+        usual = {"option": "see --help", "environment": f"correct {self.of(key)}, or unset it"}
         return invalid(self.of(key), problem, hint or usual.get(self.kind, ""))
 
 

@@ -97,6 +97,8 @@ class Offered(Event, tag="offered", frozen=True, kw_only=True):
 
     files: int | None = None
     bytes: int | None = None
+    #: Of a daemon's job: `in` or `out`.
+    direction: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Waiting(Event, tag="waiting", frozen=True, kw_only=True):
@@ -144,6 +146,7 @@ class FileEvent(Event, tag="file", frozen=True, kw_only=True, omit_defaults=Fals
     path: str
     path_b64: str | msgspec.UnsetType = msgspec.UNSET
     stored_as: str | None = None
+    stored_as_b64: str | msgspec.UnsetType = msgspec.UNSET
     size: int | None = None
     digest: str | None = None
     status: str = "stored"
@@ -176,6 +179,8 @@ class Done(Event, tag="done", frozen=True, kw_only=True):
     dry_run: bool = False
     files_wanted: int = 0
     bytes_wanted: int = 0
+    #: Of a daemon's job: `in` or `out`.
+    direction: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Failed(Event, tag="failed", frozen=True, kw_only=True):
@@ -187,6 +192,8 @@ class Failed(Event, tag="failed", frozen=True, kw_only=True):
     #: Files that the receiver keeps all the same, whole and verified, and their content; null where nothing is known.
     files_stored: int | None = None
     bytes_stored: int | None = None
+    #: Of a daemon's job: `in` or `out`.
+    direction: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class TargetResult(msgspec.Struct, frozen=True):
@@ -253,18 +260,26 @@ def file_event(
     stored_as: Iterable[bytes] | None = None,
     error: Error | None = None,
 ) -> FileEvent:
-    """A `file` event for a path as it is on the wire; `path_b64` is there only when the text is not exact."""
-    raw = b"/".join(path)
-    text = path_text([raw])
-    exact = text.encode("utf-8", "surrogatepass") == raw
+    """A `file` event for paths as they are on the wire; the `_b64` of one is there only when its text is not exact."""
+    text, exact = _path(path)
+    stored, stored_exact = (None, msgspec.UNSET) if stored_as is None else _path(stored_as)
     return FileEvent(
         job=job,
         peer=peer,
         path=text,
-        path_b64=msgspec.UNSET if exact else base64.b64encode(raw).decode("ascii"),
-        stored_as=None if stored_as is None else path_text(stored_as),
+        path_b64=exact,
+        status=status,
         size=size,
         digest=None if digest is None else digest.hex(),
-        status=status,
+        stored_as=stored,
+        stored_as_b64=stored_exact,
         error=error_info(error),
     )
+
+
+def _path(path: Iterable[bytes]) -> tuple[str, str | msgspec.UnsetType]:
+    """A path as text, and as base64 where the text is not exact."""
+    raw = b"/".join(path)
+    text = path_text([raw])
+    exact = text.encode("utf-8", "surrogatepass") == raw
+    return text, msgspec.UNSET if exact else base64.b64encode(raw).decode("ascii")
