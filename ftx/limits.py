@@ -364,6 +364,12 @@ CONTROL_LINE: Final = 64 * KiB
 CONTROL_CLIENTS: Final = 16
 #: Those of members of the configured group: the others are left to the daemon's own user.
 CONTROL_MEMBERS: Final = 12
+#: Those of one user among them, so that no member keeps the others out.
+CONTROL_ONE_MEMBER: Final = 6
+#: Refused connections on their way out, of users other than the daemon's own: of one such user, and of all. Beyond that
+#: they are dropped without a word.
+CONTROL_REFUSED_ONE: Final = 2
+CONTROL_REFUSED: Final = 8
 #: Requests of one client waiting for their answers.
 CONTROL_PENDING: Final = 64
 #: Unsent bytes for one client before its progress events are dropped, and before it is dropped itself.

@@ -15,14 +15,14 @@ from typing import Any, Final, cast
 
 import attrs
 
-from ftx import limits
 from ftx.core.policy import Rule, Rules
 from ftx.core.rights import Rights
-from ftx.daemon.listen import DEFAULT_ENDPOINTS, DEFAULT_PORT, Endpoint, parse_endpoint
+from ftx.daemon.listen import DEFAULT_ENDPOINTS, Endpoint, parse_endpoint
 from ftx.disk.configfile import invalid
+from ftx.disk.defaults import defaults
 from ftx.disk.hooks import HookSetting
 from ftx.disk.places import Places, absolute, places
-from ftx.disk.settings import ROWS, Origin, Setting, Value, default_name, gather
+from ftx.disk.settings import ROWS, Origin, Setting, gather
 from ftx.disk.shares import ShareSetting, overlapping, shares_of
 from ftx.errors import FtxError
 from ftx.text import show
@@ -30,7 +30,6 @@ from ftx.text import show
 __all__ = ["Config", "Request", "load"]
 
 _DEFAULT: Final = Origin("default")
-_DRAIN_TIMEOUT: Final = 30.0
 
 
 @attrs.frozen
@@ -195,35 +194,11 @@ def load(request: Request) -> Config:
     if not endpoints:  # an empty list in a file says no more than no list
         found.pop("listen", None)
         endpoints = DEFAULT_ENDPOINTS
-    defaults: dict[str, Value] = {
-        "name": default_name(request.host),
-        "inbox": where.inbox,
-        "accept": "paired",
-        "approval_timeout": limits.APPROVAL_WAIT,
-        "conflict": "rename",
-        "links": "skip",
-        "names": "usual",
-        "discovery_port": DEFAULT_PORT,
-        "discovery": "everyone",
-        "no_discovery": False,
-        "discovery_interface": (),
-        "discovery_exclude": (),
-        "discovery_from": (),
-        "control": where.control,
-        "control_packet": "",
-        "no_control": False,
-        "control_group": "",
-        "control_group_pairs": False,
-        "limit_in": "0",
-        "limit_out": "0",
-        "drain_timeout": _DRAIN_TIMEOUT,
-        "log_format": "text",
-        "own_key": "own-address",
-    }
     if "control_group" in found:
         group_number(found["control_group"])
-    values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in defaults.items()}
-    if not values["control_packet"]:
+    usual = {key: value for key, value in defaults(where, request.host).items() if key not in ("listen", "share")}
+    values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in usual.items()}
+    if "control_packet" not in found:
         values["control_packet"] = str(values["control"]).removesuffix(".sock") + ".seq"
     origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
     return Config(

@@ -21,14 +21,12 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IProtocolFactory
 
 from ftx import limits
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.errors import StartupError
 from ftx.net.acceptor import Acceptor
 from ftx.text import show
 
-__all__ = ["DEFAULT_ENDPOINTS", "DEFAULT_PORT", "Endpoint", "Listeners", "ListeningService", "parse_endpoint"]
-
-#: TCP and UDP.
-DEFAULT_PORT: Final = 7389
+__all__ = ["DEFAULT_ENDPOINTS", "Endpoint", "Listeners", "ListeningService", "parse_endpoint"]
 
 
 @attrs.frozen

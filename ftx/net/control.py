@@ -39,7 +39,8 @@ from ftx.wire.jsonlines import LineSplitter
 
 __all__ = ["ControlProtocol", "ControlReactor", "ControlServer"]
 
-#: Connections at once, refused ones on their way out included; above it they are dropped without a word.
+#: Connections of the daemon's own user at once, refused ones on their way out included; above it they are dropped
+#: without a word.
 _OPEN_AT_ONCE: Final = 2 * limits.CONTROL_CLIENTS
 
 
@@ -353,6 +354,9 @@ class ControlServer:
             conversation.refuse(FtxError("not-authorised", "this socket serves its own user and root only"))
         elif self.stopping:
             conversation.refuse(FtxError("busy", "the daemon is stopping"))
+        elif caller.restricted and self._members_of(caller.uid) >= limits.CONTROL_ONE_MEMBER:
+            many = f"user {caller.uid} has {limits.CONTROL_ONE_MEMBER} control connections already"
+            conversation.refuse(FtxError("busy", many, "close one of them, or try again later"))
         elif caller.restricted and self._members >= limits.CONTROL_MEMBERS:
             many = f"members of the group have {limits.CONTROL_MEMBERS} control connections already"
             conversation.refuse(FtxError("busy", many, "close one of them, or try again later"))
@@ -377,13 +381,25 @@ class ControlServer:
         """How many places members of the group have."""
         return sum(one.caller.restricted for one in self._admitted)
 
+    def _members_of(self, uid: int) -> int:
+        return sum(one.caller.restricted and one.caller.uid == uid for one in self._admitted)
+
+    def _room_for(self, connection: socket.socket) -> bool:
+        """Whether a connection is worth an answer. What others leave lying never takes the owner's places."""
+        uid = caller_of(connection).uid
+        owners = (0, self._owner_uid)
+        if uid in owners:
+            return sum(one.caller.uid in owners for one in self._open) < _OPEN_AT_ONCE
+        leaving = [one.caller.uid for one in self._open - self._admitted if one.caller.uid not in owners]
+        return len(leaving) < limits.CONTROL_REFUSED and leaving.count(uid) < limits.CONTROL_REFUSED_ONE
+
     def _connected(self, connection: socket.socket) -> None:
         with connection:  # Twisted works on a duplicate
-            if len(self._open) < _OPEN_AT_ONCE:
+            if self._room_for(connection):
                 self.reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, self._factory)
 
     def _packets_connected(self, connection: socket.socket) -> None:
-        if len(self._open) < _OPEN_AT_ONCE:
+        if self._room_for(connection):
             PacketDoor(self, connection).open()
         else:
             connection.close()

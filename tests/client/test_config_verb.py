@@ -38,12 +38,14 @@ def test_a_file_to_begin_with_and_what_is_in_force(tmp_path: Path) -> None:
     lines = told.stdout.splitlines()
     assert f'name = "attic \\"A\\""  # {path}' in lines
     assert 'accept = "own"  # FTX_ACCEPT' in lines
-    assert "# inbox is not set" in lines
+    assert f'#inbox = "{home}/inbox"  # default' in lines
+    assert '#conflict = "rename"  # default' in lines
     parsed = tomllib.loads(told.stdout)
     assert parsed == {"name": 'attic "A"', "listen": ["tcp:1", "tcp:2"], "drain_timeout": 2.0, "accept": "own"}
     rows = {row["key"]: row for row in map(json.loads, run(home, "config", "show", "--json").stdout.splitlines())}
     assert (rows["name"]["value"], rows["name"]["origin"]) == ('attic "A"', str(path))
-    assert (rows["inbox"]["value"], rows["inbox"]["origin"]) == (None, "default")
+    assert (rows["inbox"]["value"], rows["inbox"]["origin"]) == (f"{home}/inbox", "default")
+    assert set(rows) >= set(ROWS)
 
 
 def test_a_mistake_is_named_with_a_suggestion(tmp_path: Path) -> None:

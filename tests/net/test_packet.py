@@ -7,6 +7,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from support.bounded import bounded, until
 from support.control_daemon import SmallDaemon, job, job_id
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from ftx import limits
 from ftx.daemon.commands import METHODS
@@ -224,36 +227,78 @@ def test_a_member_of_the_group_may_look_and_cancel() -> None:
     assert all(method.open_to(Caller(0, 1)) for method in METHODS.values())
 
 
+#: Connects argv[2] times as the user argv[3], of the group 4242, and prints the first line of each answer, or nothing.
+_MEMBER = """
+import os, socket, sys
+path, count, uid, ask = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+os.setgroups([4242] if ask else []); os.setgid(uid); os.setuid(uid)
+held = []
+for _ in range(count):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(path)
+    held.append(s)
+    try:
+        s.send(b"status")
+        print(s.recv(70000).decode(), flush=True)
+    except OSError:
+        print("", flush=True)
+sys.stdin.read()
+"""
+
+
+async def _others(folder: Path, uid: int, count: int, member: bool = True) -> tuple[Any, list[str]]:
+    """A process of another user with so many connections, and what each of them was told."""
+    for above in (folder, *folder.parents[:-1]):
+        above.chmod(stat.S_IMODE(above.stat().st_mode) | 0o5)
+    words = [sys.executable, "-c", _MEMBER, str(seq(folder)), str(count), str(uid), "member" if member else ""]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, [(await deferToThread(process.stdout.readline)).strip() for _ in range(count)]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a member of a group")
 @bounded(30)
 async def test_members_leave_places_to_the_owner(reactor: Any, short_tmp: Path) -> None:
-    """Whoever may only look cannot take every place of those who may do something."""
-    import subprocess
-    import sys
-
-    from twisted.internet.threads import deferToThread
-
+    """Whoever may only look cannot take every place of those who may do something, nor one member those of others."""
     server = serve(reactor, short_tmp, group=4242)
-    for folder in (short_tmp, *short_tmp.parents[:-1]):
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o5)
-    script = (
-        "import os,socket,sys\n"
-        "os.setgroups([4242]); os.setgid(65534); os.setuid(65534)\n"
-        "held=[]\n"
-        "for _ in range(int(sys.argv[2])):\n"
-        "    s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET); s.connect(sys.argv[1]); held.append(s)\n"
-        "    s.send(b'status'); print(s.recv(70000).decode(), flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    words = [sys.executable, "-c", script, str(seq(short_tmp)), str(limits.CONTROL_MEMBERS + 1)]
-    member = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert member.stdout is not None
-    lines = [json.loads(await deferToThread(member.stdout.readline)) for _ in range(limits.CONTROL_MEMBERS + 1)]
-    assert ["error" in line for line in lines] == [False] * limits.CONTROL_MEMBERS + [True]
-    assert lines[-1]["error"]["data"]["name"] == "busy"
+    held, sent = [], 0
+    for uid in (65534, 65533):
+        process, lines = await _others(short_tmp, uid, limits.CONTROL_ONE_MEMBER + 1)
+        held.append(process)
+        said = [json.loads(line) for line in lines]
+        assert ["error" in line for line in said] == [False] * limits.CONTROL_ONE_MEMBER + [True]
+        assert said[-1]["error"]["data"]["name"] == "busy"
+        sent += limits.CONTROL_ONE_MEMBER
+    assert sent == limits.CONTROL_MEMBERS
+    process, lines = await _others(short_tmp, 65532, 1)
+    held.append(process)
+    assert "members of the group" in json.loads(lines[0])["error"]["message"]
     with PacketClient(seq(short_tmp)) as owner:
         assert "result" in await owner.ask("daemon.status")
-    await deferToThread(member.communicate, "")
+    for process in held:
+        await deferToThread(process.communicate, "")
+    await server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+@bounded(30)
+async def test_refused_connections_take_nobodys_place(reactor: Any, short_tmp: Path) -> None:
+    """Connections that are refused and kept open on purpose: a few hear why, the owner is served all along."""
+    server = serve(reactor, short_tmp, group=4242)
+    (short_tmp / "run").chmod(0o755)
+    seq(short_tmp).chmod(0o666)
+    held, heard = [], []
+    for uid in range(65500, 65500 + limits.CONTROL_REFUSED):
+        process, lines = await _others(short_tmp, uid, limits.CONTROL_REFUSED_ONE + 2, member=False)
+        held.append(process)
+        heard.append(sum(bool(line) for line in lines))
+    assert heard[0] == max(heard) == limits.CONTROL_REFUSED_ONE
+    assert server.clients <= limits.CONTROL_REFUSED
+    with PacketClient(seq(short_tmp)) as owner:
+        assert "result" in await owner.ask("daemon.status")
+    await until(lambda: server.clients == 0)  # though nobody has closed any of them
+    for process in held:
+        await deferToThread(process.communicate, "")
     await server.stop()
 
 
@@ -273,11 +318,6 @@ async def test_the_sockets_of_a_group(reactor: Any, short_tmp: Path) -> None:
 @bounded(30)
 async def test_J151_others_and_members(reactor: Any, short_tmp: Path) -> None:
     """A stranger is turned away though the modes were loosened by hand; a member is answered as far as it goes."""
-    import subprocess
-    import sys
-
-    from twisted.internet.threads import deferToThread
-
     daemon = SmallDaemon(reactor, {job_id(1): job(1)})
     server = serve(reactor, short_tmp, daemon, group=4242)
     for folder in (short_tmp, *short_tmp.parents[:-1]):

@@ -37,20 +37,23 @@ def config() -> None:
 def show_config(origin: bool) -> int:
     """Show every setting as the daemon of this user would read it now, as lines of config.toml.
 
-    What nobody has set is a comment.
+    What nobody has set is a comment, with the default.
     """
+    import socket
+
+    from ftx.disk.defaults import defaults
     from ftx.disk.settings import ROWS
 
     options = current()
-    found = options.settings()
+    found, usual = options.settings(), defaults(options.places(), socket.gethostname())
     for row in ROWS.values():
         setting = found.get(row.key)
-        value = None if setting is None else _plain(setting.value)
+        value = _plain(usual[row.key] if setting is None else setting.value)
         where = "default" if setting is None else _where(row, setting.origin)
         options.output.record({"key": row.key, "value": value, "origin": where})
-        lines = [f"# {row.key} is not set"] if setting is None else _lines(row.key, value)
-        for line in lines:
-            options.output.result(f"{line}  # {where}" if origin and setting is not None else line)
+        for line in _lines(row.key, value):
+            shown_line = line if setting is not None else f"#{line}"
+            options.output.result(f"{shown_line}  # {where}" if origin or setting is None else shown_line)
     for key, setting in found.items():
         if key not in ROWS:  # tables of peers and rules have a form of their own
             options.output.record({"key": key, "value": None, "origin": _where(None, setting.origin)})
