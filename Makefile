@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills walk fuzz crowds races faults faults-quick bench docs
+.PHONY: check lint test kills walk fuzz crowds races faults faults-quick soak bench docs
 
 check: lint test
 
@@ -65,6 +65,11 @@ faults:
 SEED ?= 1
 faults-quick:
 	FAULT_SECONDS=$(SECONDS) FAULT_SEED=$(SEED) $(BIN)pytest -q -n 0 --timeout=600 tests/faults/test_sample.py
+
+# Mixed jobs with random faults between real processes for SOAK seconds, as root: writes docs/soak.md.
+SOAK ?= 3600
+soak:
+	unshare -m nice -n 19 $(BIN)python -u tests/faults/soak.py --seconds $(SOAK) --report docs/soak.md
 
 # ftx beside whichever peers are installed; the tables are written over. See benchmarks/README.md.
 bench:

@@ -1,4 +1,4 @@
-"""The workers of a soak: one job after the other, each with a fault in its middle or without, until it has succeeded."""
+"""The workers of a soak: one job after the other, with a fault in its middle or without, until it has succeeded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OF_MORTAL = {"kill daemon": 5, "stop daemon": 1, "errno": 3}
 CODES = (0, 4, 6, 9, 130, -9)
 RUNS = 12
 VERSIONS = 3
-CALLS = ("fsync", "fdatasync", "syncfs", "linkat", "renameat2", "openat2", "pwrite64", "pwritev", "mkdirat", "fallocate")
+CALLS = ("fsync", "fdatasync", "syncfs", "linkat", "renameat2", "openat2", "pwrite64", "mkdirat", "fallocate")
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE")
 
 
@@ -325,4 +325,5 @@ def _trees() -> dict[str, dict[str | bytes, int]]:
 
 
 def _difference(found: dict[bytes, Any], wanted: dict[bytes, Any]) -> list[Any]:
-    return [(path, found.get(path), wanted.get(path)) for path in found.keys() | wanted if found.get(path) != wanted.get(path)]  # fmt: skip
+    both = {path: (found.get(path), wanted.get(path)) for path in found.keys() | wanted}
+    return [(path, *sides) for path, sides in both.items() if sides[0] != sides[1]]

@@ -103,9 +103,10 @@ def written(account: Account) -> str:
     lines = [
         "# The soak",
         "",
-        "Written by `make soak` (`tests/faults/soak.py`): two daemons and a sender, mixed jobs with random faults in the",
-        "middle; after each fault the same command again until it succeeds, and then source and copy compared byte for",
-        "byte. Once a minute everybody waits, and what the daemon that lives through all holds is counted.",
+        "Written by `make soak` (`tests/faults/soak.py`): two daemons and a sender, mixed jobs with random faults in",
+        "the middle; after each fault the same command again until it succeeds, and then source and copy compared byte",
+        "for byte. Once a minute everybody waits, and what the daemon that lives through all holds is counted. (The table",
+        "of receipts in its inbox, which has a bound, is full from the start; the sender keeps its latest 1,000 as files.)",
         "",
         f"{account.began:%Y-%m-%d}, commit {account.commit}, seed {account.seed}, {length / 60:.0f} minutes.",
         "",
@@ -123,7 +124,7 @@ def written(account: Account) -> str:
         "threads": "its threads",
         "resident": "its resident memory, KiB",
         "kept": "`.ftx` of its inbox on disk, KiB",
-        "home": "home of the sender on disk, KiB",
+        "home": "home of the sender on disk, without its receipts, KiB",
     }
     for name, first, last, flat in account.compared():
         scale = 1 if name in ("descriptors", "threads") else 1024
