@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from faults.kill import Kill
+from faults.links import LinkFault
 from faults.model import Kind, Scenario, is_scenario
 
 __all__ = ["KINDS", "SCENARIOS"]
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(),)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(), LinkFault())}
 
 
 def _scenarios() -> dict[str, Scenario]:

@@ -1,0 +1,94 @@
+"""Links that fail: at every boundary of a TLS record, in both directions, and at bytes that a seed draws."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+from faults.forks import missing_means
+from faults.invariants import after_the_fault, at_the_end, came_back
+from faults.model import BROKEN, HELD, MISSED, Outcome, Point, Scenario, Survey, Verdict
+from faults.stage import Bench
+from faults.wire import MANNERS, Link
+from support.lab import until
+
+__all__ = ["LinkFault"]
+
+#: Boundaries that are tried in each direction, by who sends: more than there are in the longest session that is run.
+BOUNDARIES = {"client": 40, "daemon": 24}
+#: Bytes that are drawn in each direction for each manner, most of them early, where the handshake and the offer are.
+BYTES = 30
+MOST = {"client": 5_000_000, "daemon": 12_000}
+#: Seconds for which a person looks at a transfer that does not go on.
+PATIENCE = 0.3
+#: Manners that must not be noticed.
+HARMLESS = ("delay", "trickle")
+#: Manners after which nothing may ever come.
+SILENT = ("half-open", "lose")
+
+
+class LinkFault:
+    """The kind `link`. The victim is who sends what is hurt. Labels: `MANNER/record-N`, `MANNER/byte-N`."""
+
+    name = "link"
+    about = "the link between client and daemon " + "; or ".join(MANNERS.values())
+
+    def missing(self) -> str | None:
+        """What the fork server needs."""
+        return missing_means()
+
+    def labels(self, scenario: Scenario, victim: str, survey: Survey) -> Sequence[str]:
+        """Every boundary, and bytes that are drawn, the same each time."""
+        if victim not in BOUNDARIES or scenario.from_start:
+            return []
+        dice = random.Random(f"{scenario.name} {victim}")
+        found = []
+        for manner in MANNERS:
+            found += [f"{manner}/record-{number}" for number in range(BOUNDARIES[victim] + 1)]
+            drawn = sorted({int(MOST[victim] ** dice.random()) for _ in range(BYTES)})
+            found += [f"{manner}/byte-{number}" for number in drawn]
+        return found
+
+    def _left(self, scenario: Scenario, stage: Stage, link: Link) -> int | None:
+        """Nothing passes any more, and the person at the client has enough; the daemon is not told."""
+        codes: list[int] = []
+        acting = threading.Thread(target=lambda: codes.append(scenario.act(stage)))
+        acting.start()
+        until(lambda: link.struck.is_set() or not acting.is_alive(), "the moment")
+        acting.join(PATIENCE)
+        if acting.is_alive() and stage.clients[-1].alive:
+            stage.clients[-1].signal(signal.SIGINT)
+        acting.join(60)
+        return codes[0] if codes else None
+
+    def run(self, bench: Bench, scenario: Scenario, point: Point) -> Outcome:
+        """Put the link between, look, run the same command again without it, look."""
+        manner, _, place = point.label.partition("/")
+        where, _, number = place.partition("-")
+        verdict = Verdict()
+        with bench.stage() as stage:
+            scenario.before(stage)
+            daemon = stage.up()
+            moment = {where: int(number)}
+            with Link(daemon.port, manner, inward=point.victim == "client", seed=int(number), **moment) as link:  # type: ignore[arg-type]
+                stage.through = link.url
+                code = None
+                begun = time.monotonic()
+                with verdict.holds("I10"):
+                    code = scenario.act(stage) if manner not in SILENT else self._left(scenario, stage, link)
+                if manner in HARMLESS and code != 0:
+                    verdict.fails("I10", f"it ended with {code} after {time.monotonic() - begun:.1f} s: {stage.said()}")
+                struck = link.struck.is_set()
+                stage.through = None
+                after_the_fault(scenario, stage, code, verdict)
+                if came_back(stage, verdict):
+                    with verdict.holds("I9"):
+                        at_the_end(scenario, stage, scenario.act(stage), verdict)
+            with verdict.holds("I9"):
+                daemon.clean_log()
+        if not struck and not verdict.broken:
+            return Outcome(MISSED, code=code)
+        return Outcome(BROKEN if verdict.broken else HELD, verdict.broken, f"{manner} {place}", code)
