@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills walk fuzz crowds races faults faults-quick soak bench docs
+.PHONY: check lint test kills walk fuzz crowds races faults faults-quick cuts soak bench docs
 
 check: lint test
 
@@ -65,6 +65,11 @@ faults:
 SEED ?= 1
 faults-quick:
 	FAULT_SECONDS=$(SECONDS) FAULT_SEED=$(SEED) $(BIN)pytest -q -n 0 --timeout=600 tests/faults/test_sample.py
+
+# Power cuts: every state that a power failure could have left of a recorded run, and as many out of order; as root.
+SUBSETS ?= 1
+cuts:
+	cd tests && unshare -m $(if $(BIN),$(abspath $(BIN))/)python -m faults.cuts --subsets $(SUBSETS) --report $(REPORT)
 
 # Mixed jobs with random faults between real processes for SOAK seconds, as root: writes docs/soak.md.
 SOAK ?= 3600

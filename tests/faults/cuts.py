@@ -46,7 +46,7 @@ PIECE = 1024
 
 @attrs.frozen
 class Record:
-    """What reached the disk while a scenario ran: the image before, every entry, where cuts begin, what was promised."""
+    """What reached the disk while a scenario ran: the image before, every entry, where cuts begin, the promises."""
 
     scenario: str
     image: bytes

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from faults.forks import missing_means
 from faults.invariants import after_the_fault, at_the_end, came_back
 from faults.model import BROKEN, HELD, MISSED, Outcome, Point, Scenario, Survey, Verdict
-from faults.stage import Bench
+from faults.stage import Bench, Stage
 from faults.wire import MANNERS, Link
 from support.lab import until
 

@@ -36,7 +36,7 @@ class Records:
 
     def __init__(self) -> None:
         self._header = bytearray()
-        #: Bytes that were fed; where the record that is under way ends, as far as its header tells; how many have ended.
+        #: Bytes that were fed; where the record under way ends, once its header has told; how many have ended.
         self.position = 0
         self.end: int | None = None
         self.ended = 0
