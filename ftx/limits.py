@@ -197,8 +197,9 @@ STOP_AT_ONCE: Final = 2.0
 #: Bytes read from the socket at once before sign-in (Twisted's default) and after.
 READ_SIZE: Final = 64 * KiB
 READ_SIZE_SIGNED_IN: Final = 256 * KiB
-#: Bytes encrypted and given to the socket at once, and in one turn of the reactor.
+#: Bytes encrypted at once, ciphertext given to the socket at once, and bytes encrypted in one turn of the reactor.
 WRITE_SLICE: Final = 128 * KiB
+SEALED: Final = 2 * WRITE_SLICE
 WRITE_TURN: Final = 4 * MiB
 #: Plaintext bytes waiting to be encrypted above which a producer is paused, and below which it is resumed ...
 WRITE_QUEUE_HIGH: Final = 1 * MiB

@@ -12,6 +12,7 @@ swallows what still arrives.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -242,9 +243,13 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> None:
         """Bytes from the peer. Take the events they complete with `next_event()` until it gives None."""
+        self.receive_all((data,), now)
+
+    def receive_all(self, parts: Iterable[bytes], now: float) -> None:
+        """Bytes from the peer in the parts in which they came at once; see `receive`."""
         self.last_received = now
         if not self.over:
-            self._decoder.feed(data)
+            self._decoder.feed_all(parts)
 
     def next_event(self, now: float) -> Message | Piece | None:
         """The next thing the owner must know: a hello, a message of a job, a piece of a block, a goodbye, or an error.

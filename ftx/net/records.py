@@ -75,33 +75,43 @@ class Records:
         self.waiting += len(data)
 
     def seal(self, most: int = limits.WRITE_SLICE) -> int:
-        """Encrypt what waits, at most `most` bytes of it; returns how many."""
+        """Encrypt what waits, at most `most` bytes of it; returns how many.
+
+        While more waits records are filled: each costs both ends the same, however little is in it.
+        """
         send, queue, room = self.connection.send, self._queue, most
         while queue and room > 0:
             data = queue.popleft()
             if len(data) < _RECORD and queue:
                 data = self._joined(data)
-            if len(data) > room:
-                queue.appendleft(data[room:])
-                data = data[:room]
+            size = min(len(data), room)
+            if size > _RECORD and (queue or size < len(data)):
+                size -= size % _RECORD
+            if size < len(data):
+                queue.appendleft(data[size:])
+                data = data[:size]
             send(data)
-            room -= len(data)
+            room -= size
         done = most - room
         self.waiting -= done
         return done
 
     def _joined(self, data: memoryview) -> memoryview:
-        """`data` and what follows it, as far as both fit into one record."""
-        parts, size = [data], len(data)
-        while self._queue and size + len(self._queue[0]) <= _RECORD:
-            size += len(self._queue[0])
-            parts.append(self._queue.popleft())
-        return data if len(parts) == 1 else memoryview(b"".join(parts))
+        """`data` and what follows it, as much as fits into one record."""
+        parts, room, queue = [data], _RECORD - len(data), self._queue
+        while queue and room > 0:
+            following = queue.popleft()
+            if len(following) > room:
+                queue.appendleft(following[room:])
+                following = following[:room]
+            parts.append(following)
+            room -= len(following)
+        return memoryview(b"".join(parts))
 
     def sealed(self) -> memoryview | None:
-        """The next bytes for the network, at most two slices of them; None when there are none."""
+        """The next bytes for the network, at most `limits.SEALED`; None when there are none."""
         try:
-            return memoryview(self.connection.bio_read(2 * limits.WRITE_SLICE))
+            return memoryview(self.connection.bio_read(limits.SEALED))
         except SSL.WantReadError:
             return None
 

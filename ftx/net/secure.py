@@ -335,6 +335,7 @@ class SecureTransport:
             sealed = self._sealed or self._records.sealed()
             if sealed is None:
                 return True
+            last = self._sealed is None and len(sealed) < limits.SEALED
             self._sealed = sealed
             try:
                 sent = self._socket.send(sealed)
@@ -343,6 +344,8 @@ class SecureTransport:
             self._sealed = sealed[sent:] if sent < len(sealed) else None
             if self._sealed is not None:
                 return False
+            if last:  # it was all there is: asking once more would be answered by an exception
+                return True
 
     def _shut_down(self) -> None:
         """All is written, the closing alert too: say so to TCP, then wait for the peer's end."""

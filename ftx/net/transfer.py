@@ -115,9 +115,7 @@ class Connection(Protocol):
         """What was read from the peer at once. Nothing is looked at any more once the connection is over."""
         if self._over or self._hushed:
             return
-        now = self.clock.seconds()
-        for data in records:
-            self.session.receive(data, now)
+        self.session.receive_all(records, self.clock.seconds())
         if self._more is None:
             self._hand_over()
 

@@ -9,6 +9,7 @@ frame in the buffer besides what came behind it in the same read, and it bounds 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from ftx import limits
 
@@ -29,13 +30,18 @@ class ReceiveBuffer:
 
     def append(self, data: bytes) -> None:
         """Add `data` at the end; it is kept by reference and must not change."""
-        if not data:
-            return
-        if self._chunks and len(self._chunks[-1]) + len(data) <= limits.JOINED:
-            self._chunks[-1] = memoryview(b"".join((self._chunks[-1], data)))
-        else:
-            self._chunks.append(memoryview(data))
-        self._length += len(data)
+        self.extend((data,))
+
+    def extend(self, parts: Iterable[bytes]) -> None:
+        """Add each of `parts` at the end, by reference. What came in small parts is joined, or they would be many."""
+        chunks = self._chunks
+        for data in parts:
+            size = len(data)
+            if size < limits.JOINED and chunks and len(chunks[-1]) + size <= limits.JOINED:
+                chunks[-1] = memoryview(b"".join((chunks[-1], data)))
+            elif size:
+                chunks.append(memoryview(data))
+            self._length += size
 
     def take(self, count: int) -> bytes | None:
         """The next `count` bytes, or None (and nothing taken) while fewer are there."""

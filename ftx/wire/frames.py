@@ -11,7 +11,7 @@ This is the only module that uses `struct`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -263,6 +263,10 @@ class FrameDecoder:
     def feed(self, data: bytes) -> None:
         """Add bytes as they came from the transport."""
         self._buffer.append(data)
+
+    def feed_all(self, parts: Iterable[bytes]) -> None:
+        """Add what came from the transport at once."""
+        self._buffer.extend(parts)
 
     def clear(self) -> None:
         """Forget everything that was fed."""

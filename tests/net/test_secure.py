@@ -97,6 +97,21 @@ def test_small_writes_become_one_record() -> None:
     assert len(gatherer.reads[0]) == 1
 
 
+def test_records_are_filled_while_more_waits() -> None:
+    """A header, a large piece, a digest: what remains of a piece shares a record with the next one."""
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    sent = b""
+    for number in range(3):
+        for part in (b"%d" % number * 20, bytes([number]) * (128 * 1024), b"d" * 32):
+            pair.client.transport.write(part)
+            sent += part
+    pair.flush()
+    records = [record for read in gatherer.reads for record in read]
+    assert b"".join(records) == sent
+    assert [len(record) for record in records] == [16384] * 24 + [len(sent) - 24 * 16384]
+
+
 def test_single_bytes_are_taken_a_bounded_number_in_a_turn() -> None:
     """A peer that puts one byte into each record does not keep the reactor to itself, and nothing is lost."""
     gatherer = Gatherer()
