@@ -69,6 +69,8 @@ DEPTH: Final = 64
 PATH: Final = 4096
 #: Bytes in the target of a symbolic link that is sent (PATH_MAX of Linux, less its NUL).
 LINK: Final = 4095
+#: Symbolic links on the way to one thing in a share, where they are followed: as the kernel (path_resolution(7)).
+LINKS_FOLLOWED: Final = 40
 #: Largest file size and offset: a signed 64-bit off_t.
 FILE_SIZE: Final = 2**63 - 1
 #: Largest file that goes to standard output: its blocks are remembered in memory, 8 MiB for this, and nothing else

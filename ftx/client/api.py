@@ -80,8 +80,7 @@ def send(
         where = parse_target(target, option=True).with_folder(into)
         wish = None if conflict is None else CONFLICTS.index(conflict)
         folder = tuple(os.fsencode(part) for part in parse_folder(where.into).split("/") if part)
-        if links not in LINKS:
-            raise FtxError("usage", f"links cannot be '{show(links)}'")
+        _check_links(links)
         selection = Selection.of(exclude, links)
         async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers, tops = await worker.run(_prepare, settings, sources, name)
@@ -115,6 +114,8 @@ def get(
     conflict: str = "fail",
     checksum: bool = False,
     exclude: Sequence[str] = (),
+    links: str = "skip",
+    any_names: bool = False,
     compress: bool = True,
     output: int | None = None,
     on_event: OnEvent | None = None,
@@ -124,10 +125,12 @@ def get(
 
     Each arrives under its last component. `conflict` is what happens when that name is taken by other content (one of
     `ftx.wire.messages.CONFLICTS`); what is there already is a success. `exclude` has patterns as in `.gitignore`,
-    applied below each source. With `checksum` the peer reads its files before it offers them, and they are recognised
-    here by their content whatever their time; with that it can learn whether files of these names here are the same.
-    Without `compress` it compresses nothing on the way. With `output`, a descriptor, a single file is written there
-    instead, block by block as each is verified; what cannot be written any more fails the file.
+    applied below each source; `links` says what becomes of symbolic links there: `skip`, `follow` (inside what is
+    shared, and nowhere else) or `keep`. With `checksum` the peer reads its files before it offers them, and they are
+    recognised here by their content whatever their time; with that it can learn whether files of these names here are
+    the same. Without `compress` it compresses nothing on the way. With `output`, a descriptor, a single file is written
+    there instead, block by block as each is verified; what cannot be written any more fails the file. With `any_names`
+    names may have control characters in them, which fail with `bad-name` otherwise.
 
     Everything else is as with `send`: awaited it gives the last event, iterated all of them.
     """
@@ -140,6 +143,7 @@ def get(
         where, paths = _asked(sources)
         if conflict not in CONFLICTS:
             raise FtxError("usage", f"there is no conflict rule '{show(conflict)}'")
+        _check_links(links)
         Selection.of(exclude)
         async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers = await worker.run(_identified, settings)
@@ -147,11 +151,13 @@ def get(
             way = Way(reactor, settings, worker, identity, peers, put, warn)
             features = _features(checksum=checksum, zstd=compress)
             attempts, hint = await way.find(where, job.hex(), features)
-            target: Destination = Pipe(output) if output is not None else Folder(folder, settings.places.state)
+            state = settings.places.state
+            target: Destination = Pipe(output) if output is not None else Folder(folder, state, any_names)
             download = Download(
                 *(reactor, worker, identity, attempts, paths, exclude, conflict, target),
                 job=job,
                 compare=checksum,
+                links=links,
                 on_event=put,
             )
             flow.on_change = download.hold
@@ -187,6 +193,11 @@ def ls(
             return await hinted(listing.run(), hint)
 
     return Run(reactor, start, on_item, limits.ITEMS_QUEUED)
+
+
+def _check_links(links: str) -> None:
+    if links not in LINKS:
+        raise FtxError("usage", f"links cannot be '{show(links)}'")
 
 
 def _droppable(event: Event) -> bool:

@@ -22,11 +22,13 @@ class Folder:
 
     path: str
     state: str
+    #: Whether names may have control characters in them.
+    any_names: bool = False
     _open: list[Inbox] = attrs.field(factory=list)
 
     def open(self) -> Store:
         """See `Destination`."""
-        self._open.append(open_landing(self.path, self.state, _report))
+        self._open.append(open_landing(self.path, self.state, _report, any_names=self.any_names))
         return self._open[0]
 
     def close(self) -> None:

@@ -66,9 +66,13 @@ class Download(Observer):
         *,
         job: bytes,
         compare: bool = False,
+        links: str = "skip",
         on_event: Callable[[events.Event], object],
     ) -> None:
-        """`compare`: the peer may learn of files that are here whether they are the same as its own."""
+        """`compare`: the peer may learn of files that are here whether they are the same as its own.
+
+        `links`: what becomes of symbolic links, one of `ftx.wire.messages.LINKS`.
+        """
         self._reactor: IReactorTime = reactor
         self._worker = worker
         self._identity = identity
@@ -77,6 +81,7 @@ class Download(Observer):
         self._exclude = tuple(exclude)
         self._conflict = conflict
         self._compare = compare
+        self._links = links
         self._destination = destination
         self._store: Store | None = None
         self._id = job
@@ -124,7 +129,7 @@ class Download(Observer):
             self._receiving = None
         receiving: Receiving | None = None
         try:
-            offer = await Asking(connection, self._id).run(self._paths, self._exclude)
+            offer = await Asking(connection, self._id).run(self._paths, self._exclude, self._links)
             self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))
             store = await self._opened(dialled, offer)
             if connection.over:
@@ -168,6 +173,7 @@ class Download(Observer):
             identity=self._identity,
             observer=self,
             tops=frozenset(path[-1] for path in self._paths),
+            links=self._links == "keep",
         )
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)

@@ -25,6 +25,10 @@ class Getting(Transfers):
     sources: Mapping[str, Sequence[str]] = attrs.field(kw_only=True)
     folder: str = attrs.field(kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
+    #: What becomes of symbolic links there.
+    links: str = attrs.field(kw_only=True, default="skip")
+    #: Whether names may have control characters in them.
+    any_names: bool = attrs.field(kw_only=True, default=False)
     #: Whether files are recognised by their content, and compressed on the way.
     checksum: bool = attrs.field(kw_only=True, default=False)
     compress: bool = attrs.field(kw_only=True, default=True)
@@ -46,6 +50,8 @@ class Getting(Transfers):
             conflict=self.conflict or "fail",
             checksum=self.checksum,
             exclude=self.exclude,
+            links=self.links,
+            any_names=self.any_names,
             compress=self.compress,
             output=sys.stdout.fileno() if self.to_stdout else None,
             on_event=on_event,

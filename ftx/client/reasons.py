@@ -51,7 +51,7 @@ _HERE: Final = {
     "exists": ("exists", "the name is taken by other content here", "--conflict rename keeps both, skip this one"),
     "no-space": ("local-no-space", "the disk here is full", "free some space, then run this again"),
     "storage-failed": ("local-io", "it could not be stored here", "run again with -v to see why"),
-    "bad-name": ("bad-name", "a name that is not accepted here", "rename it there"),
+    "bad-name": ("bad-name", "a name that is not accepted here", "--names any takes control characters, too"),
     "source-unreadable": ("source-unreadable", "it cannot be read there", "check its permissions there"),
     "source-changed": ("source-changed", "it changed while it was read", "get it again when it is at rest"),
     "source-vanished": ("source-vanished", "it disappeared while it was read", ""),

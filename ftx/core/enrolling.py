@@ -154,9 +154,10 @@ class Enrolling(Resolving):
         return [LookUp(asked), *effects] if asked else effects
 
     def _symlink(self, entry: SymlinkEntry) -> list[Effect]:
-        if "symlinks" not in self._features or self._tops is not None:
+        if "symlinks" not in self._features:
             raise ProtocolError("bad-message", "a symlink came, and nobody had agreed to that")
         path = self._order.symlink(entry.number, entry.path)
+        self._check_asked(path)
         link = File(entry.number, path, len(entry.target), None)
         self._announced_files += 1
         self._announced_bytes += link.size

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 
 from ftx import limits
+from ftx.wire.fields import PULL
 
-__all__ = ["stays_inside"]
+__all__ = ["ASKED_FOR", "in_force", "stays_inside"]
+
+#: The feature of those who can ask for links with what they get (section 16).
+ASKED_FOR = "links"
+
+
+def in_force(features: AbstractSet[str], kind: int, asked: bool) -> frozenset[str]:
+    """The features that a job of this kind has, of those that both hellos listed: `symlinks` is for a push what both
+    listed, and for a pull what its request has `asked` for.
+    """
+    if kind != PULL:
+        return frozenset(features)
+    return frozenset(features) - {"symlinks"} | ({"symlinks"} if asked and ASKED_FOR in features else frozenset())
 
 
 def stays_inside(path: Sequence[bytes], target: bytes) -> bool:

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from ftx import limits
 from ftx.core.events import Resolved
+from ftx.core.links import ASKED_FOR
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.daemon.rates import Rates
@@ -28,7 +29,7 @@ from ftx.disk.selection import Selection
 from ftx.disk.shares import Shares, ShareSetting
 from ftx.disk.shown import Shown
 from ftx.disk.source import SourceProblem
-from ftx.errors import FtxError
+from ftx.errors import FtxError, ProtocolError
 from ftx.net.alive import proves_alive
 from ftx.net.sending import Sending, Watcher
 from ftx.net.showing import Showing
@@ -36,7 +37,7 @@ from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.text import path_text, show
 from ftx.wire import events
-from ftx.wire.messages import PULL, List, Listing, Offer, Refuse, Request
+from ftx.wire.messages import LINKS, PULL, List, Listing, Offer, Refuse, Request
 
 __all__ = ["Serving"]
 
@@ -129,6 +130,8 @@ class Serving(Watcher):
 
     async def asked(self, connection: Connection, message: List | Request, trusted: Trusted) -> None:
         """Answer a request. An FtxError ends the connection; what is merely not there does not."""
+        if isinstance(message, Request) and message.links and ASKED_FOR not in connection.session.features:
+            raise ProtocolError("bad-message", "links were asked for, and nobody had agreed to that")
         shares = self.shares
         shares.use()
         self._served[trusted.id] += 1
@@ -196,9 +199,10 @@ class Serving(Watcher):
         self, connection: Connection, message: Request, trusted: Trusted, shares: Shares
     ) -> _Outgoing | None:
         """What is asked for, as a job that has not begun; None when whoever asked has gone."""
-        selection = _selection(message.exclude)
+        selection = _selection(message.exclude, LINKS[message.links])
         paths = [tuple(path) for path in message.paths]
-        roots = await self._worker.run(shares.sources, paths, self._seen(trusted))
+        follow = selection.links == "follow"
+        roots = await self._worker.run(shares.sources, paths, self._seen(trusted), follow)
         if connection.over:
             return None
         offer = Offer(message.job, PULL, [], None, None, None, None)
@@ -308,11 +312,11 @@ class Serving(Watcher):
         self.shares.done()
 
 
-def _selection(exclude: list[str]) -> Selection:
+def _selection(exclude: list[str], links: str) -> Selection:
     """What a peer wants left out. FtxError `not-supported` for a pattern that is none, or costs too much to match."""
     if any(len(_STARS.findall(pattern)) > limits.PATTERN_STARS for pattern in exclude):
         raise FtxError("not-supported", f"a pattern has more than {limits.PATTERN_STARS} stars")
     try:
-        return Selection.of(exclude)
+        return Selection.of(exclude, links)
     except FtxError as error:
         raise FtxError("not-supported", error.message) from error

@@ -94,12 +94,10 @@ class _Sizes:
         self._selection = selection
         #: Device and inode of the folders we are in, where links are followed.
         self._above: list[tuple[int, int]] = []
-        self._held: Held | None = None
 
     def of(self, roots: Sequence[Root]) -> Generator[tuple[bool | None, int], None, None]:
         """All of `roots`."""
         for root in roots:
-            self._held = root.held
             with contextlib.suppress(OSError):
                 if root.held is None:
                     yield from self._top(root, None, root.local)
@@ -115,14 +113,15 @@ class _Sizes:
         if stat.S_ISREG(status.st_mode):
             yield True, status.st_size
         elif stat.S_ISDIR(status.st_mode):
-            yield from self._below(entry, parent, (root.name,), len(root.name), False)
+            yield from self._below(entry, parent, (root.name,), len(root.name), root.held, False)
 
     def _below(
-        self, entry: str | bytes, parent: int | None, path: Path, length: int, link: bool
+        self, entry: str | bytes, parent: int | None, path: Path, length: int, held: Held | None, link: bool
     ) -> Iterator[tuple[bool | None, int]]:
         """One folder and all below it; it recurses `limits.DEPTH` deep at most."""
         try:
-            fd = os.open(entry, _FOLDER if link else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+            # What is held was followed to its end already.
+            fd = os.open(entry, _FOLDER if link and held is None else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
         except OSError:
             return
         try:
@@ -136,7 +135,7 @@ class _Sizes:
                     yield False, 0
                     for child in entries:
                         with contextlib.suppress(OSError):
-                            yield from self._one(child, fd, (*path, os.fsencode(child.name)), length)
+                            yield from self._one(child, fd, (*path, os.fsencode(child.name)), length, held)
             finally:
                 self._above.pop()
         except OSError:
@@ -144,23 +143,43 @@ class _Sizes:
         finally:
             os.close(fd)
 
-    def _one(self, child: os.DirEntry[str], parent: int, path: Path, length: int) -> Iterator[tuple[bool | None, int]]:
+    def _one(
+        self, child: os.DirEntry[str], parent: int, path: Path, length: int, held: Held | None
+    ) -> Iterator[tuple[bool | None, int]]:
         length, wrong = reach(length, len(path), path[-1])
         if wrong:
             return
+        if held is not None and held.hides(path[-1], child.stat(follow_symlinks=False)):
+            return
         follow = self._selection.links == "follow"
+        if follow and held is not None and child.is_symlink():
+            yield from self._followed(path, length, held.follow(path))
+            return
         folder = child.is_dir(follow_symlinks=follow)
         if self._selection.excludes(path, folder=folder):
             yield None, 0
             return
-        if self._held is not None and self._held.hides(path[-1], child.stat(follow_symlinks=False)):
-            return
         link = child.is_symlink()
         if folder:
-            yield from self._below(child.name, parent, path, length, link)
+            yield from self._below(child.name, parent, path, length, held, link)
         elif child.is_file(follow_symlinks=follow):
             yield True, child.stat(follow_symlinks=follow).st_size
         elif link and self._selection.links == "keep":
             target = os.fsencode(os.readlink(child.name, dir_fd=parent))
             if stays_inside(path, target):
                 yield True, len(target)
+
+    def _followed(self, path: Path, length: int, held: Held) -> Iterator[tuple[bool | None, int]]:
+        """What a link in a share leads to."""
+        fd, entry = held.enter()
+        try:
+            status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
+            folder = stat.S_ISDIR(status.st_mode)
+            if self._selection.excludes(path, folder=folder):
+                yield None, 0
+            elif folder:
+                yield from self._below(entry, fd, path, length, held, True)
+            elif stat.S_ISREG(status.st_mode):
+                yield True, status.st_size
+        finally:
+            os.close(fd)

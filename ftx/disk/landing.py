@@ -27,10 +27,11 @@ _CONTEXT: Final = "ftx 2026-11-22 landing v1"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def open_landing(folder: str, state: str, report: Callable[[str], None]) -> Inbox:
+def open_landing(folder: str, state: str, report: Callable[[str], None], *, any_names: bool = False) -> Inbox:
     """Open `folder`, making its last component if need be, with its records below the folder `state`. Blocking.
 
-    `report` gets a sentence for each failure of storage, from worker threads.
+    With `any_names` names may have control characters in them. `report` gets a sentence for each failure of storage,
+    from worker threads.
 
     FtxError `local-io` when it cannot be used, `busy` while a daemon or another `get` uses it.
     """
@@ -48,7 +49,8 @@ def open_landing(folder: str, state: str, report: Callable[[str], None]) -> Inbo
     with suppress(OSError):  # what is wrong with it is said below
         os.mkdir(folder)
     try:
-        return Inbox.open(folder, rules=NameRules(dot_at_top=True), report=report, records_fd=records_fd, passing=True)
+        rules = NameRules(control=any_names, dot_at_top=True)
+        return Inbox.open(folder, rules=rules, report=report, records_fd=records_fd, passing=True)
     except FtxError as error:
         if error.name == "already-running":
             hint = "wait for the other one to end, or get into another folder"

@@ -18,11 +18,12 @@ from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
 from ftx.disk.names import check_path
-from ftx.disk.publish import REPLACING
+from ftx.disk.publish import REPLACING, given_mode
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.staging import partial_key, path_tag
 from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, PipeEntry, Refuse, Skip, Want
+from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 from ftx.limits import FILE_SIZE
@@ -39,7 +40,7 @@ class LookUp:
         self.answers: dict[int, Answer] = {}
         self._cursor = Cursor(job.tree)
         self._checked: Path | None = None
-        #: Found again by their content: (entry, path, record complete with ctime).
+        #: Found again by their content, or with permissions to be set: (entry, path, record complete with ctime).
         self._found: list[tuple[FileEntry, Path, NameRecord]] = []
         #: Those of them whose version had no record.
         self._new: list[tuple[bytes, NameRecord]] = []
@@ -191,7 +192,10 @@ class LookUp:
             final = there if record.final == name else root.status(folder_fd, record.final)
             if final is not None and record.digest is not None and _plausible(record, final):
                 if _unchanged(record, final):
-                    return Have(entry.number, (*path[:-1], record.final), record.digest)
+                    if self._mode_to_give(entry, record, final) is None:
+                        return Have(entry.number, (*path[:-1], record.final), record.digest)
+                    self._found.append((entry, path, record))
+                    return None
                 renewed = self._found_again(folder_fd, record)
                 if renewed is not None:
                     self._found.append((entry, path, renewed))
@@ -328,7 +332,18 @@ class LookUp:
             after.st_mtime_ns,
             after.st_ctime_ns,
             record.digest,
+            record.mode,
         )
+
+    def _mode_to_give(self, entry: FileEntry, record: NameRecord, status: os.stat_result) -> int | None:
+        """The permission bits that an identical file is to be given, if they are not those that are on record.
+
+        They follow the sender's for a file that this peer's transfers stored, until somebody here has chosen others.
+        """
+        mode = given_mode(self.job, entry.mode)
+        if record.mode in (None, mode) or stat.S_IMODE(status.st_mode) not in (record.mode, mode):
+            return None
+        return mode
 
     def _same_content(
         self, entry: FileEntry, path: Path, folder_fd: int, there: os.stat_result | None, digest: bytes
@@ -356,6 +371,7 @@ class LookUp:
         try:
             group = self.device.syncs.group()
             try:
+                self._give_modes(group)
                 job.tree.sync(group, {path[:-1] for _, path, _ in self._found})
             finally:
                 group.close()
@@ -370,6 +386,28 @@ class LookUp:
         for entry, path, record in self._found:
             if record.digest is not None:
                 self.answers[entry.number] = Have(entry.number, (*path[:-1], record.final), record.digest)
+
+    def _give_modes(self, group: SyncGroup) -> None:
+        """Give those of what was found whose permissions are to follow the sender's theirs, durably."""
+        root, given = self.device.root, []
+        for index, (entry, path, record) in enumerate(self._found):
+            self.job.check()
+            with self.job.tree.folder(path[:-1]) as folder_fd:
+                status = root.status(folder_fd, record.final)
+                mode = None if status is None else self._mode_to_give(entry, record, status)
+                if status is None or mode is None or not _unchanged(record, status):
+                    continue
+                after = root.give_mode(folder_fd, record.final, status, mode)
+            if after is not None and _plausible(record, after):
+                self._found[index] = entry, path, evolve(record, ctime_ns=after.st_ctime_ns, mode=mode)
+                given.append((path[:-1], record.final))
+        if given and not group.shared(len(given)):
+            for folder, name in given:
+                with self.job.tree.folder(folder) as folder_fd:
+                    fd = root.open_file(folder_fd, name)
+                    if fd is not None:
+                        os.fsync(fd)
+                        close(fd)
 
     def _remove_leftovers(self) -> None:
         """A kill between publishing and the end leaves the journal, or a second link, in the staging folder."""

@@ -21,7 +21,7 @@ from ftx.errors import FtxError
 #: The conflict rules under which a regular file makes room for the one that is stored.
 REPLACING = frozenset({"backup", "overwrite"})
 
-__all__ = ["REPLACING", "Outcome", "Staged", "failed_all", "publish", "wanted_mode"]
+__all__ = ["REPLACING", "Outcome", "Staged", "failed_all", "given_mode", "publish", "wanted_mode"]
 
 Outcome = Stored | Failed
 
@@ -52,12 +52,18 @@ class Staged:
             self.status.st_mtime_ns,
             ctime_ns,
             self.digest,
+            stat.S_IMODE(self.status.st_mode),
         )
 
 
 def wanted_mode(job: Job, wanted: Wanted) -> int:
     """The permission bits that `wanted` gets: the sender's, less the inbox's umask; never setuid, setgid, sticky."""
-    return stat.S_IMODE(wanted.mode) & 0o777 & ~job.device.umask
+    return given_mode(job, wanted.mode)
+
+
+def given_mode(job: Job, mode: int) -> int:
+    """The permission bits of an entry that the sender has with `mode`, as they are given here."""
+    return stat.S_IMODE(mode) & 0o777 & ~job.device.umask
 
 
 def _as_failure(error: OSError | FtxError) -> FtxError:

@@ -26,29 +26,32 @@ from ftx.errors import FtxError
 __all__ = ["NameKey", "NameRecord", "Records"]
 
 _APPLICATION_ID: Final = 0x66747831
-_SCHEMA_VERSION: Final = 2
+_SCHEMA_VERSION: Final = 3
 _FILE: Final = "records.db"
 _SCHEMA: Final = """
 CREATE TABLE names (
     peer BLOB NOT NULL, path BLOB NOT NULL, final BLOB NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, disk_ns INTEGER NOT NULL, ctime_ns INTEGER, digest BLOB, stored INTEGER NOT NULL,
-    PRIMARY KEY (peer, path, size, mtime_ns)
+    mode INTEGER, PRIMARY KEY (peer, path, size, mtime_ns)
 ) WITHOUT ROWID;
 CREATE TABLE receipts (
     peer BLOB NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (peer, job)
 ) WITHOUT ROWID;
 """
+#: From version 2, which kept no permissions.
+_RENEW: Final = f"BEGIN; ALTER TABLE names ADD COLUMN mode INTEGER; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+_COLUMNS: Final = "final, inode, size, mtime_ns, disk_ns, ctime_ns, digest, mode"
 _KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
-_FIND: Final = f"SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names WHERE {_KEY}"
+_FIND: Final = f"SELECT {_COLUMNS} FROM names WHERE {_KEY}"
 _SAME: Final = (
-    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names"
+    f"SELECT {_COLUMNS} FROM names"
     " WHERE peer = ? AND path = ? AND size = ? AND digest = ? ORDER BY stored DESC, mtime_ns DESC"
 )
 _VERSIONS: Final = (
-    "SELECT final, inode, size, mtime_ns, disk_ns, ctime_ns, digest FROM names"
+    f"SELECT {_COLUMNS} FROM names"
     " WHERE peer = ? AND path = ? AND digest IS NOT NULL ORDER BY stored DESC, mtime_ns DESC"
 )
-_WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
 #: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
 #: first spares nearly all files the sorting.
@@ -66,7 +69,7 @@ _DAY: Final = 86400
 NameKey = tuple[bytes, int, int]
 
 T = TypeVar("T")
-_Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int]
+_Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int, int | None]
 
 
 def _signed(number: int) -> int:
@@ -80,7 +83,8 @@ class NameRecord:
 
     `final` is the last component of its name on disk, in the folder of the requested path; `inode` 0 is a folder about
     to be made. `mtime_ns` is as offered, `disk_ns` as the file system keeps it, `ctime_ns` None while pending.
-    `digest` is the file digest, None for a folder.
+    `digest` is the file digest, None for a folder; `mode` the permission bits that ftx gave the file, None where it did
+    not.
     """
 
     final: bytes
@@ -90,6 +94,7 @@ class NameRecord:
     disk_ns: int
     ctime_ns: int | None
     digest: bytes | None
+    mode: int | None = None
 
 
 def _key(path: bytes, record: NameRecord) -> NameKey:
@@ -108,6 +113,7 @@ def _row(peer: bytes, path: bytes, record: NameRecord, now: int) -> _Row:
         record.ctime_ns,
         record.digest,
         now,
+        record.mode,
     )
 
 
@@ -170,6 +176,9 @@ class Records:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == _SCHEMA_VERSION - 1:
+                connection.executescript(_RENEW)
+                version = _SCHEMA_VERSION
             if version not in (0, _SCHEMA_VERSION):
                 age = "newer" if version > _SCHEMA_VERSION else "older"
                 raise sqlite3.DatabaseError(f"made by {age} software (version {version}, not {_SCHEMA_VERSION})")

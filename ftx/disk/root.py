@@ -306,6 +306,27 @@ class Root:
         finally:
             close(held)
 
+    def give_mode(self, folder_fd: int, name: bytes, status: os.stat_result, mode: int) -> os.stat_result | None:
+        """Give the file that `status` is of these permission bits; its status then, or None where it is not to be done.
+
+        That is: when something else has the name by now, or it was touched, or it is another user's,
+        or it has a second name, which may be anywhere.
+        """
+        try:
+            held = os.open(_single(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+        except OSError:
+            return None
+        try:
+            found = os.fstat(held)
+            if (found.st_ino, found.st_ctime_ns, found.st_mode) != (status.st_ino, status.st_ctime_ns, status.st_mode):
+                return None
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+                os.chmod(f"/proc/self/fd/{held}", mode)
+                return os.fstat(held)
+            return None
+        finally:
+            close(held)
+
     def create_unnamed(self, folder_fd: int, mode: int) -> int | None:
         """An unnamed file that can be linked into `folder_fd`, or None where there is no such thing."""
         if not self.tmpfile:

@@ -11,11 +11,10 @@ import attrs
 
 from ftx.errors import FtxError
 from ftx.text import show
+from ftx.wire.fields import LINKS
 
 __all__ = ["LINKS", "Selection"]
 
-#: What can become of symbolic links: left out and told of, followed, or sent as links.
-LINKS: Final = ("skip", "follow", "keep")
 #: Stands for a newline in names and patterns, where the matcher takes it for the end: no decoded name has it.
 _NEWLINE: Final = str.maketrans({"\n": "\udc0a"})
 

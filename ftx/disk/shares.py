@@ -136,10 +136,19 @@ class Share:
         whole = f"the share {show(setting.name)} cannot be used: {show(setting.path)}: {why}"
         raise FtxError("config-invalid", whole, "see --share")
 
-    def held(self, path: Path, hidden: frozenset[Identity]) -> Held | None:
-        """What is at `path` below the share, or None when nothing that may be seen is there. Blocking."""
+    def held(self, path: Path, hidden: frozenset[Identity], *, follow: bool = False) -> Held | None:
+        """What is at `path` below the share, or None when nothing that may be seen is there. Blocking.
+
+        With `follow` links are followed, as `Held.follow()` does.
+        """
         if self.single is not None:
             return None if path else self._there(Held(self.root, (self.single,), hidden))
+        if follow:
+            try:
+                real = Held(self.root, path, hidden, depth=0).follow(())
+            except (OSError, FtxError):
+                return None
+            path = real.below
         for depth in range(1, len(path)):
             if not self._there(Held(self.root, path[:depth], hidden)):
                 return None
@@ -192,16 +201,18 @@ class Shares:
             for share in self._by_name.values():
                 share.root.close()
 
-    def sources(self, paths: Sequence[Path], seen: Callable[[ShareSetting], bool]) -> tuple[Source, ...]:
+    def sources(
+        self, paths: Sequence[Path], seen: Callable[[ShareSetting], bool], follow: bool = False
+    ) -> tuple[Source, ...]:
         """What these paths of a request lead to, for a walk: sorted by the name that each has at its top. Blocking.
 
-        `seen` says of a share whether the asking key may see it. FtxError `not-shared` unless all are there, and
-        `bad-message` when two have one name.
+        `seen` says of a share whether the asking key may see it; with `follow` links may be part of a path, as far as
+        they stay in its share. FtxError `not-shared` unless all are there, and `bad-message` when two have one name.
         """
         hidden = self._identities()
         found: dict[bytes, Source] = {}
         for path in paths:
-            share, held = self._find(path, seen, hidden)
+            share, held = self._find(path, seen, hidden, follow=follow)
             if path[-1] in found:
                 raise FtxError("bad-message", "two paths of a request have one name")
             local = b"/".join((share.real, *path[1:]))
@@ -232,10 +243,10 @@ class Shares:
         return found
 
     def _find(
-        self, path: Path, seen: Callable[[ShareSetting], bool], hidden: frozenset[Identity]
+        self, path: Path, seen: Callable[[ShareSetting], bool], hidden: frozenset[Identity], *, follow: bool = False
     ) -> tuple[Share, Held]:
         share = self._by_name.get(path[0])
-        held = share.held(path[1:], hidden) if share is not None and seen(share.setting) else None
+        held = share.held(path[1:], hidden, follow=follow) if share is not None and seen(share.setting) else None
         if share is None or held is None:
             raise FtxError("not-shared")
         return share, held

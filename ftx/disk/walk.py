@@ -4,7 +4,7 @@ A walk goes depth-first and byte-sorted within a folder, which is the order of a
 section "Manifest"). It holds one descriptor per folder on the way down and looks at everything relative to
 that descriptor, so that a folder exchanged for a symbolic link meanwhile leads nowhere. Nothing here writes.
 A source that is itself named as a link is followed, once, when it is named; links inside a tree only where the
-selection says so.
+selection says so, and those of a share never out of it.
 
 Memory is bounded whatever the tree: the names of a very large folder are sorted in a temporary file
 (`ftx.disk.listing`).
@@ -12,6 +12,7 @@ Memory is bounded whatever the tree: the names of a very large folder are sorted
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import stat
@@ -159,6 +160,8 @@ class _Open:
     mtime_ns: int
     #: Device and inode.
     identity: tuple[int, int]
+    #: How it is reached, if not by its path.
+    held: Held | None
 
 
 def reach(parent_length: int, depth: int, name: bytes) -> tuple[int, str]:
@@ -262,12 +265,18 @@ class _Descent:
         path = (*parent.path, name) if parent else (name,)
         length, wrong = reach(parent.length if parent else 0, len(path), name)
         here, entry = (parent.fd, name) if parent else at or (None, local)
+        held = parent.held if parent else self._held
+        found, followed = (here, entry), -1
         try:
             status = os.stat(entry, dir_fd=here, follow_symlinks=False)
-            if self._held is not None and self._held.hides(name, status):
+            if held is not None and held.hides(name, status):
                 return
             link = stat.S_ISLNK(status.st_mode)
-            if link and self._selection.links == "follow":
+            if link and self._selection.links == "follow" and held is not None:
+                held = held.follow(path)
+                found = followed, _ = held.enter()
+                status = os.stat(found[1], dir_fd=followed, follow_symlinks=False)
+            elif link and self._selection.links == "follow":
                 status = os.stat(entry, dir_fd=here)
                 local = os.path.realpath(local, strict=True)
             if self._selection.excludes(path, folder=stat.S_ISDIR(status.st_mode)):
@@ -275,11 +284,11 @@ class _Descent:
             if wrong:
                 yield from self._other(path, problem(path, "bad-name", wrong))
             elif stat.S_ISDIR(status.st_mode):
-                yield from self._down(path, local, length, entry, here, link)
+                yield from self._down(path, local, length, found, held, link)
             elif stat.S_ISREG(status.st_mode):
-                yield from self._file(path, local, status)
+                yield from self._file(path, local, status, held)
             elif stat.S_ISLNK(status.st_mode):
-                yield from self._link(path, os.readlink(entry, dir_fd=here), status)
+                yield from self._link(path, os.readlink(found[1], dir_fd=found[0]), status)
             else:
                 yield from self._other(path, problem(path, "special-file"))
         except FileNotFoundError as error:
@@ -288,13 +297,19 @@ class _Descent:
             else:
                 yield from self._other(path, _failure(path, error))
         except OSError as error:
-            yield from self._other(path, _failure(path, error))
+            if error.errno == errno.EXDEV:  # as `Held.follow()` says it
+                yield from self._other(path, problem(path, "special-file", "the link leads out of what is shared"))
+            else:
+                yield from self._other(path, _failure(path, error))
+        finally:
+            if followed >= 0:
+                os.close(followed)
 
     def _down(
-        self, path: Path, local: bytes, length: int, entry: bytes, parent: int | None, link: bool
+        self, path: Path, local: bytes, length: int, at: tuple[int | None, bytes], held: Held | None, link: bool
     ) -> Iterator[SourceItem]:
         """Enter a folder, unless we are in it already: then a link has led us up."""
-        folder = _open(path, local, length, entry, parent, link)
+        folder = _open(path, local, length, at, held, link)
         if link and any(folder.identity == above.identity for above in self._stack):
             os.close(folder.fd)
             yield from self._other(path, problem(path, "special-file", "the link leads back to a folder that it is in"))
@@ -313,7 +328,7 @@ class _Descent:
     def _left(self, folder: _Open) -> Iterator[SourceItem]:
         yield SourceFolderEnd(folder.path, folder.mode, folder.mtime_ns)
 
-    def _file(self, path: Path, local: bytes, status: os.stat_result) -> Iterator[SourceItem]:
+    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterator[SourceItem]:
         yield SourceFile(
             path,
             local,
@@ -322,7 +337,7 @@ class _Descent:
             wire_time(status.st_ctime_ns),
             status.st_ino,
             status.st_mode & _RIGHTS,
-            self._held,
+            held,
         )
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:
@@ -345,7 +360,7 @@ class _LinkDescent(_Descent):
     def _left(self, folder: _Open) -> Iterator[SourceItem]:
         return iter(())
 
-    def _file(self, path: Path, local: bytes, status: os.stat_result) -> Iterator[SourceItem]:
+    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterator[SourceItem]:
         return iter(())
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:
@@ -365,9 +380,12 @@ def _is_link(entry: bytes, parent: int | None) -> bool:
         return False
 
 
-def _open(path: Path, local: bytes, length: int, entry: bytes, parent: int | None, link: bool) -> _Open:
-    """The folder `entry` (relative to `parent`, or absolute), opened and listed; OSError if that fails."""
-    fd = os.open(entry, _FOLDER if link else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
+def _open(
+    path: Path, local: bytes, length: int, at: tuple[int | None, bytes], held: Held | None, link: bool
+) -> _Open:
+    """The folder `at` an entry of another, or at an absolute path, opened and listed; OSError if that fails."""
+    # What is held was followed to its end already.
+    fd = os.open(at[1], _FOLDER if link and held is None else _FOLDER | os.O_NOFOLLOW, dir_fd=at[0])
     try:
         status = os.fstat(fd)
         names = sorted_names(fd)
@@ -375,4 +393,5 @@ def _open(path: Path, local: bytes, length: int, entry: bytes, parent: int | Non
         os.close(fd)
         raise
     identity = status.st_dev, status.st_ino
-    return _Open(path, local, length, fd, names, status.st_mode & _RIGHTS, wire_time(status.st_mtime_ns), identity)
+    mtime = wire_time(status.st_mtime_ns)
+    return _Open(path, local, length, fd, names, status.st_mode & _RIGHTS, mtime, identity, held)

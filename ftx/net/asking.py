@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred
 
+from ftx.core.links import ASKED_FOR
 from ftx.errors import FtxError, ProtocolError, kind_from_peer
 from ftx.net.transfer import Connection
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Item, List, Listing, Message, Offer, Refuse, Request
+from ftx.wire.messages import LINKS, Item, List, Listing, Message, Offer, Refuse, Request
 
 __all__ = ["Asking", "Looking"]
 
@@ -101,12 +102,15 @@ class Asking(_Asked):
         super().__init__(connection, job)
         self._done: Deferred[Offer] = Deferred(lambda _: connection.abort(FtxError("interrupted")))
 
-    def run(self, paths: Sequence[Sequence[bytes]], exclude: Sequence[str]) -> Deferred[Offer]:
-        """Ask for `paths`. Fires with the server's offer, which is to be accepted or refused at once.
+    def run(self, paths: Sequence[Sequence[bytes]], exclude: Sequence[str], links: str = "skip") -> Deferred[Offer]:
+        """Ask for `paths`, without what `exclude` matches; `links` says what becomes of symbolic links.
 
-        Fails with FtxError. May be cancelled.
+        Fires with the server's offer, which is to be accepted or refused at once. Fails with FtxError, `not-supported`
+        when the server can only leave links out. May be cancelled.
         """
-        self.begin(Request(self._job, [list(path) for path in paths], list(exclude), 0))
+        if links != "skip" and not self._connection.over and ASKED_FOR not in self._connection.session.features:
+            raise FtxError("not-supported", "the daemon there only leaves symbolic links out: its version is too old")
+        self.begin(Request(self._job, [list(path) for path in paths], list(exclude), LINKS.index(links)))
         return self._done
 
     def message(self, message: Message) -> None:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from ftx import limits
 from ftx.core.events import Conclude, Effect, GiveUp, LeftOut, Resolved, Send
 from ftx.core.identity import SIGN_RECEIPT
+from ftx.core.links import in_force
 from ftx.core.receipt import encode_receipt, receipt_body
 from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
@@ -67,11 +68,13 @@ class Receiving:
         identity: Identity,
         observer: Observer,
         tops: Collection[bytes] | None = None,
+        links: bool = False,
     ) -> None:
-        """`tops`: of a pull, the names at the top that were asked for."""
+        """`tops`: of a pull, the names at the top that were asked for; `links`: whether links were asked for."""
         self.offer = offer
         self.connection = connection
-        self.machine = Receiver(offer, clock.seconds(), features=connection.session.features, tops=tops)
+        features = in_force(connection.session.features, offer.kind, links)
+        self.machine = Receiver(offer, clock.seconds(), features=features, tops=tops)
         self.started_ns = int(wall() * 1e9)
         self._waiting: list[Deferred[None]] | None = []
         self._conflict = conflict

@@ -19,6 +19,7 @@ from ftx import limits
 from ftx.core.approval import NONCE, Waiter
 from ftx.core.events import Effect, Resolved, Send, VerifyReceipt, Waited
 from ftx.core.identity import SIGN_RECEIPT, same
+from ftx.core.links import in_force
 from ftx.core.sender import Concluded, Sender
 from ftx.disk.counting import Counting
 from ftx.disk.keys import verify
@@ -89,14 +90,15 @@ class Sending:
         `held`: announce nothing before `release()`, whatever the receiver says.
         """
         self._waiter: Waiter | None = None
-        self.machine = Sender(offer, concluded, features=connection.session.features)
+        self._selection = selection or Selection()
+        features = in_force(connection.session.features, offer.kind, self._selection.links == "keep")
+        self.machine = Sender(offer, concluded, features=features)
         self._connection = connection
         self._roots = tuple(roots)
         self._worker = worker
         self._clock = clock
         self._own_id = own_id
         self._watcher = watcher
-        self._selection = selection or Selection()
         self._walk = Walk(self._roots, self._selection)
         self._counting = Counting(self._roots, self._selection)
         self._count_lane = worker.lane()

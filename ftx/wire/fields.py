@@ -13,6 +13,7 @@ __all__ = [
     "CONFLICTS",
     "DRY_RUN",
     "FEATURES",
+    "LINKS",
     "PULL",
     "PUSH",
     "Bitmap",
@@ -42,7 +43,12 @@ __all__ = [
 #: Conflict policies by their number on the wire, from the strictest to the loosest.
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
-FEATURES: Final = ("approval", "checksum", "delta", "dry-run", "pipes", "pull", "repair", "steer", "symlinks", "zstd")
+FEATURES: Final = (
+    *("approval", "checksum", "delta", "dry-run", "links", "pipes"),
+    *("pull", "repair", "steer", "symlinks", "zstd"),
+)
+#: What a request can want of symbolic links, by its number on the wire (section 16).
+LINKS: Final = ("skip", "follow", "keep")
 #: Kinds of an offer: the client's own, and a server's answer to a request.
 PUSH: Final = 0
 PULL: Final = 1

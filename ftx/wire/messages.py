@@ -49,7 +49,7 @@ from ftx.wire.entries import (
     Wanted,
     WantGroup,
 )
-from ftx.wire.fields import CONFLICTS, DRY_RUN, FEATURES, PULL, PUSH, Message
+from ftx.wire.fields import CONFLICTS, DRY_RUN, FEATURES, LINKS, PULL, PUSH, Message
 from ftx.wire.frames import Frame, FrameType, feature_of, frame
 from ftx.wire.job import (
     Accept,
@@ -72,6 +72,7 @@ __all__ = [
     "CONFLICTS",
     "DRY_RUN",
     "FEATURES",
+    "LINKS",
     "PULL",
     "PUSH",
     "Accept",

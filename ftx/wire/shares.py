@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from ftx import limits
-from ftx.wire.fields import Count, Entry, ErrorNumber, Folder, Job, Message, Mode, Time, WirePath
+from ftx.wire.fields import LINKS, Count, Entry, ErrorNumber, Folder, Job, Message, Mode, Time, WirePath
 
 __all__ = ["Item", "ItemKind", "List", "Listing", "Omission", "Omitted", "Request"]
 
@@ -60,7 +60,7 @@ class Request(Message, frozen=True):
     exclude: Annotated[
         list[Annotated[str, Meta(min_length=1, max_length=limits.PATTERN)]], Meta(max_length=limits.REQUEST_PATTERNS)
     ]
-    links: Annotated[int, Meta(ge=0, le=0)]
+    links: Annotated[int, Meta(ge=0, le=len(LINKS) - 1)]
 
 
 class Omission(Entry, frozen=True):

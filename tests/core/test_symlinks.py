@@ -10,9 +10,20 @@ from support.pair import Pair
 
 from ftx import limits
 from ftx.core.blocks import content_digest
+from ftx.core.links import in_force
 from ftx.core.receiver import Receiver
 from ftx.errors import KINDS, ProtocolError
-from ftx.wire.messages import FEATURES, FileEntry, FolderEnd, FolderEntry, Manifest, Offer, SymlinkEntry
+from ftx.wire.messages import (
+    FEATURES,
+    PULL,
+    PUSH,
+    FileEntry,
+    FolderEnd,
+    FolderEntry,
+    Manifest,
+    Offer,
+    SymlinkEntry,
+)
 
 BIG = bytes(range(256)) * (3 * limits.BLOCK // 256 + 1)
 TREE: dict[bytes, Any] = {b"t": {b"a": b"content", b"big": BIG, b"d": {b"x": b"1"}, b"empty": {}}}
@@ -76,9 +87,10 @@ def receiver(features: frozenset[str] = frozenset(FEATURES), **how: Any) -> Rece
 
 
 def test_a_receiver_that_lets_none_in_gets_none() -> None:
-    """Nor one that pulls: it has asked for none."""
+    """Nor one that pulls, and has asked for none, or for another tree."""
     manifest = Manifest([SymlinkEntry(0, [b"t", b"b"], b"a", 0)], True)
-    for refusing in (receiver(frozenset({"repair"})), receiver(tops=[b"t"])):
+    unasked = in_force(frozenset(FEATURES), PULL, False)
+    for refusing in (receiver(frozenset({"repair"})), receiver(unasked, tops=[b"t"])):
         with pytest.raises(ProtocolError) as caught:
             refusing.receive(manifest, 0.0)
         assert caught.value.name == "bad-message"
@@ -101,3 +113,24 @@ def test_nothing_follows_a_link() -> None:
     machine.receive(Manifest(entries, False), 0.0)
     with pytest.raises(ProtocolError):
         machine.receive(Manifest([FileEntry(2, [b"u"], 1, 0, 0o644)], True), 0.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_links_that_were_asked_for_are_pulled(seed: int) -> None:
+    """Whatever is pushed: in a pull the request decides, where both ends know of it."""
+    disk = MemoryDisk()
+    agreed(Pair([*items(TREE), *LINKS], disk, seed=seed, pull=[b"t"], links=True).run())
+    assert disk.links == {link.path: link.target for link in LINKS}
+    machine = receiver(in_force(frozenset(FEATURES), PULL, True), tops=[b"other"])
+    with pytest.raises(ProtocolError):
+        machine.receive(Manifest([SymlinkEntry(0, [b"t", b"b"], b"a", 0)], True), 0.0)
+
+
+def test_which_links_are_in_force() -> None:
+    """A push has what both hellos listed for it; a pull what was asked for, where both know that it can be."""
+    both = frozenset({"symlinks", "links"})
+    assert "symlinks" in in_force(both, PUSH, False)
+    assert "symlinks" not in in_force(frozenset({"links"}), PUSH, True)
+    assert "symlinks" in in_force(frozenset({"links"}), PULL, True)
+    assert "symlinks" not in in_force(both, PULL, False)
+    assert "symlinks" not in in_force(frozenset({"symlinks"}), PULL, True)

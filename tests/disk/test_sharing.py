@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ftx import limits
+from ftx.disk.selection import Selection
 from ftx.disk.shares import Shares, ShareSetting, check_share, overlapping, share_tables, shares_of
 from ftx.disk.shown import Shown
-from ftx.disk.source import OpenSource, SourceFile, Walk, count, read_whole
+from ftx.disk.source import OpenSource, SourceFile, SourceFolder, SourceProblem, Walk, count, read_whole
 from ftx.errors import FtxError
 from ftx.wire.messages import ItemKind
 
@@ -136,6 +138,94 @@ def test_what_is_sent(tree: Path) -> None:
     (tree / "sub").symlink_to("moved")
     assert error_of(read_whole, files[2]) in ("source-changed", "source-vanished")
     assert error_of(OpenSource.open, files[2]) in ("source-changed", "source-vanished")
+    opened.done()
+
+
+def linked(tree: Path) -> None:
+    """Links of every kind, beside the two of the tree that lead out."""
+    for name, target in {
+        "file": "sub/file",
+        "folder": "sub/deep/",
+        "chain": "file",
+        "sub/up": "../sub/./deep/../file",
+        "loop": "loop",
+        "back": ".",
+        "gone": "sub/none",
+        "far": str(tree / "sub" / "file"),
+        "private": ".ftx/partial",
+        "cover": "sub/to private",
+        "sub/to private": "../.ftx",
+        "round": f"../{tree.name}/sub/file",
+    }.items():
+        (tree / name).symlink_to(target)
+
+
+def test_links_are_followed_inside_a_share(tree: Path) -> None:
+    """What they lead to stands in their place, files and folders; what leads out, or to what is hidden, does not."""
+    linked(tree)
+    opened = shares(tree)
+    follow = Selection.of((), "follow")
+    roots = opened.sources([(b"s",)], all_seen, True)
+    items = Walk(roots, follow).batch(100)
+    files = {b"/".join(item.path[1:]): read_whole(item) for item in items if isinstance(item, SourceFile)}
+    content = b"content"
+    assert files == {
+        b"sub/file": content, b"file": content, b"chain": content, b"sub/up": content, b"sub/deep/er": b"",
+        b"folder/er": b"",
+    }  # fmt: skip
+    folders = [b"/".join(item.path[1:]) for item in items if isinstance(item, SourceFolder)]
+    assert folders == [b"", b"folder", b"sub", b"sub/deep"]
+    wrong = {b"/".join(item.path[1:]): item.error.name for item in items if isinstance(item, SourceProblem)}
+    assert wrong == {
+        b"back": "special-file", b"cover": "source-missing", b"far": "special-file", b"gone": "source-missing",
+        b"link": "special-file", b"loop": "source-unreadable", b"private": "source-missing",
+        b"round": "special-file", b"sub/out": "special-file", b"sub/to private": "source-missing",
+    }  # fmt: skip
+    totals = count(roots, selection=follow)
+    assert (totals.files, totals.folders, totals.bytes) == (6, 4, 4 * len(content))
+    opened.done()
+
+
+def test_links_in_what_is_asked_for(tree: Path) -> None:
+    """They are part of the way only for who wants them followed."""
+    linked(tree)
+    opened = shares(tree, tree / "sub" / "deep" / "er")
+    for path, found in (((b"s", b"chain"), b"file"), ((b"s", b"folder"), b"deep"), ((b"s", b"back", b"file"), b"file")):
+        assert error_of(opened.sources, [path], all_seen) == "not-shared"
+        (source,) = opened.sources([path], all_seen, True)
+        assert source.held is not None
+        assert (source.name, source.held.below[-1]) == (path[-1], found)
+    for name in (b"far", b"link", b"round", b"private", b"cover", b"loop", b"gone"):
+        assert error_of(opened.sources, [(b"s", name)], all_seen, True) == "not-shared"
+    assert error_of(opened.sources, [(b"s", b"folder", b"er")], all_seen, True) == "not-shared", "hidden by its inode"
+    assert error_of(opened.sources, [(b"s", b"link", b"passwd")], all_seen, True) == "not-shared"
+    opened.done()
+
+
+def test_so_many_links_and_no_more(tree: Path) -> None:
+    """A chain as long as the kernel would follow, and one link longer."""
+    opened = shares(tree)
+    (tree / "0").symlink_to("sub/file")
+    for number in range(1, limits.LINKS_FOLLOWED + 1):
+        (tree / str(number)).symlink_to(str(number - 1))
+    last = str(limits.LINKS_FOLLOWED - 1).encode()
+    (source,) = opened.sources([(b"s", last)], all_seen, True)
+    assert source.held is not None
+    assert source.held.below == (b"sub", b"file")
+    assert error_of(opened.sources, [(b"s", str(limits.LINKS_FOLLOWED).encode())], all_seen, True) == "not-shared"
+    opened.done()
+
+
+def test_a_followed_place_that_becomes_a_link_leads_nowhere(tree: Path, tmp_path: Path) -> None:
+    """What was found is opened without links: between the look and the opening nobody leads us out."""
+    linked(tree)
+    opened = shares(tree)
+    items = Walk(opened.sources([(b"s",)], all_seen, True), Selection.of((), "follow")).batch(100)
+    (file,) = [item for item in items if isinstance(item, SourceFile) and item.path[-1] == b"chain"]
+    (tree / "sub").rename(tree / "moved")
+    (tmp_path / "file").write_bytes(b"content")
+    (tree / "sub").symlink_to("..")
+    assert error_of(read_whole, file) in ("source-changed", "source-vanished")
     opened.done()
 
 

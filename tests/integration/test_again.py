@@ -52,6 +52,19 @@ def test_by_content_whatever_the_time(lab: Lab) -> None:
     assert lab.send(daemon, "source").one("done")["files_identical"] == 3
 
 
+def test_permissions_alone_go_along(lab: Lab) -> None:
+    """chmod on one side, and the same command: the other side has them too, both ways, and no content travels."""
+    make_tree(lab.root / "source", {"a": 10, "large": 3 * MiB + 5})
+    daemon = lab.daemon("home", f"--share=s={lab.root / 'source'}")
+    copies = (daemon.inbox / "source", lab.root / "back" / "s")
+    for mode in (0o644, 0o755, 0o600):
+        for name in ("a", "large"):
+            (lab.root / "source" / name).chmod(mode)
+        ran = lab.send(daemon, "source"), lab.client("get", f"{daemon.url}/s", "back").ends()
+        assert {path.stat().st_mode & 0o7777 for copy in copies for path in copy.iterdir()} == {mode}
+        assert mode == 0o644 or [client.one("done")["bytes_wire"] for client in ran] == [0, 0]
+
+
 def test_a_changed_file_gets_one_other_name(lab: Lab) -> None:
     """`a (1).txt` beside `a.txt`; sent again it is found as its own; a third content is `a (2).txt`."""
     make_tree(lab.root / "source", {"a.txt": 10, "large": 2 * MiB + 1})

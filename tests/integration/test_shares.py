@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from support.gate import Gate
 from support.hostile import Hostile
 from support.lab import NOBODY, Daemon, Lab, until
 from support.trees import make_tree, snapshot
@@ -119,16 +120,19 @@ def test_a_cut_in_the_middle(lab: Lab, short_tmp: Path, victim: str) -> None:
     """kill -9 of either side: the same command gets the rest, without what was durable."""
     make_tree(short_tmp / "tree", {"large": 96 * MIB, **{f"many/{n:03}": 1000 for n in range(200)}})
     daemon = lab.daemon("home", f"--share=s={short_tmp / 'tree'}")
-    client = lab.client("get", daemon.url + "/s", "out", cwd=short_tmp)
-    client.reaches("progress", bytes_durable=33 * MIB)
-    if victim == "daemon":
-        daemon.kill()
-        client.reaches("retry", attempt=1)
-        daemon = lab.again(daemon)
-        done = client.ends().one("done")
-        assert done["bytes_wire"] < 200 * MIB
-    else:
-        client.kill()
+    with Gate(daemon.port, hold=60 * MIB, back=True) as gate:
+        client = lab.client("get", gate.url + "/s", "out", cwd=short_tmp)
+        client.reaches("progress", bytes_durable=33 * MIB)
+        if victim == "daemon":
+            daemon.kill()
+            gate.open()
+            client.reaches("retry", attempt=1)
+            daemon = lab.again(daemon)
+            done = client.ends().one("done")
+            assert done["bytes_wire"] < 200 * MIB
+        else:
+            client.kill()
+    if victim == "client":
         assert (short_tmp / "out" / ".ftx").exists(), "the partial is kept"
         done = get(lab, daemon, "/s", "out", cwd=short_tmp).one("done")
         assert done["bytes_wire"] < 70 * MIB, "a third of it was durable"
@@ -190,6 +194,39 @@ def test_compression_is_the_getters_choice(lab: Lab, short_tmp: Path) -> None:
     assert packed["bytes_wire"] < plain["bytes_wire"] // 3
     assert plain["bytes_wire"] == plain["bytes"] == len(text) + 5000
     assert snapshot(short_tmp / "one" / "s") == snapshot(short_tmp / "two" / "s") == snapshot(source)
+    daemon.clean_log()
+
+
+def test_links_as_the_getter_wants_them(lab: Lab, tree: Path, short_tmp: Path) -> None:
+    """Left out and told of, followed inside the share alone, or made here; the second time nothing travels."""
+    inside, outside = {"to file": "deep/er/file", "to folder": "deep"}, {"out": "../secret", "etc": "/etc/passwd"}
+    for name, target in {**inside, **outside}.items():
+        (tree / name).symlink_to(target)
+    (short_tmp / "secret").write_bytes(b"secret")
+    daemon = lab.daemon("home", f"--share=s={tree}")
+    four = {"s/to file", "s/to folder", "s/out", "s/etc"}
+    left = get(lab, daemon, "/s", "skipped", cwd=short_tmp)
+    assert {event["path"] for event in left.of("file") if event["status"] == "skipped"} == four
+    follow = get(lab, daemon, "/s", "followed", "--links=follow", cwd=short_tmp)
+    skipped = {event["path"]: event["error"]["name"] for event in follow.of("file") if event["status"] == "skipped"}
+    assert skipped == {"s/out": "special-file", "s/etc": "special-file"}
+    there = short_tmp / "followed" / "s"
+    assert not [path for path in there.rglob("*") if path.is_symlink()]
+    assert (there / "to file").read_bytes() == (there / "to folder" / "er" / "file").read_bytes() != b""
+    keep = get(lab, daemon, "/s", "kept", "--links=keep", cwd=short_tmp)
+    made = {path.name: os.readlink(path) for path in (short_tmp / "kept" / "s").iterdir() if path.is_symlink()}
+    assert made == inside
+    assert os.lstat(short_tmp / "kept" / "s" / "to file").st_mtime_ns == os.lstat(tree / "to file").st_mtime_ns
+    assert keep.one("done")["files"] == 5 + 2
+    for words in (["followed", "--links=follow"], ["kept", "--links=keep"]):
+        again = get(lab, daemon, "/s", *words, cwd=short_tmp).one("done")
+        assert (again["files_identical"], again["bytes_wire"]) == (again["files"], 0)
+    get(lab, daemon, "/s/to folder/er", "named", "--links=follow", cwd=short_tmp)
+    assert (short_tmp / "named" / "er" / "file").exists()
+    for path in ("/s/to folder/er", "/s/out", "/s/etc"):
+        get(lab, daemon, path, "no", code=6, cwd=short_tmp)
+    for path in ("/s/out", "/s/etc"):
+        get(lab, daemon, path, "no", "--links=follow", code=6, cwd=short_tmp)
     daemon.clean_log()
 
 

@@ -1,4 +1,4 @@
-"""A link that holds: what a client sends to a daemon passes until so many bytes have gone through, then waits.
+"""A link that holds: what one end sends, usually the client, passes until so many bytes have gone through, then waits.
 
 So a test can look at, signal or kill both ends in the middle of a transfer, without racing it. The other direction
 always flows. A thread carries the bytes; it ends with the gate.
@@ -27,14 +27,17 @@ class _Link:
 class Gate:
     """Listens on 127.0.0.1 and passes each connection on to `port`; use as a context manager.
 
-    `hold` is how many bytes of each connection go to the daemon before the rest waits, None for all. `rate` bounds
-    how many pass in each step of 10 ms.
+    `hold` is how many bytes of each connection go to the daemon before the rest waits, None for all; with `back`, how
+    many come from it. `rate` bounds how many pass in each step of 10 ms.
     """
 
-    def __init__(self, port: int, hold: int | None = None, rate: int = 1 << 30) -> None:
+    def __init__(self, port: int, hold: int | None = None, rate: int = 1 << 30, *, back: bool = False) -> None:
         self._to = port
         self._hold = hold
         self._rate = rate
+        self._back = back
+        #: Ends of connections that are heard no more.
+        self._deaf: list[socket.socket] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._links: list[_Link] = []
@@ -74,10 +77,28 @@ class Gate:
             self.held.clear()
 
     def cut(self) -> None:
-        """Reset every connection there is; later ones pass as before."""
+        """Reset every connection that is carried; later ones pass as before."""
         with self._lock:
             for link in list(self._links):
                 self._drop(link, reset=True)
+
+    def deafen(self, *, told: bool = False) -> None:
+        """Carry nothing more of the connections there are, either way, and close nothing: nobody is told.
+
+        With `told` the client is: its end is reset, and the daemon's is not. Later connections pass as before.
+        """
+        with self._lock:
+            for link in list(self._links):
+                self._links.remove(link)
+                for end in (link.client, link.daemon):
+                    with contextlib.suppress(KeyError):
+                        self._selector.unregister(end)
+                self._deaf.append(link.daemon)
+                if told:
+                    link.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    link.client.close()
+                else:
+                    self._deaf.append(link.client)
 
     # -- in the thread -------------------------------------------------------------------------------------
 
@@ -97,6 +118,8 @@ class Gate:
         finally:
             for link in list(self._links):
                 self._drop(link, reset=True)
+            for end in self._deaf:
+                end.close()
             self._listening.close()
             self._selector.close()
 
@@ -118,16 +141,19 @@ class Gate:
         for link in self._links:
             if link.holding and (self._hold is None or link.passed < self._hold):
                 link.holding = False
-                self._selector.register(link.client, selectors.EVENT_READ, link)
+                self._selector.register(self._held_end(link), selectors.EVENT_READ, link)
+
+    def _held_end(self, link: _Link) -> socket.socket:
+        return link.daemon if self._back else link.client
 
     def _carry(self, link: _Link, inward: bool) -> None:
         source, sink = (link.client, link.daemon) if inward else (link.daemon, link.client)
         room = min(65536, self._rate)
-        if inward and self._hold is not None:
+        if inward is not self._back and self._hold is not None:
             room = min(room, self._hold - link.passed)
             if room <= 0:
                 link.holding = True
-                self._selector.unregister(link.client)
+                self._selector.unregister(self._held_end(link))
                 self.held.set()
                 return
         try:
@@ -138,7 +164,7 @@ class Gate:
             data = b""
         if not data:
             self._drop(link)
-        elif inward:
+        elif inward is not self._back:
             link.passed += len(data)
 
     def _drop(self, link: _Link, reset: bool = False) -> None:

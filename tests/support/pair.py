@@ -21,6 +21,7 @@ from support.memory_disk import File, Folder, Have, Link, Made, MemoryDisk, Refu
 from ftx import limits
 from ftx.core import events
 from ftx.core.blocks import BlockSet, block_count, block_digest
+from ftx.core.links import in_force
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Concluded, Sender
 from ftx.core.session import Role, Session, agree, error_frame, error_of
@@ -155,7 +156,8 @@ class SenderEnd(_End):
         concluded: Concluded | None,
     ) -> None:
         super().__init__(pair, Role.SERVER if pair.pull else Role.CLIENT, "attic" if pair.pull else "desk")
-        self.machine = pair.sender(job_offer, concluded, features=frozenset(pair.features))
+        features = in_force(frozenset(pair.features), job_offer.kind, pair.links)
+        self.machine = pair.sender(job_offer, concluded, features=features)
         self._packer = Packer()
         self._lied: dict[tuple[bytes, ...], int] = {}
         #: What was read: path, block, and whether it was to be sent.
@@ -332,7 +334,7 @@ class ReceiverEnd(_End):
         if isinstance(event, Hello):
             self.greeted(event)
             if self.pair.pull:
-                self.send(messages.Request(JOB, [[b"share", name] for name in self.pair.pull], [], 0))
+                self.send(messages.Request(JOB, [[b"share", name] for name in self.pair.pull], [], 2 * self.pair.links))
         elif isinstance(event, Offer):
             self._offered(event)
         elif self.machine is None:
@@ -350,8 +352,9 @@ class ReceiverEnd(_End):
             self.send(messages.Refuse(event.job, KINDS[self._refusal].number))
         else:
             self.disk.begin(event.into)
+            features = in_force(self.session.features, event.kind, self.pair.links)
             self.machine = self.pair.receiver(
-                event, self.pair.now, features=self.session.features, tops=self.pair.pull or None
+                event, self.pair.now, features=features, tops=self.pair.pull or None
             )
             conflict = CONFLICTS.index(self.disk.conflict)
             self.send(Accept(event.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, conflict, 0))
@@ -493,7 +496,7 @@ class Pair:
     arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
     `spoil`: older versions change as soon as they are offered.
     `sender`, `receiver`: the machines.
-    `pull`: the names at the top that the receiver, as the client, asks for.
+    `pull`: the names at the top that the receiver, as the client, asks for; `links`: and symbolic links with them.
     """
 
     def __init__(
@@ -517,6 +520,7 @@ class Pair:
         sender: type[Sender] = Sender,
         receiver: type[Receiver] = Receiver,
         pull: Sequence[bytes] = (),
+        links: bool = False,
     ) -> None:
         self.now = 0.0
         self.checksum = checksum
@@ -526,6 +530,7 @@ class Pair:
         self.entries = list(entries)
         entries = self.entries
         self.pull = tuple(pull)
+        self.links = links
         self.features = (*features, "pull") if pull else features
         self.seed = seed
         self.random = random.Random(seed)

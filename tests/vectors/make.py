@@ -136,6 +136,7 @@ VALID: list[tuple[str, str, messages.Message]] = [
         messages.Listing(JOB, [messages.Item(messages.ItemKind.SHARE, [b"photos"], 0, MTIME, 0o755, 0)], True),
     ),
     ("request", "two things of a share", messages.Request(JOB, [[b"photos", b"a"], [b"photos", b"b"]], [], 0)),
+    ("request-links", "links, as they are", messages.Request(JOB, [[b"photos"]], [], 2)),
     ("request-exclude", "all of a share but these", messages.Request(JOB, [[b"photos"]], ["*.tmp", "/b/"], 0)),
     (
         "omitted",
@@ -255,6 +256,7 @@ def _invalid() -> Iterator[Vector]:
         ("listing-path", "an empty name", _packed(FrameType.LISTING, JOB, [[0, [b""], 0, 0, 0, 0]], True)),
         ("listing-slash", "a/b", "bad-name", "after", _packed(FrameType.LISTING, JOB, [[0, [b"/"], 0, 0, 0, 0]], True)),
         ("request-none", "nothing", _packed(FrameType.REQUEST, JOB, [], [], 0)),
+        ("request-links", "links 3", _packed(FrameType.REQUEST, JOB, [[b"a"]], [], 3)),
         ("request-root", "an empty path", _packed(FrameType.REQUEST, JOB, [[]], [], 0)),
         ("request-path", ".", "bad-name", "after", _packed(FrameType.REQUEST, JOB, [[b"a", b"."]], [], 0)),
         ("request-many", "65 patterns", _packed(FrameType.REQUEST, JOB, [[b"a"]], ["*"] * 65, 0)),

@@ -177,7 +177,7 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.REQUEST, (1,), [[[b"x"]] * limits.REQUEST_PATHS], [[[b"x"]] * (limits.REQUEST_PATHS + 1), [], [[]]]),
     (FrameType.REQUEST, (2,), [[], ["x" * limits.PATTERN]], [[""], ["x" * (limits.PATTERN + 1)], [b"x"], None]),
     (FrameType.REQUEST, (2,), [["x"] * limits.REQUEST_PATTERNS], [["x"] * (limits.REQUEST_PATTERNS + 1)]),
-    (FrameType.REQUEST, (3,), [0], [1, -1, None]),
+    (FrameType.REQUEST, (3,), [0, 1, 2], [3, -1, None]),
     (FrameType.OMITTED, (0,), [[OMISSION] * 512], [[], [OMISSION] * 513, None, [[]]]),
     (FrameType.OMITTED, (0, 0, 0), *PATHS),
     (FrameType.OMITTED, (0, 0, 1), *ERROR),
@@ -238,7 +238,7 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.LISTING, (1, 0, 5), [0, 302, 20_000], [-1, 20_001, None]),
     (FrameType.REQUEST, (1,), [[[b"x"]], [[b"x"]] * 64], [[], [[]], [[b""]], [[b"x"]] * 65, None]),
     (FrameType.REQUEST, (2,), [[], ["x" * 255], ["x"] * 64], [[""], ["x" * 256], ["x"] * 65, [b"x"], None]),
-    (FrameType.REQUEST, (3,), [0], [-1, 1, None]),
+    (FrameType.REQUEST, (3,), [0, 2], [-1, 3, None]),
     (FrameType.OMITTED, (0, 0, 0), *PATHS),
     (FrameType.OMITTED, (0, 0, 1), *ERROR),
 ]

@@ -57,6 +57,20 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
 )
 @click.option(
+    "--links",
+    type=click.Choice(["skip", "follow", "keep"]),
+    default="skip",
+    show_default=True,
+    help="Symbolic links in the share: leave them out and say so, get what they lead to there, or make the links here.",
+)
+@click.option(
+    "--names",
+    type=click.Choice(["usual", "any"]),
+    default="usual",
+    show_default=True,
+    help="Names that may come: usual, or any: with control characters too.",
+)
+@click.option(
     "--compress",
     type=click.Choice(["auto", "off"]),
     default="auto",
@@ -90,6 +104,8 @@ def get(**given: Any) -> int:
         folder=folder,
         checksum=given["checksum"],
         exclude=given["exclude"],
+        links=given["links"],
+        any_names=given["names"] == "any",
         compress=given["compress"] == "auto",
         to_stdout=to_stdout,
     )
