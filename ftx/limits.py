@@ -427,6 +427,14 @@ INTERFACES_REFRESH: Final = 10.0
 LINKS_SETTLE: Final = 0.1
 #: Messages of the kernel about links read in one turn of the reactor.
 LINK_MESSAGES: Final = 32
+#: Seconds from one search to the next while somebody watches, and searches in which a peer may be missing before it is
+#: said to have gone.
+DISCOVERY_WATCH: Final = 5.0
+DISCOVERY_MISSED: Final = 3
+#: Seconds for which a name that was seen on the network is offered when a command line is completed, and bytes of the
+#: file that keeps them.
+SEEN_AGE: Final = 86_400.0
+SEEN_FILE: Final = 512 * KiB
 #: Peers that one blinded query can ask for, and such queries sent by each way: those seen last come first.
 BLIND_TAGS: Final = 61
 BLIND_QUERIES: Final = 4

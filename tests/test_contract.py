@@ -83,7 +83,6 @@ CONTRACT: Final[dict[str, str]] = {
 NOT_YET: Final[dict[str, str]] = {
     "verbs": "verify doctor",
     "send": "--later",
-    "discover": "--watch",
     "methods": (
         "daemon.log_level "
         "queue.add queue.list queue.remove"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftx import limits
-from ftx.client.discovering import search
+from ftx.client import discovering
 from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
 from ftx.client.settings import Settings
@@ -256,9 +256,13 @@ def discover(
     settings: Settings,
     wait: float = limits.DISCOVERY_BURST,
     *,
+    watch: bool = False,
     on_event: Callable[[Discovered], object] | None = None,
 ) -> Run[Discovered, list[Discovered]]:
     """Ask on the network who is there for `wait` seconds. Iterated, it gives every answer at once; awaited, all.
+
+    With `watch` it goes on until it is cancelled: `state` is `here` for what is new or has changed, `still` for what
+    was said before, `gone` for who is missed.
 
     A peer that answers from several addresses is there once for each. `verified` says that the answer is signed by a
     key that is paired or mine; a paired peer has the name it is paired by, whatever it calls itself. Nobody found is an
@@ -266,6 +270,8 @@ def discover(
     """
 
     async def start(put: Callable[[Discovered], object], flow: Flow) -> list[Discovered]:
-        return await search(reactor, settings, wait, put)
+        if watch:
+            await discovering.watch(reactor, settings, put)
+        return await discovering.search(reactor, settings, wait, put)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, lambda event: True)

@@ -10,7 +10,7 @@ import os
 import shlex
 import stat
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +19,7 @@ from ftx.core.peers import TrustStore
 from ftx.errors import KINDS
 from ftx.limits import COMMAND_SHOWN, RATE_FROM
 from ftx.text import duration, path_text, plural, show, size
-from ftx.wire.events import Connected, Connecting, Discovered, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
+from ftx.wire.events import Connected, Connecting, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
 
 if TYPE_CHECKING:
     from ftx.client.listing import Listed
@@ -28,7 +28,6 @@ __all__ = [
     "command_line",
     "connected_line",
     "connecting_line",
-    "discovered_table",
     "done_line",
     "failure_lines",
     "file_line",
@@ -231,47 +230,6 @@ def failure_lines(failures: Sequence[FileEvent], total: int) -> list[str]:
 
 def _hint(name: str) -> str:
     return KINDS[name].hint if name in KINDS else ""
-
-
-def discovered_table(found: Iterable[Discovered]) -> list[str]:
-    """Who answered, sorted by name, a line for each identity: NAME ADDRESS ID TRUST VIA.
-
-    A peer that answered on several addresses is listed once, with all of them. NAME is what to write as a target.
-    """
-    by_id: dict[str, list[Discovered]] = {}
-    for one in found:
-        by_id.setdefault(one.id, []).append(one)
-    rows = []
-    for identity, ones in sorted(by_id.items(), key=lambda item: (item[1][0].name.casefold(), item[0])):
-        addresses = dict.fromkeys(_endpoint(one) for one in ones)
-        rows.append(
-            (
-                _called(ones[0]),
-                ", ".join(addresses),
-                f"{show(identity[:15])}…",
-                _trust(ones),
-                ", ".join(dict.fromkeys(show(one.via) for one in ones)),
-            )
-        )
-    return table(("NAME", "ADDRESS", "ID", "TRUST", "VIA"), rows)
-
-
-def _called(one: Discovered) -> str:
-    """`loft`, or `loft (calls itself attic)` where it is paired by another name."""
-    itself = f" (calls itself {show(one.announced)})" if one.announced not in ("", one.name) else ""
-    return show(one.name) + itself
-
-
-def _endpoint(one: Discovered) -> str:
-    address = show(one.address)
-    return f"[{address}]:{one.port}" if ":" in address else f"{address}:{one.port}"
-
-
-def _trust(ones: Sequence[Discovered]) -> str:
-    """A reply that nobody signed may claim to be anyone: only a proven one is called paired, or mine."""
-    if any(one.verified for one in ones):
-        return "paired" if any(one.paired for one in ones) else "mine"
-    return "unproven" if any(one.paired for one in ones) else "not paired"
 
 
 def peers_table(store: TrustStore) -> list[str]:

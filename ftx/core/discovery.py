@@ -32,6 +32,7 @@ __all__ = [
     "chosen",
     "destinations",
     "forged",
+    "near",
     "on_link",
     "reachable",
     "reply_source",
@@ -141,6 +142,20 @@ def on_link(source: Address, interface: Interface) -> bool:
     if interface.loopback or (source.version == 6 and source.is_link_local) or source in interface.far_ends:
         return True
     return any(source in item.network for item in interface.addresses if item.version == source.version)
+
+
+def near(host: str, interface: Interface) -> bool:
+    """Whether the address `host`, which may have a zone, is a neighbour on `interface`; a name never is."""
+    text, _, zone = host.strip("[]").partition("%")
+    try:
+        address = _parse(text)
+    except ValueError:
+        return False
+    if zone and zone not in (interface.name, str(interface.index)):
+        return False
+    if interface.loopback:
+        return address.is_loopback
+    return not address.is_loopback and on_link(address, interface)
 
 
 def _is_broadcast(source: Address, interface: Interface) -> bool:

@@ -219,7 +219,11 @@ class Snapshot(Event, tag="snapshot", frozen=True, kw_only=True):
 
 
 class Discovered(Event, tag="peer", frozen=True, kw_only=True):
-    """Somebody answered a discovery query: `name` is what to write as a target, `announced` what it calls itself."""
+    """Somebody answered a discovery query: `name` is what to write as a target, `announced` what it calls itself.
+
+    `state` is `here`, or, for whoever watches, `gone` or (in Python only) `still`; `conflict`: another key has the
+    name, too; `after_s`: seconds from the query to the answer.
+    """
 
     name: str
     id: str
@@ -231,6 +235,9 @@ class Discovered(Event, tag="peer", frozen=True, kw_only=True):
     interface: str
     versions: list[int]
     announced: str = ""
+    state: str = "here"
+    conflict: bool = False
+    after_s: float | None = None
 
 
 class Pairing(Event, tag="pairing", frozen=True, kw_only=True):

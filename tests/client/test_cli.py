@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ftx.client.cli import cli, main
 from ftx.client.options import GLOBAL
 from ftx.core.blocks import block_digest, file_digest
 from ftx.core.identity import format_id, parse_id
+from ftx.disk.seen import SeenName, remember
 from ftx.text import show
 
 VERBS = {
@@ -216,6 +218,16 @@ def test_verbs_options_and_paired_names_are_completed(client):
     assert completions(client, "ftx-client", "peers", "remove", "p") == ["pi"]
 
 
+def test_names_that_were_seen_are_completed_where_a_target_stands(client):
+    """From the cache; nobody is asked. What a shell would take for something else is left out."""
+    state = str(client.home / "state")
+    odd = ["attic room", "a$(x)", "-x", "a:b", "a\x1b"]
+    remember(state, [SeenName(name, "10.0.0.7", time.time()) for name in ("attic", *odd)], time.time())
+    assert completions(client, "ftx-client", "send", "a", "a") == ["attic:"]
+    assert completions(client, "ftx-client", "ls", "at") == ["attic:"]
+    assert completions(client, "ftx-client", "peers", "remove", "at") == []
+
+
 def test_names_and_files_are_completed_beside_each_other(client, tmp_path, monkeypatch):
     client("peers", "add", "attic", PEER_ID)
     (tmp_path / "atlas").mkdir()
@@ -325,7 +337,6 @@ def test_a_usage_error_is_exit_code_2_a_sentence_and_a_hint(here, args, said, hi
         ["verify", "r"],
         ["doctor"],
         ["send", "--later", "a", "pi:"],
-        ["discover", "--watch"],
     ],
     ids=" ".join,
 )

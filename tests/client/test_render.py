@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ftx.client import render
+from ftx.client.livetable import LiveLines
+from ftx.client.sightings import Sightings, discovered_table, plain_line
 from ftx.core.peers import Peer, TrustStore
 from ftx.text import show
 from ftx.wire.events import (
@@ -125,7 +129,7 @@ def test_nothing_from_a_peer_is_shown_raw(name, other):
         render.done_line(done(peer=peer)),
         render.file_line(FileEvent(path=name + EVIL, stored_as=EVIL, status=other + EVIL, error=error)),
         *render.failure_lines([failed(name + EVIL, EVIL, EVIL)], 1),
-        *render.discovered_table([discovered(name + EVIL, EVIL + other, EVIL)]),
+        *discovered_table([discovered(name + EVIL, EVIL + other, EVIL)]),
     ]
     assert all(clean(line) for line in lines)
 
@@ -143,26 +147,86 @@ def discovered(name: str, identity: str, address: str, **more: object) -> Discov
 
 
 def test_peers_that_answered_are_merged_by_identity_and_sorted_by_name():
-    lines = render.discovered_table(
+    lines = discovered_table(
         [
-            discovered("pi", "a" * 63, "192.168.1.7"),
-            discovered("nas", "b" * 63, "fd00::5", paired=False, verified=False, via="broadcast"),
+            discovered("pi", "a" * 63, "192.168.1.7", after_s=0.0124),
+            discovered("nas", "b" * 63, "fd00::5", paired=False, verified=False, via="broadcast", versions=[1, 2]),
+            discovered("pi", "a" * 63, "192.168.1.7", via="broadcast"),
             discovered("pi", "a" * 63, "fe80::1%eth0", via="multicast6"),
-            discovered("pi", "c" * 63, "192.168.1.9", verified=False),
             discovered("vm", "d" * 63, "127.0.0.1", paired=False, port=7390),
         ]
     )
     assert [re.split(r"  +", line) for line in lines] == [
-        ["NAME", "ADDRESS", "ID", "TRUST", "VIA"],
-        ["nas", "[fd00::5]:7389", "b" * 15 + "…", "not paired", "broadcast"],
-        ["pi", "192.168.1.7:7389, [fe80::1%eth0]:7389", "a" * 15 + "…", "paired", "multicast4, multicast6"],
-        ["pi", "192.168.1.9:7389", "c" * 15 + "…", "unproven", "multicast4"],
-        ["vm", "127.0.0.1:7390", "d" * 15 + "…", "mine", "multicast4"],
+        ["NAME", "ADDRESS", "HOW", "TRUST", "VERSIONS", "SEEN"],
+        ["pi", "192.168.1.7:7389", "multicast4 eth0, broadcast eth0", "paired", "1", "after 12 ms"],
+        ["", "[fe80::1%eth0]:7389", "multicast6 eth0"],
+        ["vm", "127.0.0.1:7390", "multicast4 eth0", "mine", "1", "-"],
+        ["nas", "[fd00::5]:7389", "broadcast eth0", "not paired", "1-2", "-"],
     ]
 
 
+def test_peers_of_one_name_are_told_apart():
+    """The paired one is that; the others are in conflict with it, and the identities are shown."""
+    lines = discovered_table(
+        [
+            discovered("pi", "a" * 63, "192.168.1.7"),
+            discovered("pi", "c" * 63, "192.168.1.9", verified=False, paired=False),
+            discovered("pi", "d" * 63, "192.168.1.8", verified=False, via="dns-sd"),
+        ]
+    )
+    rows = [re.split(r"  +", line) for line in lines]
+    assert [(row[3], row[-1]) for row in rows] == [
+        ("TRUST", "ID"),
+        ("paired", "a" * 15 + "…"),
+        ("conflict", "c" * 15 + "…"),
+        ("unproven", "d" * 15 + "…"),
+    ]
+
+
+def test_the_plain_form_has_one_answer_in_a_line():
+    line = plain_line(discovered("pi\t\n", "a" * 63, "fe80::1%eth0", conflict=True, verified=False, paired=False))
+    assert line.split("\t") == [
+        "here", "pi\\x09\\x0a", "[fe80::1%eth0]:7389", "multicast4", "eth0", "conflict", "1", "a" * 63,
+    ]  # fmt: skip
+
+
+def test_who_was_seen_when():
+    """What is new is told from what is not; who is missed is gone, and an old address with nothing said of it."""
+    sightings = Sightings()
+    first, moved = discovered("pi", "a" * 63, "10.0.0.7"), discovered("pi", "a" * 63, "10.0.0.8")
+    assert sightings.take(first, 0.0)
+    assert not sightings.take(first, 5.0)
+    assert sightings.take(msgspec.structs.replace(first, announced="other"), 5.0)
+    assert sightings.take(moved, 10.0)
+    assert sightings.ages(11.0) == {"a" * 63: 1.0}
+    assert sightings.gone(10.0) == []
+    assert [one.address for one in sightings.events()] == ["10.0.0.8"]
+    assert [(one.id, one.state) for one in sightings.gone(10.5)] == [("a" * 63, "gone")]
+    assert sightings.events() == []
+    sightings.take(first, 20.0)
+    sightings.drop("a" * 63)
+    assert sightings.events() == []
+    assert discovered_table([first], {"a" * 63: 7.2})[1].endswith("7 s ago")
+
+
+def test_lines_are_drawn_over_and_fit_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.setenv("LINES", "5")
+    stream = io.StringIO()
+    live = LiveLines(stream)
+    live.draw(["short", "much too long a line"])
+    live.draw(["日本日本日本", "b", "c", "d", "e"])
+    live.clear()
+    live.clear()
+    assert stream.getvalue() == (
+        "short\x1b[K\nmuch too …\x1b[K\n\x1b[J"
+        "\x1b[2F日本日本…\x1b[K\nb\x1b[K\nand 3 more\x1b[K\n\x1b[J"
+        "\x1b[3F\x1b[J"
+    )
+
+
 def test_a_paired_peer_is_listed_by_the_name_it_is_paired_by():
-    lines = render.discovered_table([discovered("loft", "a" * 63, "10.0.0.7", announced="attic")])
+    lines = discovered_table([discovered("loft", "a" * 63, "10.0.0.7", announced="attic")])
     assert lines[1].startswith("loft (calls itself attic)  10.0.0.7:7389")
 
 

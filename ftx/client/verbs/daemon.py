@@ -99,7 +99,7 @@ def _scopes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
     from ftx.client.verbs.send import complete_names
 
-    known = ["daemon", *(f"peer:{name}" for name, _ in complete_names(ctx, ""))]
+    known = ["daemon", *(f"peer:{name}" for name, _ in complete_names(ctx, "", seen=False))]
     items = [CompletionItem(word) for word in known if word.startswith(incomplete)]
     if incomplete.startswith("job:"):
         found = _jobs_there_are(ctx, param, incomplete.removeprefix("job:"))

@@ -26,7 +26,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 
     from ftx.client.verbs.send import complete_names
 
-    return [CompletionItem(name, help=at) for name, at in complete_names(ctx, "") if name.startswith(incomplete)]
+    paired = complete_names(ctx, "", seen=False)
+    return [CompletionItem(name, help=at) for name, at in paired if name.startswith(incomplete)]
 
 
 @click.group(cls=Verbs, invoke_without_command=True, short_help="Show and change the paired peers.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,32 @@ if TYPE_CHECKING:
 __all__ = ["send"]
 
 
-def complete_names(ctx: click.Context, suffix: str) -> list[tuple[str, str]]:
-    """The paired names with `suffix`, each with its first address; none when the file cannot be read."""
+def complete_names(ctx: click.Context, suffix: str, *, seen: bool = True) -> list[tuple[str, str]]:
+    """The paired names with `suffix`, each with its first address, and with `seen` those seen on the network lately.
+
+    Nobody is asked, and files that cannot be read have no names.
+    """
     from ftx.disk.peers import load
+    from ftx.disk.seen import names
+
+    places = ctx.find_root().ensure_object(Options).places()
+    try:
+        paired = {peer.name: peer.addresses[0] if peer.addresses else "" for peer in load(places.peers).peers}
+    except (FtxError, OSError):
+        paired = {}
+    lately = names(places.state, time.time()) if seen else []
+    others = {one.name: one.address for one in lately if _can_be_typed(one.name)}
+    return [(name + suffix, where) for name, where in {**others, **paired}.items()]
+
+
+def _can_be_typed(name: str) -> bool:
+    """Whether a name that somebody announced means what it says on a command line."""
+    from ftx.core.peers import peer_name
 
     try:
-        store = load(ctx.find_root().ensure_object(Options).places().peers)
-    except (FtxError, OSError):
-        return []
-    return [(peer.name + suffix, peer.addresses[0] if peer.addresses else "") for peer in store.peers]
+        return peer_name(name) == name and not any(char.isspace() or char in "\"'$`\\!;&|<>*?~#(){}" for char in name)
+    except FtxError:
+        return False
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
