@@ -441,6 +441,20 @@ BLIND_QUERIES: Final = 4
 #: Tags that a responder computes in any second to see whether it is meant: about a twentieth of a core.
 BLIND_WORK: Final = 40_000
 
+# -- probes ------------------------------------------------------------------------------------------------
+#: Content bytes of one probe, and seconds after which whoever sends them stops early. Part of the protocol.
+PROBE: Final = 16 * MiB
+PROBE_SECONDS: Final = 5.0
+#: Probes that a daemon takes part in at once, those of one key in PROBE_SPAN seconds, and keys remembered for that.
+PROBES_AT_ONCE: Final = 2
+PROBES_PER_KEY: Final = 12
+PROBE_SPAN: Final = 60.0
+PROBE_KEYS: Final = 1024
+#: Seconds without content after which the server gives a probe up.
+PROBE_SILENCE: Final = 20.0
+#: How many times its size must be free on the disk before a probe writes there.
+PROBE_ROOM: Final = 10
+
 # -- what a person sees ------------------------------------------------------------------------------------
 #: Half-lives, in seconds, of the rate that is shown (lively) and of the one the time left comes from (calm).
 RATE_HALF_LIFE: Final = 1.0

@@ -1,7 +1,7 @@
 """The session: one connection from hello to goodbye, as a machine without a socket or a clock.
 
-Theory. Two parties, client and server, move through the stages of `docs/protocol.md` section 3 together. What each may
-send in which stage is one table per origin, and *both* tables drive the same stage: a side applies its own table to
+Theory. Two parties, client and server, move through the stages of `docs/protocol.md` section 3 together, by the tables
+of `ftx.core.stages`: one per origin, and *both* drive the same stage. A side applies its own table to
 what it sends and the other's to what it receives, so neither end has rules that the other lacks. Messages of a job are
 let through in stage JOB and judged further by the job's own machine (`sender`, `receiver`).
 
@@ -13,12 +13,25 @@ swallows what still arrives.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum
-from typing import Final
 
 import attrs
 
 from ftx import limits
+from ftx.core.stages import (
+    APPROVAL,
+    FROM_CLIENT,
+    FROM_SERVER,
+    LET_IN,
+    PAIRING,
+    UNSIGNED,
+    HelloToAsk,
+    HelloToPair,
+    LastListing,
+    ProbeDown,
+    ProbeUp,
+    Role,
+    Stage,
+)
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
 from ftx.wire.frames import WHILE_ASKING, WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
@@ -27,37 +40,15 @@ from ftx.wire.messages import (
     PULL,
     PUSH,
     Accept,
-    Basis,
-    Cancel,
-    End,
-    EntryEnd,
-    EntryFailed,
     ErrorMessage,
-    Goodbye,
     Hello,
-    List,
     Listing,
-    Manifest,
     Message,
-    Needs,
     Offer,
-    Omitted,
-    PairConfirm,
-    PairDone,
-    PairReply,
-    PairStart,
-    Pause,
     Ping,
     Pong,
-    ProgressMessage,
-    Receipt,
-    Refuse,
-    Request,
-    Results,
-    Resume,
-    Reveal,
-    Totals,
-    Waiting,
+    Probe,
+    ProbeKind,
     decode,
     encode,
     needed_feature,
@@ -71,6 +62,8 @@ __all__ = [
     "HelloToAsk",
     "HelloToPair",
     "LastListing",
+    "ProbeDown",
+    "ProbeUp",
     "Role",
     "Session",
     "Stage",
@@ -78,107 +71,6 @@ __all__ = [
     "error_frame",
     "error_of",
 ]
-
-
-#: The feature that a client lists when it has come to pair, and for nothing else (section 15).
-PAIRING: Final = "pairing"
-
-
-#: The feature of those who can wait for a person's consent (section 18).
-APPROVAL: Final = "approval"
-
-
-class HelloToPair:
-    """The event of a server's hello that signs the client in for pairing only."""
-
-
-class HelloToAsk:
-    """The event of a server's hello that does not sign the client in, but takes one offer, for a person to see."""
-
-
-class Role(Enum):
-    """Which end we are."""
-
-    #: Opened the connection.
-    CLIENT = "client"
-    #: Accepted it.
-    SERVER = "server"
-
-
-class Stage(Enum):
-    """Where a connection stands."""
-
-    #: Connected; the client's hello is awaited.
-    GREETING = 1
-    #: The client's hello was sent; the server's is awaited.
-    GREETED = 2
-    #: Signed in; no job.
-    READY = 3
-    #: A job of the client's is offered or runs: the client sends.
-    JOB = 4
-    #: Ended by a goodbye.
-    CLOSED = 5
-    #: Ended by an error.
-    FAILED = 6
-    #: Not signed in, but let in to pair.
-    PAIRING = 7
-    #: The client has asked for a list.
-    LISTING = 8
-    #: The client has asked for content.
-    ASKED = 9
-    #: The server has offered what was asked for: it sends.
-    PULL = 10
-    #: Not signed in, but let in to make one offer, which waits for a person's consent.
-    ASKING = 11
-
-
-#: The stages of a client that is not signed in, but is let in for something.
-_LET_IN: Final = (Stage.PAIRING, Stage.ASKING)
-#: Those that last no longer than `limits.HELLO_DEADLINE` after the connection was opened.
-_UNSIGNED: Final = (Stage.GREETING, Stage.GREETED, Stage.ASKING)
-
-
-class LastListing:
-    """The event that a listing with `last` set is, in the tables."""
-
-
-_ALWAYS: dict[type, Stage] = {ErrorMessage: Stage.FAILED}
-_STEERING = (Pause, Resume, Cancel)
-#: What the two sides of a job say, whoever is the client. Its end is said by the receiver, with a refusal or a receipt.
-#: Both may steer it; what one says of a job may cross the other's end of it: then it is void.
-_SENDER = (Totals, Reveal, Manifest, Piece, EntryFailed, EntryEnd, End, *_STEERING)
-_RECEIVER = (Waiting, Accept, Basis, Needs, Results, ProgressMessage, *_STEERING)
-
-
-def _stay(stage: Stage, *events: type) -> dict[type, Stage]:
-    """These events, and what is said at any time, change nothing."""
-    return dict.fromkeys((*events, Ping, Pong), stage) | _ALWAYS
-
-
-FROM_CLIENT: Table[Stage] = {
-    Stage.GREETING: {Hello: Stage.GREETED} | _ALWAYS,
-    Stage.GREETED: _ALWAYS,
-    Stage.READY: _stay(Stage.READY, *_STEERING)
-    | {Offer: Stage.JOB, List: Stage.LISTING, Request: Stage.ASKED, Goodbye: Stage.CLOSED},
-    Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
-    Stage.ASKING: _stay(Stage.ASKING) | {Offer: Stage.JOB, Goodbye: Stage.CLOSED},
-    Stage.JOB: _stay(Stage.JOB, *_SENDER),
-    Stage.LISTING: _stay(Stage.LISTING),
-    Stage.ASKED: _stay(Stage.ASKED),
-    Stage.PULL: _stay(Stage.PULL, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY},
-}
-FROM_SERVER: Table[Stage] = {
-    Stage.GREETING: _ALWAYS,
-    Stage.GREETED: {Hello: Stage.READY, HelloToPair: Stage.PAIRING, HelloToAsk: Stage.ASKING} | _ALWAYS,
-    Stage.READY: _stay(Stage.READY, *_STEERING) | {Goodbye: Stage.CLOSED},
-    Stage.PAIRING: {PairReply: Stage.PAIRING, PairDone: Stage.PAIRING} | _ALWAYS,
-    Stage.ASKING: _stay(Stage.ASKING) | {Goodbye: Stage.CLOSED},
-    Stage.JOB: _stay(Stage.JOB, *_RECEIVER) | {Refuse: Stage.READY, Receipt: Stage.READY, Goodbye: Stage.CLOSED},
-    Stage.LISTING: _stay(Stage.LISTING, Listing)
-    | {LastListing: Stage.READY, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
-    Stage.ASKED: _stay(Stage.ASKED) | {Offer: Stage.PULL, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
-    Stage.PULL: _stay(Stage.PULL, *_SENDER, Omitted),
-}
 
 
 def agree(ours: Hello, theirs: Hello) -> int:
@@ -290,7 +182,7 @@ class Session:
             raise LocalProtocolError(f"we must not send this: the peer does not know {feature}")
         ours = FROM_CLIENT if self.role is Role.CLIENT else FROM_SERVER
         self.step(self._event(message, ours), now)
-        let_in = isinstance(message, Hello) and (message.signed_in or self.stage in _LET_IN)
+        let_in = isinstance(message, Hello) and (message.signed_in or self.stage in LET_IN)
         if isinstance(message, Hello) and let_in and self.role is Role.SERVER:
             # Without it nothing is let in: an error from us is all that follows.
             self._agreed(message, self.peer)
@@ -323,7 +215,7 @@ class Session:
         """When `tick()` is due, or None when nothing is."""
         if self.over:
             return None
-        if self.stage in _UNSIGNED:
+        if self.stage in UNSIGNED:
             return self.opened + limits.HELLO_DEADLINE
         if self.stage is Stage.PAIRING:
             return self.opened + limits.PAIRING_WINDOW_MOST
@@ -337,7 +229,7 @@ class Session:
         """
         if self.over:
             return b""
-        if self.stage in _UNSIGNED:
+        if self.stage in UNSIGNED:
             if now >= self.opened + limits.HELLO_DEADLINE:
                 self.fail()
                 raise FtxError("hello-timeout")
@@ -360,7 +252,7 @@ class Session:
         self.peer = hello
         if self.role is Role.CLIENT:
             self.version = agree(self.hello, hello)
-            if not hello.signed_in and self.stage not in _LET_IN:
+            if not hello.signed_in and self.stage not in LET_IN:
                 raise ProtocolError("untrusted")
             self._agreed(self.hello, hello)
         # A server settles the version after it has sent its own hello, so that both ends can name both ranges.
@@ -383,13 +275,15 @@ class Session:
         return (PUSH, DRY_RUN) if "dry-run" in self.features else (PUSH,)
 
     def _event(self, message: Message | Piece, origin: Table[Stage]) -> type:
-        """What `message` is in the tables: its class, but for the last listing and for a hello that lets in to pair."""
+        """What `message` is in the tables: its class, but for a last listing, a probe, a hello that lets in so far."""
         if origin is FROM_SERVER and isinstance(message, Hello) and not message.signed_in:
             client = self.hello if self.role is Role.CLIENT else self.peer
             if client is not None and PAIRING in client.features and PAIRING in message.features:
                 return HelloToPair
             if client is not None and APPROVAL in client.features and APPROVAL in message.features:
                 return HelloToAsk
+        if isinstance(message, Probe):
+            return ProbeUp if message.kind == ProbeKind.UP else ProbeDown
         return LastListing if isinstance(message, Listing) and message.last else type(message)
 
     def _count_ping(self, now: float) -> None:

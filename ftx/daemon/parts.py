@@ -19,6 +19,7 @@ from ftx.daemon.commands import Commands
 from ftx.daemon.hooks import Hooks, folder_of
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.pairing import Pairings
+from ftx.daemon.probes import Probes
 from ftx.daemon.reception import Reception
 from ftx.daemon.serving import Serving
 from ftx.disk.inbox import Inbox
@@ -97,9 +98,10 @@ def pairings(daemon: Daemon, running: Jobs) -> Pairings:
     )
 
 
-def reception(daemon: Daemon, running: Jobs, served: Serving, pairing: Pairings) -> Reception:
+def reception(daemon: Daemon, store: Inbox, running: Jobs, served: Serving, pairing: Pairings) -> Reception:
     """Who is let in."""
     config = daemon.config
+    daemon.probes = Probes(daemon.reactor, daemon.worker, running.rates, store.write_speed)
     return Reception(
         daemon.reactor,
         daemon.state_worker,
@@ -111,6 +113,7 @@ def reception(daemon: Daemon, running: Jobs, served: Serving, pairing: Pairings)
         own_key_anywhere=config.own_key == "anywhere",
         keep_links=config.links == "keep",
         serving=served,
+        probes=daemon.probes,
     )
 
 
@@ -174,6 +177,8 @@ def follow(daemon: Daemon) -> None:
         daemon.reception.name = config.name
         daemon.reception.own_key_anywhere = config.own_key == "anywhere"
         daemon.reception.keep_links = config.links == "keep"
+    if daemon.probes is not None:
+        daemon.probes.wanted = not config.no_probe
 
 
 def never_shared(config: Config) -> list[str]:

@@ -26,6 +26,7 @@ from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.pairing import Pairings
+from ftx.daemon.probes import Probes
 from ftx.daemon.serving import Serving
 from ftx.daemon.words import why_ended
 from ftx.disk.keys import Identity
@@ -36,7 +37,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker
 from ftx.text import show
-from ftx.wire.messages import FEATURES, Hello, List, Offer, Refuse, Request
+from ftx.wire.messages import FEATURES, Hello, List, Offer, Probe, Refuse, Request
 
 __all__ = ["Reception"]
 
@@ -64,6 +65,7 @@ class Reception(ServerFactory):
         keep_links: bool = False,
         pairings: Pairings | None = None,
         serving: Serving | None = None,
+        probes: Probes | None = None,
     ) -> None:
         self.name = name
         self.own_key_anywhere = own_key_anywhere
@@ -76,6 +78,7 @@ class Reception(ServerFactory):
         self._jobs = jobs
         self._pairings = pairings
         self._serving = serving
+        self._probes = probes
         self._strangers: Strangers[Connection] = Strangers()
         self._known: dict[Connection, Trusted] = {}
         #: Those whom nobody knows, let in to make one offer; None once they have made it.
@@ -136,9 +139,15 @@ class Reception(ServerFactory):
                 raise FtxError("untrusted", "it may make one offer, and made another")
         self._spawn(self._jobs.offer(connection, offer, trusted), connection)
 
-    def asked(self, connection: Connection, message: List | Request) -> None:
-        """A peer asks what there is in the shares, or for it."""
+    def asked(self, connection: Connection, message: List | Request | Probe) -> None:
+        """A peer asks what there is in the shares, or for it, or how fast content travels."""
         trusted = self._known[connection]
+        if isinstance(message, Probe):
+            if self._probes is None:
+                connection.send(Refuse(message.job, kind("not-supported").number))
+            else:
+                self._spawn(self._probes.asked(connection, message, trusted), connection)
+            return
         if self._serving is None:
             connection.send(Refuse(message.job, kind("not-shared").number))
             return
@@ -223,7 +232,10 @@ class Reception(ServerFactory):
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
             raise FtxError("busy", f"there are too many connections of {trusted.name}")
         self._known[connection] = trusted
-        features = [name for name in FEATURES if name != "symlinks" or self.keep_links]
+        left_out = {"symlinks"} if not self.keep_links else set()
+        if self._probes is None or not self._probes.wanted:
+            left_out.add("probe")
+        features = [name for name in FEATURES if name not in left_out]
         connection.send(our_hello(self.name, signed_in=True, features=features))
         connection.signed_in()
         connection.session.version = agree(connection.session.hello, hello)

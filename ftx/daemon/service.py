@@ -31,6 +31,7 @@ from ftx.daemon.hooks import Hooks
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
+from ftx.daemon.probes import Probes
 from ftx.daemon.reception import Reception
 from ftx.daemon.running import Running
 from ftx.daemon.serving import Serving
@@ -130,6 +131,7 @@ class Daemon(MultiService):
         self.jobs: Jobs | None = None
         self.pairings: Pairings | None = None
         self.serving: Serving | None = None
+        self.probes: Probes | None = None
         self.responder: Responder | None = None
         self.hooks: Hooks | None = None
         self._lock = lock
@@ -166,7 +168,7 @@ class Daemon(MultiService):
         self.serving = parts.serving(self)
         self.jobs = parts.jobs(self, self.inbox, self.serving)
         self.pairings = parts.pairings(self, self.jobs)
-        self.reception = parts.reception(self, self.jobs, self.serving, self.pairings)
+        self.reception = parts.reception(self, self.inbox, self.jobs, self.serving, self.pairings)
         self.hooks = parts.hooks(self)
         parts.follow(self)
         self._incoming.target = self._credentials.server(self.reception)

@@ -35,6 +35,7 @@ def defaults(where: Places, host: str) -> dict[str, Value]:
         "discovery": "everyone",
         "no_discovery": False,
         "discovery_interface": (),
+        "no_probe": False,
         "discovery_exclude": (),
         "discovery_from": (),
         "control": where.control,

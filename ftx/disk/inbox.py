@@ -25,6 +25,7 @@ from ftx.disk.staging import Staging
 from ftx.disk.store import Path
 from ftx.disk.syncing import Syncs
 from ftx.disk.tree import DurableNames
+from ftx.disk.trial import write_speed
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -134,6 +135,10 @@ class Inbox:
                 raise storage_error(error) from error
         kind = Rehearsal if dry else InboxJob
         return kind(self._device, peer, job, into, conflict, reads=reads)
+
+    def write_speed(self, size: int) -> float:
+        """Seconds that `size` bytes take to be durable here; nothing of them stays. FtxError as `ftx.disk.trial`."""
+        return write_speed(self._device.root.fd, size)
 
     def receipt(self, peer: bytes, job: bytes) -> bytes | None:
         """See `Store`."""

@@ -179,6 +179,7 @@ ROWS: Final[dict[str, Row]] = {
             "NETWORK",
             check=_network,
         ),
+        Row("no_probe", "switch", "let nobody measure how fast this machine receives and sends (ftx-client doctor)"),
         Row("control", "path", "path of the control socket", "PATH"),
         Row(
             "control_packet",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ftx.errors import FtxError
 from ftx.wire.frames import Piece
-from ftx.wire.messages import Hello, List, Message, Offer, Request
+from ftx.wire.messages import Hello, List, Message, Offer, Probe, Request
 
 if TYPE_CHECKING:
     from ftx.net.tls import PeerKey
@@ -49,8 +49,8 @@ class Owner(Protocol):
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A client offers a job (servers only). May raise FtxError."""
 
-    def asked(self, connection: Connection, message: List | Request) -> None:
-        """A client asks what there is, or for it (servers only). May raise FtxError."""
+    def asked(self, connection: Connection, message: List | Request | Probe) -> None:
+        """A client asks what there is, or for it, or to measure (servers only). May raise FtxError."""
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """The connection is over; None after a goodbye. Called once, last."""

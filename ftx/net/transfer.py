@@ -43,6 +43,7 @@ from ftx.wire.messages import (
     Pause,
     Ping,
     Pong,
+    Probe,
     Request,
     Resume,
 )
@@ -204,6 +205,13 @@ class Connection(Protocol):
         if isinstance(transport, SecureTransport):
             transport.queue_high, transport.queue_low = limits.CONTENT_QUEUE_HIGH, limits.CONTENT_QUEUE_LOW
 
+    def queue_little(self, little: bool) -> None:
+        """From now on no more than a piece of content waits for the network at this end, or as much as usual again."""
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            high, low = (limits.PIECE,) * 2 if little else (limits.WRITE_QUEUE_HIGH, limits.WRITE_QUEUE_LOW)
+            transport.queue_high, transport.queue_low = high, low
+
     def limit(self, incoming: Sequence[Limit], outgoing: Sequence[Limit]) -> None:
         """From now on the bytes of this connection, TLS included, pass at these rates and no faster."""
         transport: Any = self.transport
@@ -293,7 +301,7 @@ class Connection(Protocol):
                 self._owner.greeted(self, message)
             case Offer() if self.session.role is Role.SERVER:
                 self._owner.offered(self, message)
-            case List() | Request():
+            case List() | Request() | Probe():
                 self._owner.asked(self, message)
             case Goodbye():
                 if self.job is not None:  # it crossed our offer: the peer has gone, and the job never began

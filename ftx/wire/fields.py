@@ -44,7 +44,7 @@ __all__ = [
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
 FEATURES: Final = (
-    *("approval", "checksum", "delta", "dry-run", "links", "pipes"),
+    *("approval", "checksum", "delta", "dry-run", "links", "pipes", "probe"),
     *("pull", "repair", "steer", "symlinks", "zstd"),
 )
 #: What a request can want of symbolic links, by its number on the wire (section 16).

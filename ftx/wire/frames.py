@@ -78,6 +78,10 @@ class FrameType(IntEnum):
     LISTING = 0x51
     REQUEST = 0x52
     OMITTED = 0x53
+    PROBE = 0x60
+    PROBE_READY = 0x61
+    PROBE_END = 0x62
+    PROBE_DONE = 0x63
 
 
 class Encoding(IntEnum):
@@ -133,6 +137,9 @@ _FEATURES: Final[Mapping[FrameType, str]] = {
     **dict.fromkeys(_PAIRING, "pairing"),
     **dict.fromkeys((FrameType.LIST, FrameType.LISTING, FrameType.REQUEST, FrameType.OMITTED), "pull"),
     **dict.fromkeys((FrameType.WAITING, FrameType.REVEAL), "approval"),
+    **dict.fromkeys(
+        (FrameType.PROBE, FrameType.PROBE_READY, FrameType.PROBE_END, FrameType.PROBE_DONE), "probe"
+    ),
 }
 
 

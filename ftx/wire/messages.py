@@ -4,8 +4,9 @@ Each message is a msgspec Struct written as a MessagePack array; `encode()` give
 a frame. All bounds on lists, strings and integers are in the types, so what `decode()` returns is in range; what it
 cannot accept, for whatever reason, becomes one kind of ProtocolError.
 
-The Structs are in modules by subject: `ftx.wire.connection`, `ftx.wire.job`, `ftx.wire.entries` and `ftx.wire.shares`,
-made of `ftx.wire.fields`. Here is the registry of all of them; the rest of ftx imports them from here.
+The Structs are in modules by subject: `ftx.wire.connection`, `ftx.wire.job`, `ftx.wire.entries`, `ftx.wire.shares` and
+`ftx.wire.probe`, made of `ftx.wire.fields`. Here is the registry of all of them; the rest of ftx imports them
+from here.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ from ftx.wire.job import (
     Totals,
     Waiting,
 )
+from ftx.wire.probe import Probe, ProbeDone, ProbeEnd, ProbeKind, ProbeReady
 from ftx.wire.shares import Item, ItemKind, List, Listing, Omission, Omitted, Request
 
 __all__ = [
@@ -108,6 +110,11 @@ __all__ = [
     "Ping",
     "PipeEntry",
     "Pong",
+    "Probe",
+    "ProbeDone",
+    "ProbeEnd",
+    "ProbeKind",
+    "ProbeReady",
     "ProgressMessage",
     "Receipt",
     "ReceiptBody",
@@ -164,6 +171,10 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.PAUSE: Pause,
     FrameType.RESUME: Resume,
     FrameType.CANCEL: Cancel,
+    FrameType.PROBE: Probe,
+    FrameType.PROBE_READY: ProbeReady,
+    FrameType.PROBE_END: ProbeEnd,
+    FrameType.PROBE_DONE: ProbeDone,
 }
 _NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
 _DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {

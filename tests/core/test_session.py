@@ -19,6 +19,8 @@ from ftx.core.session import (
     FROM_SERVER,
     PAIRING,
     LastListing,
+    ProbeDown,
+    ProbeUp,
     Role,
     Session,
     Stage,
@@ -243,6 +245,10 @@ EXAMPLES: list[Message] = [
     messages.Pause(JOB),
     messages.Resume(JOB),
     messages.Cancel(JOB, 0, 0),
+    *(messages.Probe(JOB, kind, 1) for kind in messages.ProbeKind),
+    messages.ProbeReady(JOB),
+    messages.ProbeEnd(JOB, 0),
+    messages.ProbeDone(JOB, 0, 0, 0, 0, 0, 0, 0, 0, 0),
 ]
 DATA = b"".join(data_frames(0, 0, b"", DIGEST))
 
@@ -270,6 +276,19 @@ def asking() -> tuple[Session, Session]:
     return here, there
 
 
+def probing(stage: Stage) -> tuple[Session, Session]:
+    """A client and a server that are signed in and measure."""
+    here, there = greeted(["probe", "pull", "steer", APPROVAL])
+    up = messages.ProbeKind.DOWN if stage is Stage.PROBE_DOWN else messages.ProbeKind.UP
+    events(there, here.send(messages.Probe(JOB, up, 1), 0.0))
+    if stage in (Stage.PROBE_UP, Stage.PROBE_SENT):
+        events(here, there.send(messages.ProbeReady(JOB), 0.0))
+    if stage is Stage.PROBE_SENT:
+        events(there, here.send(messages.ProbeEnd(JOB, 0), 0.0))
+    assert here.stage is there.stage is stage
+    return here, there
+
+
 def at(role: Role, stage: Stage) -> Session:
     """A session of that role in that stage."""
     index = 0 if role is Role.CLIENT else 1
@@ -283,12 +302,16 @@ def at(role: Role, stage: Stage) -> Session:
         return (here, there)[index]
     if stage in (Stage.LISTING, Stage.ASKED, Stage.PULL):
         return with_shares(stage)[index]
-    features = ["pull", "steer", APPROVAL]
+    if stage in (Stage.PROBE_ASKED, Stage.PROBE_UP, Stage.PROBE_SENT, Stage.PROBE_DOWN):
+        return probing(stage)[index]
+    features = ["probe", "pull", "steer", APPROVAL]
     return (greeted(features) if stage is Stage.READY else in_job(features))[index]
 
 
 def _known(event: Any) -> Any:
     """A message as the tables have it."""
+    if isinstance(event, messages.Probe):
+        return ProbeUp if event.kind == messages.ProbeKind.UP else ProbeDown
     return LastListing if isinstance(event, messages.Listing) and event.last else type(event)
 
 

@@ -61,6 +61,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         discovery_port=7389,
         discovery="everyone",
         no_discovery=False,
+        no_probe=False,
         discovery_interface=(),
         discovery_exclude=(),
         discovery_from=(),
@@ -95,6 +96,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         discovery_port = 7001
         discovery = "paired"
         no_discovery = true
+        no_probe = true
         discovery_interface = ["lo", "eth0"]
         discovery_exclude = ["docker0"]
         discovery_from = ["10.1.0.0/16", "fd00:1::/48"]
@@ -130,6 +132,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         ShareSetting("music", os.path.join(request_.cwd, "music")),
     )
     assert config.approval_timeout == 90.0
+    assert config.no_probe
     assert set(config.origins.values()) == {Origin("file", str(path))}
 
 

@@ -23,6 +23,7 @@ from ftx.client.api import Settings, get, send
 from ftx.core.policy import Rules
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.listen import Endpoint, ListeningService
+from ftx.daemon.probes import Probes
 from ftx.daemon.reception import Reception
 from ftx.daemon.serving import Serving
 from ftx.disk.inbox import Inbox
@@ -176,6 +177,7 @@ class ReceivingEnd:
             self.jobs,
             own_key_anywhere=False,
             serving=self.serving,
+            probes=Probes(clock, self._worker, self.jobs.rates, self._inbox.write_speed),
         )
         self.door = _Door(Credentials(self.identity).server(self.reception))
         self.listening = ListeningService([Endpoint(socket.AF_INET, 0, "127.0.0.1")], self.door, reactor)

@@ -146,6 +146,15 @@ VALID: list[tuple[str, str, messages.Message]] = [
     ("pause", "send no content for now", messages.Pause(JOB)),
     ("resume", "go on", messages.Resume(JOB)),
     ("cancel", "a receiver that keeps one file of five bytes", messages.Cancel(JOB, 1, 5)),
+    ("probe", "let me send you 16 MiB", messages.Probe(JOB, messages.ProbeKind.UP, limits.PROBE)),
+    ("probe-disk", "how fast is your disk?", messages.Probe(JOB, messages.ProbeKind.DISK, 1)),
+    ("probe-ready", "send", messages.ProbeReady(JOB)),
+    ("probe-end", "that was all of 16 MiB", messages.ProbeEnd(JOB, limits.PROBE)),
+    (
+        "probe-done",
+        "16 MiB in 151 ms, and what was seen of them",
+        messages.ProbeDone(JOB, limits.PROBE, 151_000, 60_000, 20_000_000, 3, 65_536, 420, 7_000, MTIME),
+    ),
 ]
 #: What the exchange of `pairing.vector` starts from.
 PAIRING_CODE = "7-acorn-willow"
@@ -283,6 +292,13 @@ def _invalid() -> Iterator[Vector]:
         ("pair-confirm-proof", "a proof of 31 bytes", _packed(FrameType.PAIR_CONFIRM, digest[:31], 0)),
         ("pair-done-proof", "no proof", _packed(FrameType.PAIR_DONE, b"")),
         ("pair-offer", "an offer in stage pairing", "wrong-state", "pairing", _packed(FrameType.OFFER, JOB)),
+        ("probe-kind", "no such kind", _packed(FrameType.PROBE, JOB, 3, 1)),
+        ("probe-bytes", "more than 16 MiB", _packed(FrameType.PROBE, JOB, 0, limits.PROBE + 1)),
+        ("probe-nothing", "no bytes", _packed(FrameType.PROBE, JOB, 0, 0)),
+        ("probe-ready-job", "a job id of 15 bytes", _packed(FrameType.PROBE_READY, JOB[:15])),
+        ("probe-end-bytes", "fewer than no bytes", _packed(FrameType.PROBE_END, JOB, -1)),
+        ("probe-done-time", "a time that is no integer", _packed(FrameType.PROBE_DONE, JOB, *[0] * 8, None)),
+        ("probe-done-short", "a field is missing", _packed(FrameType.PROBE_DONE, JOB, *[0] * 8)),
         ("data-piece", "a piece of more than 128 KiB", _raw(0x16, piece, 14 + limits.PIECE + 1)),
     ]
     for case in cases:

@@ -109,6 +109,10 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
         [[[[b"a"], 302], [[b"b"], 305]]],
         messages.Omitted([messages.Omission([b"a"], 302), messages.Omission([b"b"], 305)]),
     ),
+    FrameType.PROBE: ([JOB, 1, 5], messages.Probe(JOB, messages.ProbeKind.DOWN, 5)),
+    FrameType.PROBE_READY: ([JOB], messages.ProbeReady(JOB)),
+    FrameType.PROBE_END: ([JOB, 5], messages.ProbeEnd(JOB, 5)),
+    FrameType.PROBE_DONE: ([JOB, 5, 1, 2, 3, 4, 5, 6, 7, -8], messages.ProbeDone(JOB, 5, 1, 2, 3, 4, 5, 6, 7, -8)),
 }
 CONTROL = [kind for kind in FrameType if kind is not FrameType.DATA]
 
@@ -179,6 +183,14 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
     (FrameType.REQUEST, (2,), [["x"] * limits.REQUEST_PATTERNS], [["x"] * (limits.REQUEST_PATTERNS + 1)]),
     (FrameType.REQUEST, (3,), [0, 1, 2], [3, -1, None]),
     (FrameType.OMITTED, (0,), [[OMISSION] * 512], [[], [OMISSION] * 513, None, [[]]]),
+    *(
+        (kind, (0,), *JOBS)
+        for kind in (FrameType.PROBE, FrameType.PROBE_READY, FrameType.PROBE_END, FrameType.PROBE_DONE)
+    ),
+    (FrameType.PROBE, (1,), [0, 1, 2], [-1, 3, None, "0"]),
+    (FrameType.PROBE, (2,), [1, 2**24], [-1, 0, 2**24 + 1, None]),
+    *((kind, (1,), [0, 2**24], [-1, 2**24 + 1, None]) for kind in (FrameType.PROBE_END, FrameType.PROBE_DONE)),
+    *((FrameType.PROBE_DONE, (place,), *COUNT) for place in range(2, 9)),
     (FrameType.OMITTED, (0, 0, 0), *PATHS),
     (FrameType.OMITTED, (0, 0, 1), *ERROR),
     (FrameType.MANIFEST, (0,), [[], [FOLDER_END] * 512], [[FOLDER_END] * 513, None, [[]], [None], [5], {}]),
