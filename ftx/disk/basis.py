@@ -15,6 +15,7 @@ from collections.abc import Callable
 from blake3 import blake3
 
 from ftx.core.blocks import block_count, block_length
+from ftx.disk import fds
 from ftx.disk.journal import Journal
 from ftx.disk.root import Root
 from ftx.disk.sparse import Holes
@@ -46,7 +47,7 @@ class Basis:
             return None
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
+            fds.close(fd)
             return None
         return cls(fd, status.st_size)
 
@@ -98,7 +99,7 @@ class Basis:
     def close(self) -> None:
         """Let it go. May be called again."""
         if self.fd >= 0:
-            os.close(self.fd)
+            fds.close(self.fd)
             self.fd = -1
 
 

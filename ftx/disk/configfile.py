@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -46,7 +47,7 @@ def read_text(path: str, required: bool) -> str | None:
     except OSError as error:
         raise invalid(show(path), f"cannot be read: {(error.strerror or 'error').lower()}") from error
     finally:
-        os.close(fd)
+        fds.close(fd)
     if len(content) > limits.CONFIG_FILE:
         raise invalid(show(path), f"larger than {limits.CONFIG_FILE // limits.KiB} KiB")
     try:

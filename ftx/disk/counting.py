@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from ftx.core.links import stays_inside
+from ftx.disk import fds
 from ftx.disk.held import Held
 from ftx.disk.roots import Root
 from ftx.disk.selection import Selection
@@ -106,7 +107,7 @@ class _Sizes:
                 try:
                     yield from self._top(root, fd, entry)
                 finally:
-                    os.close(fd)
+                    fds.close(fd)
 
     def _top(self, root: Root, parent: int | None, entry: bytes) -> Iterator[tuple[bool | None, int]]:
         status = os.stat(entry, dir_fd=parent, follow_symlinks=False)
@@ -141,7 +142,7 @@ class _Sizes:
         except OSError:
             return
         finally:
-            os.close(fd)
+            fds.close(fd)
 
     def _one(
         self, child: os.DirEntry[str], parent: int, path: Path, length: int, held: Held | None

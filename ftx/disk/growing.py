@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 
 from ftx.core.blocks import block_digest
+from ftx.disk import fds
 from ftx.disk.partial import write_all
 from ftx.disk.pipe import DigestList
 from ftx.disk.root import Root, storage_error
@@ -101,7 +102,7 @@ class Growing:
         """Close the descriptors and nothing else. May be called again."""
         self._digests.close()
         if self.fd >= 0:
-            os.close(self.fd)
+            fds.close(self.fd)
             self.fd = -1
 
     def remove(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from ftx.disk import fds
 from ftx.disk.places import Places
 from ftx.errors import FtxError, StartupError
 from ftx.text import show
@@ -34,11 +35,11 @@ class HomeLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(fd)
+            fds.close(fd)
             folder = where.home or where.state
             raise StartupError("already-running", f"another ftx daemon uses {show(folder)}") from None
         except OSError as error:
-            os.close(fd)
+            fds.close(fd)
             reason = (error.strerror or "input/output error").lower()
             raise FtxError("home-unusable", f"the lock {show(path)} cannot be taken: {reason}") from error
         self._fd: int | None = fd
@@ -46,5 +47,5 @@ class HomeLock:
     def release(self) -> None:
         """Let the next daemon in. May be called twice."""
         if self._fd is not None:
-            os.close(self._fd)
+            fds.close(self._fd)
             self._fd = None

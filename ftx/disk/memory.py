@@ -19,7 +19,7 @@ from typing import Final
 from blake3 import blake3
 
 from ftx import limits
-from ftx.disk import private
+from ftx.disk import fds, private
 from ftx.disk.journal import Journal
 from ftx.disk.walk import SourceFile
 from ftx.errors import FtxError
@@ -125,7 +125,7 @@ class DigestMemory:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(fd)
+            fds.close(fd)
             return None
         return fd
 
@@ -135,7 +135,7 @@ def _emptied(fd: int) -> bool:
     try:
         os.ftruncate(fd, 0)
     except OSError:
-        os.close(fd)
+        fds.close(fd)
         return False
     return True
 

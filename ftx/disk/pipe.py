@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ftx.core.blocks import FileDigest, block_digest
+from ftx.disk import fds
 from ftx.errors import FtxError
 from ftx.limits import BLOCK, DIGEST
 from ftx.wire.frames import data_frames
@@ -43,7 +44,7 @@ class DigestList:
     def close(self) -> None:
         """Forget them. May be called again."""
         if self._fd >= 0:
-            os.close(self._fd)
+            fds.close(self._fd)
             self._fd = -1
 
 

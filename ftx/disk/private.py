@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -24,7 +24,9 @@ __all__ = ["create", "ensure_folder", "locked", "prune", "read", "replace", "syn
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _DAY: Final = 86400.0
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Paths of renameat2(2) that are not relative to a descriptor: AT_FDCWD.
+_HERE: Final = -100
 
 
 def _say(error: OSError) -> str:
@@ -41,7 +43,7 @@ def sync_folder(path: str) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
+        fds.close(fd)
 
 
 def ensure_folder(path: str, kind: str) -> None:
@@ -97,28 +99,70 @@ def read(path: str, limit: int, kind: str) -> tuple[bytes, os.stat_result] | Non
     except OSError as error:
         raise FtxError(kind, f"{show(path)} cannot be read: {_say(error)}") from error
     finally:
-        os.close(fd)
+        fds.close(fd)
     if len(content) > limit:
         raise FtxError(kind, f"{show(path)} is too large")
     return content, status
 
 
-def _write_beside(path: str, content: bytes) -> str:
-    """A new synced file 0600 with `content` in the folder of `path`; its name. OSError as it comes."""
-    temporary = f"{path}.{secrets.token_hex(8)}.new"
-    fd = os.open(temporary, _CREATE, 0o600)
+def _take(fd: int, deadline: float) -> None:
+    """flock(2) `fd` for us alone, by `deadline` (of the monotonic clock); TimeoutError when others keep it."""
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds it") from None
+            time.sleep(0.01)
+
+
+def _is_ours_alone(fd: int, path: str) -> bool:
+    """Whether `path` is the regular file `fd`, which belongs to us and has no other name. OSError as it comes."""
+    opened = os.fstat(fd)
     try:
-        os.fchmod(fd, 0o600)
-        written = 0
-        while written < len(content):
-            written += os.write(fd, content[written:])
-        os.fsync(fd)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    return temporary
+        named = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    same = (opened.st_dev, opened.st_ino) == (named.st_dev, named.st_ino)
+    if same and (opened.st_nlink != 1 or opened.st_uid != os.geteuid() or not stat.S_ISREG(opened.st_mode)):
+        os.unlink(path)  # the way is free at the next attempt
+        return False
+    return same
+
+
+@contextmanager
+def _beside(path: str, content: bytes) -> Iterator[str]:
+    """The name of a synced file 0600 with `content`, beside `path`, for whoever gives it its own name inside the block.
+
+    There is one such name for each file, and a lock on it: what a process that was killed has left there is written
+    over by the next one, so that no second copy of a key stays behind. OSError as it comes; then it is removed.
+    """
+    temporary = path + ".new"
+    deadline = time.monotonic() + limits.LOCK_WAIT
+    while True:
+        fd = os.open(temporary, _WRITE, 0o600)
+        try:
+            _take(fd, deadline)
+            if not _is_ours_alone(fd, temporary):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "other processes write it all the time")
+                continue
+            try:
+                os.fchmod(fd, 0o600)
+                os.ftruncate(fd, 0)
+                written = 0
+                while written < len(content):
+                    written += os.write(fd, content[written:])
+                os.fsync(fd)
+                yield temporary
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            return
+        finally:
+            fds.close(fd)
 
 
 def replace(path: str, content: bytes, kind: str) -> None:
@@ -127,12 +171,8 @@ def replace(path: str, content: bytes, kind: str) -> None:
     FtxError `kind`, with a sentence, when that fails; then the old file is still there.
     """
     try:
-        temporary = _write_beside(path, content)
-        try:
+        with _beside(path, content) as temporary:
             os.rename(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
         sync_folder(_parent(path))
     except OSError as error:
         raise FtxError(kind, f"{show(path)} cannot be written: {_say(error)}") from error
@@ -142,20 +182,32 @@ def create(path: str, content: bytes, kind: str) -> bool:
     """Put `content` at `path`, 0600, atomically and durably, unless something is there already: then False.
 
     Of several processes that do this at once exactly one gets True, and the others find its file whole. The
-    name is given by link(2), which never replaces. FtxError `kind` otherwise.
+    name is given by a call that never replaces. FtxError `kind` otherwise.
     """
     try:
-        temporary = _write_beside(path, content)
         try:
-            os.link(temporary, path, follow_symlinks=False)
+            with _beside(path, content) as temporary:
+                _give(temporary, path)
         except FileExistsError:
             return False
-        finally:
-            os.unlink(temporary)
         sync_folder(_parent(path))
     except OSError as error:
         raise FtxError(kind, f"{show(path)} cannot be written: {_say(error)}") from error
     return True
+
+
+def _give(temporary: str, path: str) -> None:
+    """Rename `temporary` to `path`, which must not be there (FileExistsError); OSError as it comes."""
+    from ftx.disk import linux  # only who makes a key or a configuration file needs it
+
+    try:
+        linux.rename_noreplace(os.fsencode(temporary), _HERE, os.fsencode(path), _HERE)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+            raise
+        # not on this file system, or not in this sandbox
+        os.link(temporary, path, follow_symlinks=False)
+        os.unlink(temporary)
 
 
 @contextmanager
@@ -170,20 +222,15 @@ def locked(path: str, kind: str, wait: float = limits.LOCK_WAIT) -> Iterator[Non
     except OSError as error:
         raise FtxError(kind, f"the lock {show(path)} cannot be opened: {_say(error)}") from error
     try:
-        deadline = time.monotonic() + wait
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise FtxError(kind, f"another process holds {show(path)}") from None
-                time.sleep(0.01)
-            except OSError as error:
-                raise FtxError(kind, f"the lock {show(path)} cannot be taken: {_say(error)}") from error
+        try:
+            _take(fd, time.monotonic() + wait)
+        except TimeoutError:
+            raise FtxError(kind, f"another process holds {show(path)}") from None
+        except OSError as error:
+            raise FtxError(kind, f"the lock {show(path)} cannot be taken: {_say(error)}") from error
         yield
     finally:
-        os.close(fd)
+        fds.close(fd)
 
 
 def prune(folder: str, suffix: str, keep: int, now: float) -> int:

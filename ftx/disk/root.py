@@ -258,7 +258,7 @@ class Root:
         try:
             return os.open(path[-1], flags, dir_fd=folder)
         finally:
-            os.close(folder)
+            close(folder)
 
     def status(self, folder_fd: int, name: bytes) -> os.stat_result | None:
         """lstat of `name`, or None when there is nothing."""

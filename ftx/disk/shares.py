@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.disk.configfile import invalid
 from ftx.disk.held import Held, Identity
 from ftx.disk.names import NameRules, check_component
@@ -160,7 +161,7 @@ class Share:
             try:
                 status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
             finally:
-                os.close(fd)
+                fds.close(fd)
             plain = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
             name = held.below[-1] if held.below else b""
             return held if plain and not held.hides(name, status) else None
@@ -236,7 +237,7 @@ class Shares:
                 try:
                     status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
                 finally:
-                    os.close(fd)
+                    fds.close(fd)
                 size = status.st_size if share.single is not None else 0
                 kind = ItemKind.FILE if share.single is not None else ItemKind.SHARE
                 found.append(Item(kind, [name], size, wire_time(status.st_mtime_ns), status.st_mode & _RIGHTS, 0))

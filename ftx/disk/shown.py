@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.disk.held import Held
 from ftx.disk.listing import sorted_names
 from ftx.disk.store import Path
@@ -73,25 +74,25 @@ class Shown:
                 return
             top = os.open(entry, _FOLDER, dir_fd=fd)
         finally:
-            os.close(fd)
+            fds.close(fd)
         self._push((), 0, top)
         try:
             while self._stack:
                 folder = self._stack[-1]
                 name = next(folder.names, None)
                 if name is None:
-                    os.close(self._stack.pop().fd)
+                    fds.close(self._stack.pop().fd)
                 else:
                     yield from self._one(folder, name)
         finally:
             for folder in self._stack:
-                os.close(folder.fd)
+                fds.close(folder.fd)
 
     def _push(self, path: Path, length: int, fd: int) -> None:
         try:
             self._stack.append(_Open(path, length, fd, sorted_names(fd)))
         except BaseException:
-            os.close(fd)
+            fds.close(fd)
             raise
 
     def _one(self, folder: _Open, name: bytes) -> Iterator[Item]:

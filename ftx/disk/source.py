@@ -15,6 +15,7 @@ import stat
 from typing import Final
 
 from ftx.core.blocks import block_length
+from ftx.disk import fds
 from ftx.disk.counting import Totals, count
 from ftx.disk.roots import Root, pipe_root, roots
 from ftx.disk.sparse import Holes
@@ -100,11 +101,11 @@ def _open_far(local: bytes) -> int:
     try:
         for folder in filter(None, folders):
             below = os.open(folder, _PASS, dir_fd=fd)
-            os.close(fd)
+            fds.close(fd)
             fd = below
         return os.open(name, _READ, dir_fd=fd)
     finally:
-        os.close(fd)
+        fds.close(fd)
 
 
 def read_whole(file: SourceFile) -> bytes:
@@ -124,7 +125,7 @@ def read_whole(file: SourceFile) -> bytes:
                 content += more
             _check(file, os.fstat(fd))
         finally:
-            os.close(fd)
+            fds.close(fd)
     except OSError as error:
         raise _failure(error) from error
     if len(content) != file.size:
@@ -152,7 +153,7 @@ class OpenSource:
                 if file.size > BLOCK:
                     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             except BaseException:
-                os.close(fd)
+                fds.close(fd)
                 raise
         except OSError as error:
             raise _failure(error) from error
@@ -204,4 +205,4 @@ class OpenSource:
         """Give up the descriptor. No read may be under way; a second time does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            fds.close(fd)

@@ -167,7 +167,7 @@ class Staging:
             with os.scandir(fd) as entries:
                 names = [os.fsencode(entry.name) for entry in entries if entry.name.endswith(".journal")]
         finally:
-            os.close(fd)
+            close(fd)
         for name in names:
             try:
                 journal_fd = self._root.open_own(self.fd, name)
@@ -178,7 +178,7 @@ class Staging:
             try:
                 about = peek(journal_fd)
             finally:
-                os.close(journal_fd)
+                close(journal_fd)
             if about is not None and about[2] > found.get(about[0], (b"", 0))[1]:
                 found[about[0]] = about[1:]
         return found

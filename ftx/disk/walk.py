@@ -24,6 +24,7 @@ import attrs
 
 from ftx import limits
 from ftx.core.links import stays_inside
+from ftx.disk import fds
 from ftx.disk.held import Held
 from ftx.disk.listing import sorted_names
 from ftx.disk.roots import Root
@@ -228,7 +229,7 @@ class _Descent:
                     yield from self._next(self._stack[-1])
         finally:
             for folder in self._stack:
-                os.close(folder.fd)
+                fds.close(folder.fd)
 
     def _top(self, root: Root) -> Iterator[SourceItem]:
         """The items for a root itself."""
@@ -244,7 +245,7 @@ class _Descent:
         try:
             yield from self._enter(None, root.name, root.local, (fd, entry))
         finally:
-            os.close(fd)
+            fds.close(fd)
 
     def _next(self, folder: _Open) -> Iterator[SourceItem]:
         try:
@@ -255,7 +256,7 @@ class _Descent:
         if name is not None:
             yield from self._enter(folder, name, folder.local + b"/" + name)
             return
-        os.close(self._stack.pop().fd)
+        fds.close(self._stack.pop().fd)
         yield from self._left(folder)
 
     def _enter(
@@ -311,7 +312,7 @@ class _Descent:
         """Enter a folder, unless we are in it already: then a link has led us up."""
         folder = _open(path, local, length, at, held, link)
         if link and any(folder.identity == above.identity for above in self._stack):
-            os.close(folder.fd)
+            fds.close(folder.fd)
             yield from self._other(path, problem(path, "special-file", "the link leads back to a folder that it is in"))
             return
         self._stack.append(folder)
@@ -390,7 +391,7 @@ def _open(
         status = os.fstat(fd)
         names = sorted_names(fd)
     except BaseException:
-        os.close(fd)
+        fds.close(fd)
         raise
     identity = status.st_dev, status.st_ino
     mtime = wire_time(status.st_mtime_ns)

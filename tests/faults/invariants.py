@@ -12,11 +12,12 @@ from typing import Final
 
 from faults.model import Scenario, Verdict
 from faults.stage import Stage
+from support.lab import until
 from support.trees import digest_of, visible
 
 from ftx.errors import KINDS
 
-__all__ = ["INVARIANTS", "after_the_fault", "at_the_end", "came_back"]
+__all__ = ["INVARIANTS", "after_the_fault", "at_the_end", "came_back", "leaves_nothing_open"]
 
 #: The invariants, as docs/faults.md states them.
 INVARIANTS: Final[Mapping[str, str]] = {
@@ -49,9 +50,11 @@ def _looks(scenario: Scenario, stage: Stage, verdict: Verdict) -> dict[bytes, st
             verdict.fails("I1", f"a name that nobody sent: {path!r}")
         elif digest not in allowed[path]:
             verdict.fails("I1", f"not what was sent: {path!r}")
-    for path, digest in scenario.kept(stage).items():
-        if digest not in (found.get(path), *(found[other] for other in found if other.startswith(path + b".~"))):
+    for path, digests in scenario.kept(stage).items():
+        if found.get(path) not in digests:
             verdict.fails("I4", f"replaced or gone: {path!r}")
+    if not scenario.always(stage) <= set(found.values()):
+        verdict.fails("I4", "content that was there is gone")
     if sorted(os.listdir(stage.outside)) != ["nobody touches this"]:
         verdict.fails("I3", "something was made or removed outside")
     for name in stage.bench.touched():
@@ -65,7 +68,7 @@ def _stored(scenario: Scenario, stage: Stage, found: Mapping[bytes, str], verdic
         for event in client.of("file"):
             if event["status"] in ("stored", "identical") and "path_b64" not in event:
                 name = os.fsencode(event["stored_as"] or event["path"])
-                if name not in found:
+                if name not in found and not os.path.islink(os.path.join(os.fsencode(scenario.place(stage)), name)):
                     verdict.fails("I2", f"said to be stored, and is not there: {name!r}")
 
 
@@ -118,3 +121,13 @@ def at_the_end(scenario: Scenario, stage: Stage, code: int, verdict: Verdict) ->
         partial = stage.inbox / ".ftx" / "partial"
         if code == 0 and partial.exists() and os.listdir(partial):
             verdict.fails("I5", f"left among the partials: {os.listdir(partial)}")
+
+
+def leaves_nothing_open(stage: Stage, usual: tuple[int, int], verdict: Verdict) -> None:
+    """I5: the daemon, which survived, has no more descriptors and threads than is usual by now."""
+    with verdict.holds("I5"):
+        until(
+            lambda: all(now <= then for now, then in zip(stage.descriptors(), usual, strict=True)),
+            f"(descriptors, threads) are {usual} again",
+            5.0,
+        )

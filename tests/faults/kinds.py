@@ -6,13 +6,14 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from faults.errors import Errors
 from faults.kill import Kill
 from faults.links import LinkFault
 from faults.model import Kind, Scenario, is_scenario
 
 __all__ = ["KINDS", "SCENARIOS"]
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(), LinkFault())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(), Errors(), LinkFault())}
 
 
 def _scenarios() -> dict[str, Scenario]:

@@ -92,6 +92,9 @@ class Scenario:
     #: Whether what is hurt includes the start of the daemon: it does not run before `act` then.
     from_start = False
 
+    def prepare(self, bench: Bench) -> None:
+        """Make the sources that it needs, once for all points."""
+
     def before(self, stage: Stage) -> None:
         """Make the state before; nothing is hurt yet."""
 
@@ -107,9 +110,13 @@ class Scenario:
         """What may be visible in `place` at any moment: the digests (SHA-256) that each name may have."""
         raise NotImplementedError
 
-    def kept(self, stage: Stage) -> Mapping[bytes, str]:
-        """What must be visible in `place` at every moment: names and digests. By default nothing was there before."""
+    def kept(self, stage: Stage) -> Mapping[bytes, frozenset[str]]:
+        """What must be visible in `place` at every moment: names, with the digests that each may have."""
         return {}
+
+    def always(self, stage: Stage) -> frozenset[str]:
+        """Digests of content that must be visible in `place` at every moment, under whatever name."""
+        return frozenset()
 
     def after(self, stage: Stage) -> None:
         """What must be true in the end; AssertionError where it is not."""

@@ -40,7 +40,7 @@ class _Layout(ctypes.Structure):
         ("calls", ctypes.c_uint32),
         ("struck", ctypes.c_uint32),
         ("prefix_length", ctypes.c_uint32),
-        ("unused", ctypes.c_uint32),
+        ("later", ctypes.c_int32),
         ("prefix", ctypes.c_char * _PREFIX),
         ("trace", _Entry * _ENTRIES),
     ]
@@ -91,6 +91,10 @@ class Page:
         layout.nth, layout.number = fault.nth, fault.number
         layout.kinds = sum(_BIT[name] for name in fault.calls)
         layout.mode = _MODES.index(fault.mode)
+
+    def later(self, seconds: int) -> None:
+        """Its clock is ahead by so much from now on."""
+        self._layout.later = seconds
 
     def disarm(self) -> None:
         """From now on everything works."""

@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kinds.remove(name)
     scenarios = options.scenario or sorted(SCENARIOS)
     with Bench(options.within) as bench:
+        for scenario in {point.scenario for point in asked} or scenarios:
+            SCENARIOS[scenario].prepare(bench)
+        bench.settled()
         if not asked:
             for name in scenarios:
                 if (name, SCENARIOS[name].victims[0]) not in report.surveys:

@@ -91,7 +91,8 @@ def _start(control: socket.socket, request: dict[str, Any], streams: list[int]) 
             _become(request, streams)
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
-            sys.stderr.flush()
+            if isinstance(error.code, str):
+                print(error.code, file=sys.stderr)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

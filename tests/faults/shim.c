@@ -46,7 +46,7 @@ struct page {
 	uint32_t calls;    /* that counted, so far */
 	uint32_t struck;   /* faults so far */
 	uint32_t prefix_length;
-	uint32_t unused;
+	int32_t later;     /* seconds that its clock is ahead */
 	char prefix[PREFIX];
 	struct entry trace[ENTRIES];
 };
@@ -370,6 +370,15 @@ int close(int fd)
 	}
 	if (mode)
 		after(mode);
+	return result;
+}
+
+/* Another day. */
+int clock_gettime(clockid_t clock, struct timespec *found)
+{
+	int result = REAL(clock_gettime)(clock, found);
+	if (!result && page && clock == CLOCK_REALTIME)
+		found->tv_sec += page->later;
 	return result;
 }
 

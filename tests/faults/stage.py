@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from faults.forks import ForkLab, ForkServer
+from faults.model import Scenario
 from faults.page import Call, Fault, Page
 from support.lab import Client, Daemon, until
 from support.trees import make_tree, snapshot
@@ -52,6 +54,7 @@ class Bench:
         self._made = 0.0
         self._snapshots: dict[Path, dict[bytes, tuple[object, ...]]] = {}
         self._stamps: dict[Path, dict[str, tuple[int, ...]]] = {}
+        self._usual: dict[str, tuple[int, int]] = {}
         self.server = ForkServer(self.folder)
 
     def __enter__(self) -> Bench:
@@ -70,6 +73,12 @@ class Bench:
             self.tree(path)
         return path
 
+    def renewed(self, path: Path) -> None:
+        """A source was changed by whoever makes it."""
+        self._snapshots.pop(path, None)
+        self._made = time.time()
+        self.tree(path)
+
     def settled(self) -> None:
         """Wait until every source is old enough to be remembered."""
         ready = self._made + RACY_SECONDS + 0.1
@@ -85,6 +94,19 @@ class Bench:
     def touched(self) -> list[str]:
         """The sources that were changed since they were made; by their times, which no change leaves as they were."""
         return [path.name for path, stamps in self._stamps.items() if _stamps(path) != stamps]
+
+    def usual(self, scenario: Scenario) -> tuple[int, int]:
+        """How many descriptors and threads the daemon has after the scenario's command was run twice, unhurt."""
+        if scenario.name not in self._usual:
+            with self.stage() as stage:
+                scenario.before(stage)
+                for _ in range(2):
+                    scenario.act(stage)
+                if stage.running is None:
+                    raise RuntimeError(f"{scenario.name} has no daemon")
+                stage.running.idle()
+                self._usual[scenario.name] = stage.descriptors()
+        return self._usual[scenario.name]
 
     def stage(self, root: Path | None = None) -> Stage:
         """A fresh stage, in a folder of its own or in `root`, which is empty then; a context manager."""
@@ -189,6 +211,18 @@ class Stage(ForkLab):
         client = self.client(*[os.fspath(word) for word in words], environ=environ, **how)
         self.clients.append(client)
         return client
+
+    def program(self, module: str, *words: str | bytes | Path) -> Client:
+        """Run another program that prints events, in the place of the client, to its end."""
+        self._count += 1
+        out, err = self.root / f"client-{self._count}.out", self.root / f"client-{self._count}.err"
+        command = [sys.executable, "-m", module, *[os.fspath(word) for word in words]]
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            started = self._popen(command, stdout, stderr, {"FTX_FAULT_PAGE": str(self.pages["client"].path)})
+        client = Client(started, out, err)
+        self._started.append(client)
+        self.clients.append(client)
+        return client.ends(None)
 
     def send(self, *words: str | bytes | Path, **how: Any) -> Client:  # type: ignore[override]
         """Send `words` to the daemon, once: a connection that is lost is not tried again."""

@@ -67,6 +67,7 @@ def init() -> int:
 
     One that exists is left alone.
     """
+    from ftx.disk import private
     from ftx.disk.places import prepare_home
     from ftx.disk.settings import ROWS
 
@@ -78,14 +79,11 @@ def init() -> int:
         if where.home is not None:
             prepare_home(where)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise FtxError("usage", f"{shown(path)} exists already", "ftx-client config show tells what is in it") from None
     except OSError as error:
         reason = (error.strerror or "error").lower()
         raise FtxError("local-io", f"{shown(path)} cannot be written: {reason}") from error
+    if not private.create(path, text.encode(), "local-io"):
+        raise FtxError("usage", f"{shown(path)} exists already", "ftx-client config show tells what is in it")
     options.output.record({"path": path})
     options.output.result(shown(path, 4096))
     return 0
