@@ -42,7 +42,7 @@ class LinkFault:
 
     def labels(self, scenario: Scenario, victim: str, survey: Survey) -> Sequence[str]:
         """Every boundary, and bytes that are drawn, the same each time."""
-        if victim not in BOUNDARIES or scenario.from_start:
+        if victim not in BOUNDARIES or scenario.from_start or not scenario.connects:
             return []
         dice = random.Random(f"{scenario.name} {victim}")
         found = []

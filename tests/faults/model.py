@@ -91,6 +91,8 @@ class Scenario:
     victims: Sequence[str] = ("daemon", "client")
     #: Whether what is hurt includes the start of the daemon: it does not run before `act` then.
     from_start = False
+    #: Whether anything passes between a client and the daemon.
+    connects = True
 
     def prepare(self, bench: Bench) -> None:
         """Make the sources that it needs, once for all points."""

@@ -23,6 +23,7 @@ class _Own(Scenario):
     """Nothing is received: what is looked at is what ftx keeps."""
 
     victims = ("client",)
+    connects = False
 
     def place(self, stage: Stage) -> Path:
         return stage.root / "nothing comes here"
@@ -119,6 +120,7 @@ class Pairing(_Own):
 
     name, about = "pairing", "two machines pair by a code"
     victims = ("daemon", "client")
+    connects = True
 
     def before(self, stage: Stage) -> None:
         stage.up("--name", "attic")
