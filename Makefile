@@ -21,6 +21,7 @@ docs:
 SEEDS ?= 20
 kills:
 	KILL_SEEDS=$(SEEDS) $(BIN)pytest -q -n 2 tests/integration/test_kills.py
+	HALF_DEAD=5 $(BIN)pytest -q -n 2 tests/integration/test_half_dead.py
 	PAIRING_RACES=$(SEEDS) $(BIN)pytest -q -n 0 tests/integration/test_pairing.py -k races
 	STOPPED_SECONDS=60 INTERRUPTIONS=$(SEEDS) $(BIN)pytest -q --timeout=600 tests/integration/test_processes.py
 

@@ -36,8 +36,8 @@ class Gate:
         self._hold = hold
         self._rate = rate
         self._back = back
-        #: Ends of connections that are heard no more.
-        self._deaf: list[socket.socket] = []
+        #: Connections that are heard no more.
+        self._deaf: list[_Link] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._links: list[_Link] = []
@@ -90,15 +90,23 @@ class Gate:
         with self._lock:
             for link in list(self._links):
                 self._links.remove(link)
+                self._deaf.append(link)
                 for end in (link.client, link.daemon):
                     with contextlib.suppress(KeyError):
                         self._selector.unregister(end)
-                self._deaf.append(link.daemon)
                 if told:
                     link.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     link.client.close()
-                else:
-                    self._deaf.append(link.client)
+
+    def hear(self) -> None:
+        """Go on carrying what was not heard, for those that were not told."""
+        with self._lock:
+            for link in self._deaf:
+                link.holding = False
+                self._links.append(link)
+                for end in (link.client, link.daemon):
+                    self._selector.register(end, selectors.EVENT_READ, link)
+            self._deaf.clear()
 
     # -- in the thread -------------------------------------------------------------------------------------
 
@@ -118,8 +126,9 @@ class Gate:
         finally:
             for link in list(self._links):
                 self._drop(link, reset=True)
-            for end in self._deaf:
-                end.close()
+            for link in self._deaf:
+                link.client.close()
+                link.daemon.close()
             self._listening.close()
             self._selector.close()
 
