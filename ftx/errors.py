@@ -156,6 +156,7 @@ _TABLE: Final = (
     ),
     # -- 7 digest-mismatch ------------------------------------------------------------------------------
     ErrorKind("digest-mismatch", 701, "the content did not verify", "send it again"),
+    ErrorKind("receipt-invalid", 702, "the receipt is not what was signed", "look for another copy of it"),
     # -- 8 protocol -------------------------------------------------------------------------------------
     ErrorKind("protocol-error", 801, "the peer broke the protocol"),
     ErrorKind("no-common-version", 802, "no common protocol version", "update the older side"),

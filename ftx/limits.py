@@ -251,6 +251,8 @@ WALK_NAMES: Final = 16384
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000
+#: Bytes of a line in a receipt: two paths, each byte of which may be three characters, and what stands before them.
+RECEIPT_LINE: Final = 32 * KiB
 STATE_DAYS: Final = 90
 #: Nothing is remembered of a file whose ctime is younger than this (seconds): it may change again unseen.
 RACY_SECONDS: Final = 2.0

@@ -81,7 +81,7 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "verbs": "verify doctor",
+    "verbs": "doctor",
     "send": "--later",
     "methods": (
         "daemon.log_level "

@@ -42,9 +42,10 @@ FROZEN = {
     304: "source-vanished", 401: "connection-refused", 404: "connection-lost", 405: "peer-silent",
     408: "peer-stopping", 501: "untrusted", 505: "not-authorised", 601: "refused", 605: "busy", 606: "no-space",
     607: "exists", 608: "bad-name", 609: "over-offer", 610: "storage-failed", 611: "not-supported",
-    612: "superseded", 614: "cancelled", 615: "not-shared", 701: "digest-mismatch", 801: "protocol-error",
-    802: "no-common-version", 803: "not-ftx", 804: "frame-too-large", 805: "wrong-state", 806: "bad-message",
-    807: "unknown-frame", 808: "hello-timeout", 901: "partial", 1001: "timeout", 1101: "none-found", 1201: "no-daemon",
+    612: "superseded", 614: "cancelled", 615: "not-shared", 701: "digest-mismatch", 702: "receipt-invalid",
+    801: "protocol-error", 802: "no-common-version", 803: "not-ftx", 804: "frame-too-large", 805: "wrong-state",
+    806: "bad-message", 807: "unknown-frame", 808: "hello-timeout", 901: "partial", 1001: "timeout",
+    1101: "none-found", 1201: "no-daemon",
     13001: "interrupted", 14301: "terminated",
 }  # fmt: skip
 

@@ -35,6 +35,7 @@ _VERBS: Final = {
     "policy": "ftx.client.verbs.policy:policy",
     "id": "ftx.client.verbs.local:identity",
     "hash": "ftx.client.verbs.local:hash_files",
+    "verify": "ftx.client.verbs.verify:verify",
     "ctl": "ftx.client.verbs.daemon:ctl",
     "config": "ftx.client.verbs.config:config",
     "demo": "ftx.client.verbs.daemon:demo",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from urllib.parse import quote_from_bytes
+from typing import Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import attrs
 from blake3 import blake3
 
 from ftx.core.identity import SIGNATURE_BYTES
+from ftx.errors import FtxError
 from ftx.wire.messages import Receipt, ReceiptBody, encode_receipt_body
 
-__all__ = ["Counts", "Transcript", "decode_receipt", "encode_receipt", "line", "receipt_body"]
+__all__ = ["Counts", "Line", "Transcript", "decode_receipt", "encode_receipt", "line", "parse_line", "receipt_body"]
+
+_LINE: Final = re.compile(
+    rb"(stored|identical|skipped|folder|wanted|failed-[0-9]{3,5})"
+    rb" ([0-9]{1,19}) ([0-9a-f]{64}|-) ([A-Za-z0-9._~/%-]+) ([A-Za-z0-9._~/%-]+)\n"
+)
 
 
 @attrs.define
@@ -37,6 +45,36 @@ def line(
     where = "-" if stored_as is None else quote_from_bytes(b"/".join(stored_as), safe="/~")
     name = quote_from_bytes(b"/".join(path), safe="/~")
     return f"{status} {size} {digest.hex() if digest else '-'} {name} {where}\n".encode("ascii")
+
+
+@attrs.frozen
+class Line:
+    """What a line says, in the words of `line()`. Paths are not checked: they are what somebody has written."""
+
+    status: str
+    size: int
+    digest: bytes | None
+    path: tuple[bytes, ...]
+    stored_as: tuple[bytes, ...] | None
+
+
+def parse_line(text: bytes) -> Line:
+    """The meaning of a line, with its line feed; FtxError `receipt-invalid` for what is none."""
+    found = _LINE.fullmatch(text)
+    if found is None:
+        raise FtxError("receipt-invalid", "a line of it cannot be understood")
+    status, size, digest, path, stored = found.groups()
+    return Line(
+        status.decode("ascii"),
+        int(size),
+        None if digest == b"-" else bytes.fromhex(digest.decode("ascii")),
+        _path(path),
+        None if stored == b"-" and status not in (b"stored", b"identical", b"folder") else _path(stored),
+    )
+
+
+def _path(quoted: bytes) -> tuple[bytes, ...]:
+    return tuple(unquote_to_bytes(part) for part in quoted.split(b"/"))
 
 
 class Transcript:

@@ -41,6 +41,7 @@ RECEIVING = [
 ]
 #: Modules that open a root in a folder which this machine's own user or operator has named, by its path.
 OPENING = {
+    "receiptcheck.py": "the folder that its user names; what a receipt names below it goes through the root",
     "landing.py": "the folder that `get` brings things into, and the folder of its records",
     "shares.py": "the folders that the operator shares; what peers ask for below them goes through the root",
 }

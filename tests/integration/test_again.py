@@ -52,6 +52,29 @@ def test_by_content_whatever_the_time(lab: Lab) -> None:
     assert lab.send(daemon, "source").one("done")["files_identical"] == 3
 
 
+def test_a_receipt_is_verified_later(lab: Lab) -> None:
+    """Here beside the sources and there in the inbox; what changed since is listed, and a forgery refused."""
+    make_tree(lab.root / "source", {"a": 10, "large": 3 * MiB + 5})
+    daemon = lab.daemon()
+    lab.send(daemon, "--receipt", "proof", "source")
+    for folder in (daemon.inbox, lab.root):
+        *files, last = lab.client("verify", "proof", "--root", folder).ends().events
+        assert [file["status"] for file in files] == ["ok"] * 3
+        assert (last["files"], last["checked"], last["wrong"], last["peer"]["name"]) == (2, 3, 0, "me")
+    (daemon.inbox / "source" / "a").write_bytes(b"0123456789")
+    (daemon.inbox / "source" / "large").unlink()
+    shown = lab.client("verify", "proof", "--root", daemon.inbox, json=False).ends(9)
+    assert sorted(line.split(":")[0] for line in shown.out.read_text().splitlines()) == [
+        "failed  source/a",
+        "missing  source/large",
+    ]
+    assert lab.client("verify", "proof").ends().events[0]["checked"] is None
+    proof = lab.root / "proof"
+    proof.write_bytes(proof.read_bytes().replace(b"stored 10", b"stored 11"))
+    assert b"are not those that were signed" in lab.client("verify", "proof").ends(7).err.read_bytes()
+    lab.client("verify", "none").ends(3)
+
+
 def test_permissions_alone_go_along(lab: Lab) -> None:
     """chmod on one side, and the same command: the other side has them too, both ways, and no content travels."""
     make_tree(lab.root / "source", {"a": 10, "large": 3 * MiB + 5})
