@@ -17,6 +17,9 @@ from support.lab import until
 
 __all__ = ["LinkFault"]
 
+#: What a client says of a handshake that was damaged or never went on: that this is no ftx, as far as it can tell.
+NO_FTX = {"hello-timeout", "not-ftx"}
+
 #: Boundaries that are tried in each direction, by who sends: more than there are in the longest session that is run.
 BOUNDARIES = {"client": 40, "daemon": 24}
 #: Bytes that are drawn in each direction for each manner, most of them early, where the handshake and the offer are.
@@ -28,6 +31,12 @@ PATIENCE = 0.3
 HARMLESS = ("delay", "trickle")
 #: Manners after which nothing may ever come.
 SILENT = ("half-open", "lose")
+
+
+def _was_no_ftx(stage: Stage, code: int | None) -> bool:
+    """Whether the client ended because what answered did not look like ftx, which is so before the sign-in."""
+    said = {event["error"]["name"] for event in stage.clients[-1].events if "error" in event} if stage.clients else set()
+    return code == 8 and bool(said) and said <= NO_FTX
 
 
 class LinkFault:
@@ -60,7 +69,7 @@ class LinkFault:
         until(lambda: link.struck.is_set() or not acting.is_alive(), "the moment")
         acting.join(PATIENCE)
         if acting.is_alive() and stage.clients[-1].alive:
-            stage.clients[-1].signal(signal.SIGINT)
+            stage.clients[-1].signal(signal.SIGTERM)  # a shell may have us ignore SIGINT
         acting.join(60)
         return codes[0] if codes else None
 
@@ -83,7 +92,7 @@ class LinkFault:
                     verdict.fails("I10", f"it ended with {code} after {time.monotonic() - begun:.1f} s: {stage.said()}")
                 struck = link.struck.is_set()
                 stage.through = None
-                after_the_fault(scenario, stage, code, verdict)
+                after_the_fault(scenario, stage, None if _was_no_ftx(stage, code) else code, verdict)
                 if came_back(stage, verdict):
                     with verdict.holds("I9"):
                         at_the_end(scenario, stage, scenario.act(stage), verdict)

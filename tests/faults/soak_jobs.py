@@ -33,7 +33,7 @@ FAULTS = {"none": 8, "kill client": 5, "cut": 7, "stall": 2, "trickle": 2, "canc
           "interrupt": 2, "freeze": 1}  # fmt: skip
 OF_MORTAL = {"kill daemon": 5, "stop daemon": 1, "errno": 3}
 #: How a client may end when something fails: unreachable, refused, partial; killed and interrupted where that was done.
-CODES = (0, 4, 6, 9, 130, -9)
+CODES = (0, 4, 6, 9, 143, -9)
 RUNS = 12
 VERSIONS = 3
 CALLS = ("fsync", "fdatasync", "syncfs", "linkat", "renameat2", "openat2", "pwrite64", "mkdirat", "fallocate")
@@ -255,7 +255,7 @@ class Worker(threading.Thread):
 
     def _interrupt(self, client: Client, name: str) -> None:
         if client.alive:
-            client.signal(signal.SIGINT)
+            client.signal(signal.SIGTERM)
 
     def _freeze(self, client: Client, name: str) -> None:
         if client.alive:
