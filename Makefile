@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills walk fuzz crowds races faults faults-quick cuts soak bench docs
+.PHONY: check lint test kills walk fuzz crowds races faults faults-quick cuts stall soak bench docs
 
 check: lint test
 
@@ -71,6 +71,10 @@ faults-quick:
 SUBSETS ?= 1
 cuts:
 	cd tests && unshare -m $(if $(BIN),$(abspath $(BIN))/)python -m faults.cuts --subsets $(SUBSETS) --report $(REPORT)
+
+# A disk that stalls for 35 s while files arrive: what waits, and what must not. Short in `test`.
+stall:
+	STALL_SECONDS=35 $(BIN)pytest -q -n 0 -s tests/faults/test_stall.py
 
 # Mixed jobs with random faults between real processes for SOAK seconds, as root: writes docs/soak.md.
 SOAK ?= 3600

@@ -35,7 +35,9 @@ SILENT = ("half-open", "lose")
 
 def _was_no_ftx(stage: Stage, code: int | None) -> bool:
     """Whether the client ended because what answered did not look like ftx, which is so before the sign-in."""
-    said = {event["error"]["name"] for event in stage.clients[-1].events if event.get("error")} if stage.clients else set()
+    if not stage.clients:
+        return False
+    said = {event["error"]["name"] for event in stage.clients[-1].events if event.get("error")}
     return code == 8 and bool(said) and said <= NO_FTX
 
 

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import mmap
 import os
+import signal
 import stat
 import struct
 import subprocess
@@ -168,6 +169,11 @@ class Recorded:
         count: int = struct.unpack("<Q", self._counter[:8])[0]
         return count
 
+    def stall(self, stalls: bool = True) -> None:
+        """From now on the disk answers nothing; or, with False, it goes on."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGSTOP if stalls else signal.SIGCONT)
+
     def __enter__(self) -> Recorded:
         self.mounted.mkdir()
         self._disk.touch()
@@ -193,10 +199,16 @@ class Recorded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stall(False)
         run("umount", "-l", self.mounted)
         run("umount", "-l", self._disk)
-        if self._server is not None:
-            self._server.wait(30)
+        if self._server is None:
+            return
+        try:
+            self._server.wait(5)
+        except subprocess.TimeoutExpired:  # a mount name space that was made meanwhile has a copy of the mount
+            self._server.kill()
+            self._server.wait(5)
 
 
 if __name__ == "__main__":
