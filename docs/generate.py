@@ -25,7 +25,8 @@ from ftx.core.receiver import RECEIVER_TABLE
 from ftx.core.sender import SENDER_TABLE
 from ftx.core.session import FROM_CLIENT, FROM_SERVER
 from ftx.core.table import Table, diagram
-from ftx.daemon.commands import METHODS, NoParams
+from ftx.daemon.commands import METHODS
+from ftx.daemon.params import NoParams
 from ftx.daemon.view import JobInfo, PeerRecord
 from ftx.disk.settings import ROWS
 from ftx.errors import KINDS

@@ -382,6 +382,21 @@ CONTROL_QUEUE: Final = 256 * KiB
 CONTROL_QUEUE_HARD: Final = 1 * MiB
 #: Seconds for a client to finish a line it began, and for one that never reads.
 CONTROL_STALL: Final = 10.0
+#: Things that wait in the queue to be sent, the sources of each, and the bytes of the file that they are in.
+QUEUE_ENTRIES: Final = 1000
+QUEUE_SOURCES: Final = 256
+#: Of these, how many are shown.
+QUEUE_SOURCES_SHOWN: Final = 10
+QUEUE_FILE: Final = 80 * MiB
+#: Of them, how many are tried at once: each attempt is a process.
+QUEUE_RUNNING: Final = 4
+#: Seconds between the first two attempts, and at most: a peer that comes back is found within that time.
+QUEUE_FIRST: Final = 5.0
+QUEUE_MOST: Final = 60.0
+#: Bytes of one line that an attempt says of itself.
+QUEUE_LINE: Final = 1 * MiB
+#: Seconds that an attempt which was told to end has for that.
+QUEUE_GRACE: Final = 3.0
 #: Finished jobs remembered for jobs.list.
 JOBS_REMEMBERED: Final = 100
 #: Characters in the id of a request, which comes back in the reply.

@@ -82,11 +82,6 @@ CONTRACT: Final[dict[str, str]] = {
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
     "verbs": "doctor",
-    "send": "--later",
-    "methods": (
-        "daemon.log_level "
-        "queue.add queue.list queue.remove"
-    ),
 }
 
 

@@ -22,6 +22,8 @@ from ftx.client.ctl_text import (
     method_lines,
     offer_line,
     offers_table,
+    queue_line,
+    queue_table,
     status_lines,
 )
 from ftx.client.reach import commands
@@ -181,6 +183,22 @@ async def _deny(session: _Session, args: Sequence[str]) -> None:
     session.show(offer, [f"denied: {offer_line(offer)}"])
 
 
+async def _queue(session: _Session, args: Sequence[str]) -> None:
+    if args and (args[0] != "remove" or len(args) != 2):
+        raise FtxError("usage", "ctl queue takes nothing, or remove and a job", "ftx-client ctl queue remove JOB")
+    if not args:
+        result = await session.all_pages("queue.list", "entries")
+        session.show(result, queue_table(result["entries"]))
+        return
+    entry = _mapping(await session.call("queue.remove", {"job": await _job_id(session, args[1])}))
+    session.show(entry, [f"taken out: {queue_line(entry)}"])
+
+
+async def _log_level(session: _Session, args: Sequence[str]) -> None:
+    result = _mapping(await session.call("daemon.log_level", {"level": args[0]} if args else {}))
+    session.show(result, [f"the log says {show(str(result.get('level')))} and above"])
+
+
 async def _job_id(session: _Session, written: str) -> str:
     """The whole id of the job that `written` begins."""
     wanted = written.lower()
@@ -240,6 +258,8 @@ VERBS: Final[Mapping[str, Verb]] = {
             3,
             _approve,
         ),
+        Verb("queue", "queue [remove JOB]", "what waits to be sent; or take one thing out", 0, 2, _queue),
+        Verb("log-level", "log-level [LEVEL]", "how much the log says; or change it", 0, 1, _log_level),
         Verb("deny", "deny JOB [REASON…]", "refuse an offer; the reason is for the log", 1, None, _deny),
         Verb("pause", "pause JOB", "let no content of a job travel for now", 1, 1, _job_order("jobs.pause")),
         Verb("resume", "resume JOB", "let a paused job go on", 1, 1, _job_order("jobs.resume")),

@@ -21,6 +21,8 @@ __all__ = [
     "method_lines",
     "offer_line",
     "offers_table",
+    "queue_line",
+    "queue_table",
     "status_lines",
 ]
 
@@ -159,6 +161,42 @@ def offer_line(offer: _Map) -> str:
     """`5d0c12ab of desk, 3 files, 2.1 MiB`."""
     files = plural(int(_count(offer.get("files"))), "file")
     return f"{job_name(offer.get('job'))} of {_peer(offer.get('peer'))}, {files}, {size(_count(offer.get('bytes')))}"
+
+
+def queue_line(entry: _Map) -> str:
+    """`5d0c12ab, /home/me/photos and 2 others, for attic:`."""
+    return f"{job_name(entry.get('job'))}, {_sources(entry)}, for {_text(entry.get('target', '-'))}"
+
+
+def _sources(entry: _Map) -> str:
+    sources = [_text(source, 1000) for source in _list(entry.get("sources"))]
+    more = int(_count(entry.get("sources_total"))) - 1
+    return (sources[0] if sources else "-") + (f" and {plural(more, 'other')}" if more > 0 else "")
+
+
+def queue_table(entries: Sequence[Any]) -> list[str]:
+    """What waits to be sent, a line for each: JOB STATE TARGET TRIES NEXT SOURCES, and WHY where an attempt has failed."""
+    if not entries:
+        return ["nothing waits"]
+    maps = [_map(entry) for entry in entries]
+    columns = [
+        ("JOB", [job_name(entry.get("job")) for entry in maps]),
+        ("STATE", ["paused" if entry.get("paused") else _text(entry.get("state", "-")) for entry in maps]),
+        ("TARGET", [_text(entry.get("target", "-")) for entry in maps]),
+        ("TRIES", [f"{_count(entry.get('attempts')):,}" for entry in maps]),
+        ("NEXT", [_soon(entry.get("next_s")) for entry in maps]),
+        ("SOURCES", [_sources(entry) for entry in maps]),
+        ("WHY", [_error(entry) or "-" for entry in maps]),
+    ]
+    if set(columns[-1][1]) == {"-"}:
+        columns.pop()
+    return table([head for head, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
+
+
+def _soon(seconds: Any) -> str:
+    if not isinstance(seconds, int | float):
+        return "-"
+    return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
 def _state(job: _Map) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
@@ -19,13 +19,41 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.daemon.events import EVENT_NAMES
 from ftx.daemon.metrics import CONTENT_TYPE, exposition
+from ftx.daemon.params import (
+    ApproveParams,
+    CursorParams,
+    DenyParams,
+    DiscoverResult,
+    JobParams,
+    JobsParams,
+    JobsResult,
+    LevelParams,
+    LevelResult,
+    LimitParams,
+    LimitsResult,
+    MethodInfo,
+    MetricsResult,
+    NoParams,
+    OffersResult,
+    Ok,
+    PairingParams,
+    Params,
+    PeerNameParams,
+    PeerParams,
+    PeersResult,
+    QueueParams,
+    QueueResult,
+    SubscribeParams,
+    options_of,
+    sources_of,
+)
 from ftx.daemon.view import (
     DaemonView,
     JobInfo,
-    JobState,
     OfferInfo,
     PairingResult,
     PeerRecord,
+    QueueEntry,
     ScopedLimits,
     StatusResult,
 )
@@ -44,163 +72,11 @@ ALIASES: Final[Mapping[str, str]] = {
     "jobs": "jobs.list",
     "watch": "events.subscribe",
     "offers": "offers.list",
+    "queue": "queue.list",
     "peers": "peers.list",
     "methods": "rpc.discover",
     "metrics": "metrics.get",
 }
-
-_JobId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits")]
-_Cursor = Annotated[str | None, msgspec.Meta(description="from the page before; null for the first")]
-
-
-class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters of a method. A misspelt one is an error."""
-
-
-class NoParams(Params, frozen=True):
-    """No parameters."""
-
-
-class JobParams(Params, frozen=True):
-    """Which job."""
-
-    job: _JobId
-
-
-class JobsParams(Params, frozen=True):
-    """Which jobs, and where to go on."""
-
-    state: JobState | None = None
-    cursor: _Cursor = None
-
-
-class ApproveParams(Params, frozen=True):
-    """Which offer, whether its sender is paired from now on, and under which name (null: what it calls itself)."""
-
-    job: _JobId
-    always: bool = False
-    name: str | None = None
-
-
-class DenyParams(Params, frozen=True):
-    """Which offer, and why, for the log."""
-
-    job: _JobId
-    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
-
-
-class CursorParams(Params, frozen=True):
-    """Where to go on."""
-
-    cursor: _Cursor = None
-
-
-class PeerNameParams(Params, frozen=True):
-    """Which peer."""
-
-    name: str
-
-
-class PeerParams(Params, frozen=True):
-    """A peer to be trusted."""
-
-    name: str
-    id: str
-    addresses: list[str] = []
-
-
-class PairingParams(Params, frozen=True):
-    """A pairing window: for how long, how many words in the code, what to call the peer, and whether to keep it."""
-
-    seconds: Annotated[
-        float, msgspec.Meta(ge=limits.PAIRING_WINDOW_LEAST, le=limits.PAIRING_WINDOW_MOST)
-    ] = limits.PAIRING_WINDOW
-    words: Annotated[
-        int, msgspec.Meta(ge=limits.PAIRING_WORDS, le=limits.PAIRING_WORDS_MOST)
-    ] = limits.PAIRING_WORDS
-    name: Annotated[str, msgspec.Meta(description="empty for what the peer suggests")] = ""
-    keep: Annotated[bool, msgspec.Meta(description="false: trust the peer until the daemon ends")] = True
-
-
-class SubscribeParams(Params, frozen=True):
-    """What to be told, and how often."""
-
-    types: list[str] | None = None
-    interval: Annotated[
-        float, msgspec.Meta(ge=limits.PROGRESS_FASTEST, le=limits.CONTROL_INTERVAL_SLOWEST)
-    ] = limits.CONTROL_INTERVAL
-
-
-_Rate = (
-    Annotated[int, msgspec.Meta(ge=0, le=2**62, description="bytes per second, 0 for none; null: as it is")] | None
-)
-
-
-class LimitParams(Params, frozen=True):
-    """Which limits, and what they are to be."""
-
-    scope: Annotated[str, msgspec.Meta(pattern="^(daemon|peer:.{1,64}|job:[0-9a-f]{32})$")] = "daemon"
-    rate_in: _Rate = None
-    rate_out: _Rate = None
-
-
-class LimitsResult(msgspec.Struct, frozen=True):
-    """All limits that are set, the daemon's own first."""
-
-    limits: list[ScopedLimits]
-    cursor: str | None = None
-
-
-class Ok(msgspec.Struct, frozen=True):
-    """It was done, or it has begun."""
-
-    ok: bool = True
-
-
-class JobsResult(msgspec.Struct, frozen=True):
-    """A page of jobs, oldest first."""
-
-    jobs: list[JobInfo]
-    cursor: str | None = None
-
-
-class OffersResult(msgspec.Struct, frozen=True):
-    """A page of offers that wait, oldest first."""
-
-    offers: list[OfferInfo]
-    cursor: str | None = None
-
-
-class PeersResult(msgspec.Struct, frozen=True):
-    """A page of peers, by name."""
-
-    peers: list[PeerRecord]
-    cursor: str | None = None
-
-
-class MetricsResult(msgspec.Struct, frozen=True):
-    """All counters and gauges."""
-
-    content_type: str
-    text: str
-
-
-class MethodInfo(msgspec.Struct, frozen=True):
-    """A method, with JSON schemas of what it takes and gives."""
-
-    name: str
-    description: str
-    mutating: bool
-    params: dict[str, Any]
-    result: dict[str, Any]
-
-
-class DiscoverResult(msgspec.Struct, frozen=True):
-    """A page of methods, by name."""
-
-    methods: list[MethodInfo]
-    cursor: str | None = None
-
 
 @attrs.frozen
 class Method:
@@ -261,6 +137,9 @@ class Commands:
         await self.view.reload()
         return Ok()
 
+    async def _log_level(self, client: Client, params: LevelParams) -> LevelResult:
+        return LevelResult(self.view.log_level(params.level))
+
     async def _drain(self, client: Client, params: NoParams) -> Ok:
         await self.view.drain()
         return Ok()
@@ -311,6 +190,17 @@ class Commands:
 
     async def _deny(self, client: Client, params: DenyParams) -> OfferInfo:
         return self.view.deny(params.job, params.reason, client.caller.uid)
+
+    # -- what is to be sent ---------------------------------------------------------------------------------
+
+    async def _queue(self, client: Client, params: CursorParams) -> QueueResult:
+        return QueueResult(*_page([(entry.job, entry) for entry in self.view.queue()], params.cursor))
+
+    async def _queue_add(self, client: Client, params: QueueParams) -> QueueEntry:
+        return await self.view.queue_add(params.target, sources_of(params), options_of(params))
+
+    async def _queue_remove(self, client: Client, params: JobParams) -> QueueEntry:
+        return await self.view.queue_remove(params.job)
 
     # -- peers ----------------------------------------------------------------------------------------------
 
@@ -435,6 +325,14 @@ METHODS: Final = _table(
             mutating=True,
         ),
         Method(
+            "daemon.log_level",
+            "Show how much the log says, or change it until the daemon stops.",
+            LevelParams,
+            LevelResult,
+            Commands._log_level,
+            mutating=True,
+        ),
+        Method(
             "daemon.shutdown",
             "Stop now; what was running can be resumed.",
             NoParams,
@@ -481,6 +379,23 @@ METHODS: Final = _table(
             mutating=True,
         ),
         Method("offers.deny", "Refuse an offer.", DenyParams, OfferInfo, Commands._deny, mutating=True),
+        Method("queue.list", "What waits to be sent.", CursorParams, QueueResult, Commands._queue),
+        Method(
+            "queue.add",
+            "Send files and folders as soon as the peer can be reached; tried again until then, over restarts.",
+            QueueParams,
+            QueueEntry,
+            Commands._queue_add,
+            mutating=True,
+        ),
+        Method(
+            "queue.remove",
+            "Take something out of the queue; an attempt that is under way ends.",
+            JobParams,
+            QueueEntry,
+            Commands._queue_remove,
+            mutating=True,
+        ),
         Method("peers.list", "The known peers.", CursorParams, PeersResult, Commands._peers),
         Method(
             "peers.add", "Trust an identity.", PeerParams, PeerRecord, Commands._add_peer, mutating=True, pairs=True

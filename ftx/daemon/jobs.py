@@ -19,6 +19,7 @@ from ftx.daemon.complaints import Said
 from ftx.daemon.deciding import Deciding
 from ftx.daemon.events import EventStream, snapshot_of
 from ftx.daemon.offers import Offers
+from ftx.daemon.queue import Queue
 from ftx.daemon.rates import Rates
 from ftx.daemon.reports import PAUSED, Figures, Reported, Reports, peer_info
 from ftx.daemon.serving import Serving
@@ -105,6 +106,8 @@ class Jobs(Observer):
         self._identity = identity
         self._wall = wall
         self._running: dict[Receiving, _Running] = {}
+        #: What waits to be sent, if anything may.
+        self.queue: Queue | None = None
         #: No new jobs are taken any more.
         self.draining = False
         self._offers = Offers(
@@ -210,12 +213,16 @@ class Jobs(Observer):
     def list(self, state: JobState | None) -> list[JobInfo]:
         """Every job there is and the last ones that ended, oldest first; or those in `state`."""
         finished, running = self.reports.finished(), self.reports.running()
+        waiting, going = self.approvals.jobs(), []
         if self._serving is not None:
             out = self._serving.reports
-            finished = sorted([*finished, *out.finished()], key=lambda info: info.ended or "")
-            every = [*finished, *running, *self.approvals.jobs(), *out.running()]
-        else:
-            every = [*finished, *running, *self.approvals.jobs()]
+            finished, going = [*finished, *out.finished()], out.running()
+        if self.queue is not None:
+            queued = self.queue.jobs()
+            finished += [info for info in queued if info.ended is not None]
+            waiting += [info for info in queued if info.ended is None]
+        finished.sort(key=lambda info: info.ended or "")
+        every = [*finished, *running, *waiting, *going]
         return [info for info in every if state is None or info.state == state]
 
     def find(self, job: str) -> JobInfo:
@@ -229,11 +236,13 @@ class Jobs(Observer):
     def counts(self) -> JobCounts:
         """How many there are in each state."""
         each = [self.reports] if self._serving is None else [self.reports, self._serving.reports]
+        tried, waiting = (0, 0) if self.queue is None else self.queue.counts
+        sent, lost = (0, 0) if self.queue is None else (self.queue.sent, self.queue.failed)
         return JobCounts(
-            active=sum(len(one.running()) for one in each),
-            waiting=len(self.approvals),
-            done=sum(one.done for one in each),
-            failed=sum(one.failed for one in each),
+            active=sum(len(one.running()) for one in each) + tried,
+            waiting=len(self.approvals) + waiting,
+            done=sum(one.done for one in each) + sent,
+            failed=sum(one.failed for one in each) + lost,
             partial=sum(one.partial for one in each),
         )
 
@@ -257,6 +266,9 @@ class Jobs(Observer):
 
         A disk that stalls is not waited for: the job is then shown as it is, and ends when the disk lets it.
         """
+        if self.queue is not None and self.queue.has(job):
+            await self.queue.remove(job)
+            return self.find(job)
         reason = FtxError("cancelled", "cancelled here")
         ended = None if self._serving is None else self._serving.cancel(job, reason)
         if ended is None:
@@ -267,13 +279,25 @@ class Jobs(Observer):
             await ended.addTimeout(limits.CANCEL_WAIT + limits.ABORT_AFTER, self._reactor)
         return self.find(job)
 
+    async def hold(self, job: str, paused: bool) -> JobInfo:
+        """As `pause`, also for what is in the queue: that is not tried while it is paused."""
+        if self.queue is None or not self.queue.has(job):
+            return self.pause(job, paused)
+        await self.queue.pause(job, paused)
+        return self.find(job)
+
     def pause(self, job: str, paused: bool) -> JobInfo:
-        """Pause a job or let it go on; the peer is told. FtxError `no-such-job` or `job-over`."""
+        """Pause a job that runs or let it go on; the peer is told. FtxError `no-such-job` or `job-over`."""
         if self._serving is None or not self._serving.pause(job, paused):
             running = self._active(job)
             running.receiving.pause(paused)
             self.reports.report()
         return self.find(job)
+
+    def peer_seen(self, trusted: Trusted) -> None:
+        """A peer has signed in, so that it can be reached: what waits for it is tried."""
+        if self.queue is not None and trusted.peer is not None:
+            self.queue.peer_seen(trusted.name)
 
     def _active(self, job: str) -> _Running:
         for running in reversed(self._running.values()):
@@ -289,10 +313,12 @@ class Jobs(Observer):
         """Take no more jobs; fires when there are none."""
         self.draining = True
         self.approvals.close("peer-stopping")
-        waiting = self.reports.wait_idle()
-        if self._serving is None:
-            return waiting
-        return Deferred.fromCoroutine(_each([waiting, self._serving.drain()]))
+        ends = [self.reports.wait_idle()]
+        if self._serving is not None:
+            ends.append(self._serving.drain())
+        if self.queue is not None:
+            ends.append(self.queue.drain())
+        return Deferred.fromCoroutine(_each(ends))
 
     async def stop(self, reason: str = "peer-stopping") -> None:
         """End what runs, resumable, and wait for its disk work."""
@@ -304,4 +330,6 @@ class Jobs(Observer):
             await running.receiving.wait_stopped()
         if self._serving is not None:
             await self._serving.stop(reason)
+        if self.queue is not None:
+            await self.queue.stop()
         self.events.close()

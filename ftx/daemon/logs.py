@@ -4,17 +4,61 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    formatEvent,
+    textFileLogObserver,
+)
 from zope.interface import implementer
 
+from ftx.errors import FtxError
 from ftx.wire.events import iso_time
 
-__all__ = ["JsonLines", "json_line", "json_lines"]
+__all__ = ["LEVELS", "JsonLines", "json_line", "json_lines", "log_level", "text_lines"]
+
+#: How much a log says: each says what those behind it say, too.
+LEVELS: Final = ("debug", "info", "warn", "error")
 
 #: Values that go into a line as they are; anything else is in the message already.
 _PLAIN = (str, int, float, bool)
+
+
+class _Threshold(LogLevelFilterPredicate):
+    """The level from which events count, for every log that we write ourselves."""
+
+    def __init__(self) -> None:
+        super().__init__(LogLevel.info)
+        #: Whether there is a log that asks this.
+        self.used = False
+
+
+_THRESHOLD: Final = _Threshold()
+
+
+def log_level(level: str | None) -> str:
+    """The level of the log, changed first to one of `LEVELS` unless that is None.
+
+    FtxError `not-supported` where the log is that of `twistd` or of another application, which decides itself.
+    """
+    if not _THRESHOLD.used:
+        raise FtxError("not-supported", "the log is kept by the program that runs the daemon", "run it with ftx-server")
+    if level is not None:
+        _THRESHOLD.defaultLogLevel = LogLevel.levelWithName(level)
+    found: str = _THRESHOLD.defaultLogLevel.name
+    return found
+
+
+def text_lines(stream: TextIO) -> ILogObserver:
+    """An observer that writes events as text, one line each, to `stream`."""
+    _THRESHOLD.used = True
+    observer: ILogObserver = FilteringLogObserver(textFileLogObserver(stream), [_THRESHOLD])
+    return observer
 
 
 def json_line(event: LogEvent) -> str:
@@ -39,14 +83,15 @@ def json_line(event: LogEvent) -> str:
 
 @implementer(ILogObserver)
 class JsonLines:
-    """Writes every event of level info and above to `stream`; one that is gone is written to no more."""
+    """Writes every event of the level in force (`log_level`) and above to `stream`, until that is gone."""
 
     def __init__(self, stream: TextIO) -> None:
+        _THRESHOLD.used = True
         self._stream: TextIO | None = stream
 
     def __call__(self, event: LogEvent) -> None:
         """Write one line."""
-        if self._stream is None or event.get("log_level", LogLevel.info) < LogLevel.info:
+        if self._stream is None or event.get("log_level", LogLevel.info) < _THRESHOLD.defaultLogLevel:
             return
         try:
             self._stream.write(json_line(event) + "\n")

@@ -26,21 +26,14 @@ _PROGRAM: Final = "ftx-server"
 
 def _log_to_stderr(form: str) -> None:
     """Begin logging, one line per event, on stderr as `text` or `json`; stdout and warnings stay what they are."""
-    from twisted.logger import (
-        FilteringLogObserver,
-        LogLevel,
-        LogLevelFilterPredicate,
-        globalLogBeginner,
-        textFileLogObserver,
-    )
+    from twisted.logger import globalLogBeginner
 
-    from ftx.daemon.logs import json_lines
+    from ftx.daemon.logs import json_lines, text_lines
 
     if form == "json":
         globalLogBeginner.beginLoggingTo([json_lines()], redirectStandardIO=False)
         return
-    plain = FilteringLogObserver(textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(LogLevel.info)])
-    globalLogBeginner.beginLoggingTo([plain], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([text_lines(sys.stderr)], redirectStandardIO=False)
 
 
 def _run(service: MultiService) -> int:

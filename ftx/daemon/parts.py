@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import ip_network
@@ -20,11 +21,14 @@ from ftx.daemon.hooks import Hooks, folder_of
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.pairing import Pairings
 from ftx.daemon.probes import Probes
+from ftx.daemon.queue import Queue
 from ftx.daemon.reception import Reception
 from ftx.daemon.serving import Serving
 from ftx.disk.inbox import Inbox
 from ftx.disk.ledger import Ledger
 from ftx.disk.names import NameRules
+from ftx.disk.places import absolute
+from ftx.disk.queue import QueueFile
 from ftx.disk.shares import Shares, ShareSetting
 from ftx.net.control import ControlServer
 from ftx.net.discovery import Responder
@@ -41,6 +45,7 @@ __all__ = [
     "jobs",
     "never_shared",
     "pairings",
+    "queue",
     "reception",
     "responder",
     "serving",
@@ -84,6 +89,26 @@ def jobs(daemon: Daemon, store: Inbox, served: Serving) -> Jobs:
         ledger=Ledger(os.path.join(daemon.config.places.state, "quota.json")),
         serving=served,
     )
+
+
+def queue(daemon: Daemon, running: Jobs) -> Queue:
+    """What waits to be sent, by clients that run with the daemon's own home, configuration and discovery."""
+    config = daemon.config
+    home = [] if config.places.home is None else ["--home", config.places.home]
+    discovery = [f"--discovery-port={config.discovery_port}"]
+    discovery += [f"--discovery-interface={name}" for name in config.discovery_interface]
+    # -P: whatever is called ftx in the current folder is not us
+    words = [sys.executable, "-P", "-m", "ftx", "--json", "--no-input", *home, *discovery, "send"]
+    environ = dict(os.environ)
+    if config.request.config:
+        environ["FTX_CONFIG"] = absolute(config.request.config, config.request.cwd)
+
+    def command() -> list[str]:
+        outgoing = running.rates.daemon[1]
+        return [*words, *([f"--limit={outgoing}"] if outgoing else [])]
+
+    file = QueueFile(os.path.join(config.places.state, "queue"))
+    return Queue(daemon.reactor, daemon.state_worker, file, command, environ, running.events, time.time)
 
 
 def pairings(daemon: Daemon, running: Jobs) -> Pairings:

@@ -239,6 +239,7 @@ class Reception(ServerFactory):
         connection.send(our_hello(self.name, signed_in=True, features=features))
         connection.signed_in()
         connection.session.version = agree(connection.session.hello, hello)
+        self._jobs.peer_seen(trusted)
 
     def _may_ask(self, connection: Connection, hello: Hello) -> bool:
         """Whether a key that nobody knows may make an offer: people are asked here, and few enough ask already."""

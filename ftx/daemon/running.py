@@ -12,8 +12,10 @@ from twisted.logger import Logger
 from ftx import __version__, limits
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer, TrustStore
+from ftx.daemon import logs
 from ftx.daemon.jobs import Jobs
 from ftx.daemon.measured import measured
+from ftx.daemon.queue import Queue
 from ftx.daemon.view import (
     Address,
     DiscoveryInfo,
@@ -25,6 +27,7 @@ from ftx.daemon.view import (
     OfferInfo,
     PairingResult,
     PeerRecord,
+    QueueEntry,
     ScopedLimits,
     StatusResult,
 )
@@ -100,7 +103,7 @@ class Running:
 
     async def pause(self, job: str, paused: bool) -> JobInfo:
         """See `DaemonView`."""
-        return self._jobs.pause(job, paused)
+        return await self._jobs.hold(job, paused)
 
     def limits(self) -> Sequence[ScopedLimits]:
         """See `DaemonView`."""
@@ -181,6 +184,29 @@ class Running:
     async def close_pairing(self) -> bool:
         """See `DaemonView`."""
         return self._daemon.pairings is not None and self._daemon.pairings.close()
+
+    @property
+    def _queue(self) -> Queue:
+        queue = self._jobs.queue
+        if queue is None:
+            raise FtxError("busy", "the daemon is starting")
+        return queue
+
+    def queue(self) -> Sequence[QueueEntry]:
+        """See `DaemonView`."""
+        return self._queue.list()
+
+    async def queue_add(self, target: str, sources: Sequence[bytes], options: Sequence[str]) -> QueueEntry:
+        """See `DaemonView`."""
+        return await self._queue.add(target, sources, options)
+
+    async def queue_remove(self, job: str) -> QueueEntry:
+        """See `DaemonView`."""
+        return await self._queue.remove(job)
+
+    def log_level(self, level: str | None) -> str:
+        """See `DaemonView`."""
+        return logs.log_level(level)
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

@@ -167,6 +167,8 @@ class Daemon(MultiService):
         self.state_worker.start()
         self.serving = parts.serving(self)
         self.jobs = parts.jobs(self, self.inbox, self.serving)
+        self.jobs.queue = parts.queue(self, self.jobs)
+        self.spawn(self.jobs.queue.start(), "the queue")
         self.pairings = parts.pairings(self, self.jobs)
         self.reception = parts.reception(self, self.inbox, self.jobs, self.serving, self.pairings)
         self.hooks = parts.hooks(self)

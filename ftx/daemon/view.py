@@ -27,6 +27,7 @@ __all__ = [
     "OfferInfo",
     "PairingResult",
     "PeerRecord",
+    "QueueEntry",
     "ScopedLimits",
     "StatusResult",
 ]
@@ -149,6 +150,27 @@ class OfferInfo(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class QueueEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that waits to be sent. `job` is 32 hex digits, and stands for it in `jobs.list` as well."""
+
+    job: str
+    #: Whom it is for, as a person wrote it.
+    target: str
+    #: The first `limits.QUEUE_SOURCES_SHOWN` of what is to be sent, of `sources_total`.
+    sources: list[str]
+    sources_total: int
+    #: `waiting` for its next attempt or its turn, `active` in one, or `failed` for good.
+    state: JobState
+    #: Held back until somebody lets it go on.
+    paused: bool
+    #: Attempts that came to nothing, the reason of the last of them, and seconds to the next.
+    attempts: int
+    next_s: float | None = None
+    error: ErrorInfo | None = None
+    #: When it was put there, ISO 8601 in UTC.
+    added: str
+
+
 class PeerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One known peer, as `ftx-client peers --json` prints it. Times are ISO 8601, `seen` null if never."""
 
@@ -234,6 +256,21 @@ class DaemonView(Protocol):
 
     async def close_pairing(self) -> bool:
         """Close it again; whether one was open."""
+
+    def queue(self) -> Sequence[QueueEntry]:
+        """What waits to be sent, oldest first."""
+
+    async def queue_add(self, target: str, sources: Sequence[bytes], options: Sequence[str]) -> QueueEntry:
+        """Take absolute paths into the queue, with words for `ftx-client send`; returns it when it is on disk.
+
+        Raises `source-missing`, `busy` when the queue is full, or `state-unusable`.
+        """
+
+    async def queue_remove(self, job: str) -> QueueEntry:
+        """Take it out; what is under way ends. Raises `no-such-job`."""
+
+    def log_level(self, level: str | None) -> str:
+        """How much the log says; changed first, unless that is None. Raises `not-supported` where it is not ours."""
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

@@ -209,6 +209,7 @@ def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
     assert mutating == {
         "daemon.reload",
         "daemon.drain",
+        "daemon.log_level",
         "daemon.shutdown",
         "offers.approve",
         "offers.deny",
@@ -220,6 +221,8 @@ def test_the_methods_describe_themselves(daemon: SmallDaemon) -> None:
         "pairing.open",
         "peers.add",
         "peers.remove",
+        "queue.add",
+        "queue.remove",
     }
 
 
@@ -235,3 +238,45 @@ def test_a_window_is_neither_short_nor_long(daemon: SmallDaemon) -> None:
     """Nobody gets to the other machine in a second, and nobody means a window for ever."""
     for seconds in (limits.PAIRING_WINDOW_LEAST - 0.1, limits.PAIRING_WINDOW_MOST + 0.1, 0, -1):
         assert refusal(daemon, "pairing.open", seconds=seconds).name == "bad-parameters"
+
+
+def test_the_queue(daemon: SmallDaemon) -> None:
+    """What is wished becomes words that cannot be taken for other options."""
+    wishes = {"into": "-x", "port": 7000, "conflict": "skip", "exclude": ["*.o"], "links": "keep", "checksum": True}
+    added = ask(daemon, "queue.add", target="pi:", sources=["/a"], sources_b64=["L2L/"], limit=5000, **wishes)
+    assert (added["target"], added["sources_total"]) == ("pi:", 2)
+    words = "--into=-x --port=7000 --conflict=skip --links=keep --limit=5000 --exclude=*.o --checksum"
+    assert daemon.orders == [words]
+    assert [entry["job"] for entry in ask(daemon, "queue.list")["entries"]] == [added["job"]]
+    assert ask(daemon, "queue.remove", job=added["job"]) == added
+    assert refusal(daemon, "queue.remove", job=added["job"]).name == "no-such-job"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"sources": ["/a"]},
+        {"target": "", "sources": ["/a"]},
+        {"target": "pi:", "sources": []},
+        {"target": "pi:", "sources": ["a"]},
+        {"target": "pi:", "sources": [""]},
+        {"target": "pi:", "sources": ["/a\0b"]},
+        {"target": "pi\0:", "sources": ["/a"]},
+        {"target": "pi:", "sources": ["/" + "a" * limits.PATH]},
+        {"target": "pi:", "sources_b64": ["?"]},
+        {"target": "pi:", "sources": ["/a"] * (limits.QUEUE_SOURCES + 1)},
+        {"target": "pi:", "sources": ["/a"] * limits.QUEUE_SOURCES, "sources_b64": ["L2L/"]},
+        {"target": "pi:", "sources": ["/a"], "into": "a\0b"},
+        {"target": "pi:", "sources": ["/a"], "conflict": "whatever"},
+        {"target": "pi:", "sources": ["/a"], "port": 0},
+    ],
+)
+def test_what_cannot_be_queued(daemon: SmallDaemon, params: dict[str, Any]) -> None:
+    assert refusal(daemon, "queue.add", **params).name == "bad-parameters"
+    assert daemon.queued == {}
+
+
+def test_how_much_the_log_says(daemon: SmallDaemon) -> None:
+    assert ask(daemon, "daemon.log_level") == {"level": "info"}
+    assert ask(daemon, "daemon.log_level", level="debug") == {"level": "debug"}
+    assert refusal(daemon, "daemon.log_level", level="loud").name == "bad-parameters"

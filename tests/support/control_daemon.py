@@ -24,11 +24,13 @@ from ftx.daemon.view import (
     OfferInfo,
     PairingResult,
     PeerRecord,
+    QueueEntry,
     ScopedLimits,
     StatusResult,
 )
 from ftx.errors import FtxError
 from ftx.net.control import ControlServer
+from ftx.text import path_text
 from ftx.wire.events import Event, Failed, PeerInfo, error_info
 
 __all__ = ["SmallDaemon", "job", "job_id"]
@@ -62,6 +64,8 @@ class SmallDaemon:
     all_offers: dict[str, OfferInfo] = attrs.field(factory=dict)
     known: dict[str, PeerRecord] = attrs.field(factory=dict)
     rates: tuple[int, int] = (0, 0)
+    queued: dict[str, QueueEntry] = attrs.field(factory=dict)
+    level: str = "info"
     #: Names of the orders that came.
     orders: list[str] = attrs.field(factory=list)
     #: While set, `peers()` waits for it: something slow.
@@ -181,6 +185,34 @@ class SmallDaemon:
     async def close_pairing(self) -> bool:
         self.orders.append("no pairing")
         return self.orders.count("no pairing") == 1
+
+    def queue(self) -> Sequence[QueueEntry]:
+        return list(self.queued.values())
+
+    async def queue_add(self, target: str, sources: Sequence[bytes], options: Sequence[str]) -> QueueEntry:
+        entry = QueueEntry(
+            job=job_id(len(self.queued)),
+            target=target,
+            sources=[path_text((one,)) for one in sources],
+            sources_total=len(sources),
+            state="waiting",
+            paused=False,
+            attempts=0,
+            next_s=0.0,
+            added="2026-01-01T00:00:00Z",
+        )
+        self.queued[entry.job] = entry
+        self.orders.append(" ".join(options))
+        return entry
+
+    async def queue_remove(self, job: str) -> QueueEntry:
+        if job not in self.queued:
+            raise FtxError("no-such-job")
+        return self.queued.pop(job)
+
+    def log_level(self, level: str | None) -> str:
+        self.level = level or self.level
+        return self.level
 
     def subscribe(
         self, callback: Callable[[Event], None], types: Collection[str] | None, interval: float

@@ -73,8 +73,8 @@ def call(method: str | None, params: str | None) -> int:
     return _run("call", *(one for one in (method, params) if one is not None))
 
 
-def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Ids of running jobs that begin so, as the daemon has them now; none when there is no daemon."""
+def _jobs_named(ctx: click.Context, incomplete: str, **query: str) -> list[CompletionItem]:
+    """Ids of jobs that begin so, as the daemon has them now, each with its peer; none when there is no daemon."""
     from click.shell_completion import CompletionItem
 
     from ftx.client.configured import control_path
@@ -84,13 +84,23 @@ def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str)
         path = control_path(ctx.find_root().ensure_object(Options))
     except (FtxError, OSError):
         return []
-    listed = ask(path, "jobs.list", {"state": "active"})
     items = []
-    for job in listed.get("jobs") or []:
+    for job in ask(path, "jobs.list", query).get("jobs") or []:
         name, peer = str(job.get("job", "")), job.get("peer") or {}
         if name.startswith(incomplete.lower()):
             items.append(CompletionItem(name, help=show(str(peer.get("name", "")))))
     return items
+
+
+def _jobs_there_are(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Those that run, and those that wait."""
+    running = _jobs_named(ctx, incomplete, state="active")
+    return running + _jobs_waiting(ctx, param, incomplete)
+
+
+def _jobs_waiting(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Those that wait for approval, or to be sent."""
+    return _jobs_named(ctx, incomplete, state="waiting")
 
 
 def _scopes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -131,6 +141,27 @@ def approve(always: bool, job: str, name: str | None) -> int:
 def deny(job: str, reason: tuple[str, ...]) -> int:
     """Refuse the offer JOB. The REASON goes into the log of the daemon; the sender learns only that it was denied."""
     return _run("deny", job, *reason)
+
+
+_LEVEL = click.Choice(["debug", "info", "warn", "error"])
+
+
+@ctl.command(short_help="Show what waits to be sent.")
+@click.argument("order", required=False, metavar="[remove]", type=click.Choice(["remove"]))
+@click.argument("job", required=False, shell_complete=_jobs_waiting)
+def queue(order: str | None, job: str | None) -> int:
+    """Show what `send --later` has left with the daemon, with its next attempt and what the last one came to.
+
+    With `remove JOB` take one thing out of the queue; the first digits of its id will do.
+    """
+    return _run("queue", *(word for word in (order, job) if word is not None))
+
+
+@ctl.command("log-level", short_help="Show or set how much the log says.")
+@click.argument("level", required=False, type=_LEVEL)
+def log_level(level: str | None) -> int:
+    """Show how much the log of `ftx-server` says, or set it until the daemon stops."""
+    return _run("log-level", *([level] if level is not None else []))
 
 
 @ctl.command(short_help="Pause a job.")

@@ -162,6 +162,11 @@ def _files(incomplete: str) -> list[str]:
     type=click.Path(dir_okay=False),
     help="Also copy the receipt, signed by the receiver, to this file.",
 )
+@click.option(
+    "--later",
+    is_flag=True,
+    help="Leave it with the daemon of this machine, which sends it as soon as the peer can be reached.",
+)
 def send(**given: Any) -> int:
     """Send files and folders SRC to TARGET, into its inbox or the folder DIR there.
 
@@ -181,12 +186,36 @@ def send(**given: Any) -> int:
     if given["dry_run"] and (given["name"] or receipt is not None):
         raise FtxError("usage", "--dry-run sends nothing: there is no receipt, and standard input would be lost")
     _check_patterns(given["exclude"])
+    if given["later"]:
+        return _later(sources, targets, given)
     wishes = {name: given[name] for name in ("ask", "conflict", "checksum", "dry_run", "exclude", "links", "name")}
     wishes["compress"] = given["compress"] == "auto"
     wishes["limit"] = given["limit"]
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
     resume = "" if given["name"] else command_line(("ftx-client", *options.argv))  # a pipe is read once
     return run(sending.main, options, what=_what(sending), resume=resume)
+
+
+def _later(sources: list[str], targets: list[Target], given: dict[str, Any]) -> int:
+    """Leave it with the daemon. FtxError `usage` for what only somebody who waits can have."""
+    from ftx.client.later import leave
+    from ftx.client.run import run
+
+    for name in ("ask", "dry_run", "receipt", "name"):
+        if given[name]:
+            said = f"--later cannot be combined with --{name.replace('_', '-')}"
+            raise FtxError("usage", said, "what is left with the daemon has nobody who waits for it")
+    written = list(given["targets"]) or [given["args"][-1]]
+    wishes = {name: given[name] for name in ("port", "conflict", "links", "limit", "checksum")}
+    wishes["into"] = given["into"]
+    wishes["exclude"] = list(given["exclude"])
+    wishes["compress"] = None if given["compress"] == "auto" else given["compress"]
+    options = current()
+
+    async def main(reactor: Any, stop: Any) -> int:
+        return await leave(reactor, options, sources, written, wishes)
+
+    return run(main, options, what="cannot queue")
 
 
 def _check_pipe(sources: list[str], targets: list[Target], name: str) -> None:

@@ -1,0 +1,378 @@
+"""The queue at work: what waits to be sent is tried, and tried again, until its peer has it.
+
+Each attempt is a process of its own, `ftx-client send --json`: the same engine, resume and receipt as for whoever sends
+by hand, and a client is never part of a daemon. Its events are this daemon's events of a job with the entry's id.
+Every change is on disk before it is said to be made, so that neither a restart nor a crash forgets an entry; one that
+was under way when the daemon died is tried again, and finds at the receiver what it had brought there.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from ftx import limits
+from ftx.core.queueing import Queued, due, verdict, wait_after
+from ftx.daemon.attempt import Attempt
+from ftx.daemon.events import EventStream
+from ftx.daemon.view import JobInfo, JobState, QueueEntry
+from ftx.disk.queue import QueueFile
+from ftx.errors import FtxError, kind
+from ftx.net.worker import Worker
+from ftx.text import path_text, plural, show
+from ftx.wire import events
+
+__all__ = ["Queue"]
+
+_log = Logger()
+
+
+class Queue:
+    """The queue of one daemon. `start()` reads it and begins; `stop()` ends what is under way, which stays in it."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        worker: Worker,
+        file: QueueFile,
+        command: Callable[[], Sequence[str]],
+        environ: Mapping[str, str],
+        stream: EventStream,
+        wall: Callable[[], float],
+    ) -> None:
+        """`command` are the words of an attempt before its own options, `environ` is its environment.
+
+        `worker` is for the file.
+        """
+        self._reactor = reactor
+        self._worker = worker
+        self._lane = worker.lane()
+        self._file = file
+        self._command = command
+        self._environ = environ
+        self._stream = stream
+        self._wall = wall
+        self._entries: dict[str, Queued] = {}
+        self._running: dict[str, Attempt] = {}
+        self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
+        self._idle: list[Deferred[None]] = []
+        self._timer: IDelayedCall | None = None
+        #: Why nothing can be taken in, if so.
+        self._unusable: FtxError | None = FtxError("busy", "the daemon is starting")
+        self._closed = False
+        #: Entries that were sent, and those that failed for good, since the start.
+        self.sent = 0
+        self.failed = 0
+
+    async def start(self) -> None:
+        """Read the file, and begin. A file that cannot be read is left alone: the queue then takes nothing."""
+        try:
+            found: list[Queued] = await self._lane.run(self._file.load)
+        except FtxError as error:
+            self._unusable = error
+            _log.error("the queue is not used: {reason}", reason=error.message)
+            return
+        self._unusable = None
+        self._entries = {entry.job: entry for entry in found}
+        if found:
+            _log.info("the queue has {entries}", entries=plural(len(found), "job"))
+        self._look()
+
+    # -- for the control socket ----------------------------------------------------------------------------
+
+    async def add(self, target: str, sources: Sequence[bytes], options: Sequence[str]) -> QueueEntry:
+        """Take something into the queue; FtxError `source-missing`, `busy` (full) or `state-unusable`."""
+        missing = await self._worker.run(lambda: [path for path in sources if not os.path.lexists(path)])
+        if missing:
+            what = f"{show(os.fsdecode(missing[0]), limits.PATH)} does not exist, as far as the daemon can see"
+            raise FtxError("source-missing", what)
+        if self._unusable is not None:
+            raise self._unusable
+        if len(self._entries) >= limits.QUEUE_ENTRIES:
+            raise FtxError("busy", f"the queue is full: it has {limits.QUEUE_ENTRIES:,} jobs", "ftx-client ctl queue")
+        entry = Queued(
+            job=secrets.token_hex(16),
+            target=target,
+            sources=[base64.b64encode(path).decode() for path in sources],
+            options=list(options),
+            added=self._wall(),
+        )
+        self._entries[entry.job] = entry
+        try:
+            await self._save()
+        except FtxError:
+            self._entries.pop(entry.job, None)
+            raise
+        _log.info("job {job} is to be sent to {target}", job=entry.job, target=show(target))
+        self._look()
+        return self._shown(entry)
+
+    def list(self) -> Sequence[QueueEntry]:
+        """Every entry, oldest first."""
+        return [self._shown(entry) for entry in self._entries.values()]
+
+    async def remove(self, job: str) -> QueueEntry:
+        """Take an entry out; what is under way ends. FtxError `no-such-job`, and `state-unusable` when it stays in."""
+        entry = self._entries.get(job)
+        if entry is None:
+            raise FtxError("no-such-job", f"the queue has no job {show(job, 64)}", "ftx-client ctl queue lists them")
+        shown = self._shown(entry)
+        del self._entries[job]
+        try:
+            await self._save()
+        except FtxError:
+            self._entries.setdefault(job, entry)
+            raise
+        attempt = self._running.get(job)
+        if attempt is not None:
+            ended = attempt.wait()
+            attempt.end()
+            await ended
+        elif not entry.failed:
+            self._remember(entry, None, FtxError("cancelled", "cancelled here; nothing was published"))
+        return shown
+
+    def has(self, job: str) -> bool:
+        """Whether there is such an entry."""
+        return job in self._entries
+
+    async def pause(self, job: str, paused: bool) -> None:
+        """Keep an entry back, or let it go on: what is under way ends, and can be resumed. FtxError `job-over`."""
+        entry = self._entries[job]
+        if entry.failed:
+            hint = "ftx-client ctl queue remove takes it out"
+            raise FtxError("job-over", f"job {job[:8]} has failed: {entry.why}", hint)
+        self._entries[job] = msgspec.structs.replace(entry, paused=paused, not_before=0.0)
+        await self._save()
+        attempt = self._running.get(job)
+        if paused and attempt is not None:
+            ended = attempt.wait()
+            attempt.end()
+            await ended
+        self._look()
+
+    def jobs(self) -> Sequence[JobInfo]:
+        """The entries as jobs, those that are over first."""
+        return [*self._finished, *(self._job(entry, self._running.get(job)) for job, entry in self._entries.items())]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many are tried at the moment, and how many wait."""
+        waiting = sum(not entry.failed and job not in self._running for job, entry in self._entries.items())
+        return len(self._running), waiting
+
+    # -- for the daemon ------------------------------------------------------------------------------------
+
+    def peer_seen(self, name: str) -> None:
+        """A paired peer has signed in here: what waits for it need not wait any longer."""
+        for job, entry in self._entries.items():
+            if entry.not_before and job not in self._running and entry.target.partition(":")[0] == name:
+                self._entries[job] = msgspec.structs.replace(entry, not_before=0.0)
+        self._look()
+
+    def drain(self) -> Deferred[None]:
+        """Begin nothing more; fires when nothing is under way."""
+        self._close()
+        waiting: Deferred[None] = Deferred()
+        if self._running:
+            self._idle.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
+
+    async def stop(self) -> None:
+        """End what is under way; it stays in the queue."""
+        idle = self.drain()
+        for attempt in list(self._running.values()):
+            attempt.end()
+        await idle
+
+    def _close(self) -> None:
+        self._closed = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    # -- attempts ------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Begin what is due, and come back when something else is."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._closed or self._unusable is not None:
+            return
+        now = self._wall()
+        entries = list(self._entries.values())
+        for entry in due(entries, self._running, now):
+            self._begin(entry)
+        later = [entry.not_before - now for entry in entries if not entry.failed and not entry.paused]
+        later = [seconds for seconds in later if seconds > 0]
+        if later:  # the clock on the wall may be set: look again before long in any case
+            self._timer = self._reactor.callLater(min(*later, limits.QUEUE_MOST), self._look)
+
+    def _begin(self, entry: Queued) -> None:
+        words = [*self._command(), *entry.options, f"--to={entry.target}", "--"]
+        command = [os.fsencode(word) for word in words] + [base64.b64decode(path) for path in entry.sources]
+        attempt = Attempt(self._reactor, entry, command, self._stream.publish)
+        try:
+            ended = attempt.run(self._environ)
+        except OSError as error:
+            reason = (error.strerror or "error").lower()
+            self._again(entry, "internal", f"no process can be started: {reason}", failed=False)
+            return
+        self._running[entry.job] = attempt
+        ended.addCallback(lambda _: Deferred.fromCoroutine(self._ended(attempt)))
+        ended.addErrback(lambda failure: _log.failure("the queue failed", failure=failure))
+
+    async def _ended(self, attempt: Attempt) -> None:
+        """An attempt is over, and its process gone."""
+        job = attempt.entry.job
+        del self._running[job]
+        entry, error = self._entries.get(job), attempt.error
+        came_to = verdict(attempt.code, "" if error is None else error.name)
+        if came_to == "done":
+            self._entries.pop(job, None)
+            self.sent += 1
+            self._remember(attempt.entry, attempt, None)
+        elif entry is None:
+            self._remember(attempt.entry, attempt, FtxError("cancelled", f"cancelled here; {attempt.kept}"))
+        elif not (self._closed or entry.paused):
+            if error is None:
+                why = f"the attempt ended with exit code {attempt.code} and no reason"
+                self._again(entry, "internal", why, failed=came_to == "failed")
+            else:
+                self._again(entry, error.name, error.message, failed=came_to == "failed")
+        try:
+            await self._save()
+        except FtxError as trouble:
+            _log.error("the queue is not on disk as it is: {reason}", reason=trouble.message)
+        self._look()
+        if not self._running:
+            waiting, self._idle = self._idle, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def _again(self, entry: Queued, error: str, why: str, *, failed: bool) -> None:
+        """Note what an attempt came to; unless it `failed` for good, there will be another."""
+        attempts = entry.attempts + 1
+        seconds = wait_after(attempts)
+        self._entries[entry.job] = entry = msgspec.structs.replace(
+            entry, attempts=attempts, not_before=self._wall() + seconds, error=error, why=why, failed=failed
+        )
+        info = self._error(entry)
+        if info is None:
+            return
+        target = show(entry.target)
+        if failed:
+            self.failed += 1
+            code, peer = kind(error).exit_code, self._peer(entry)
+            self._stream.publish(
+                events.Failed(job=entry.job, peer=peer, error=info, exit=code, resumable=False, direction="out")
+            )
+            _log.warn("job {job} to {target} has failed: {why}", job=entry.job, target=target, why=show(why))
+        else:
+            self._stream.publish(
+                events.Retry(job=entry.job, peer=self._peer(entry), attempt=attempts, delay_s=seconds, error=info)
+            )
+            if attempts == 1:  # the next ones are no news
+                _log.info("job {job} to {target} waits: {why}", job=entry.job, target=target, why=show(why))
+
+    def _remember(self, entry: Queued, attempt: Attempt | None, error: FtxError | None) -> None:
+        """An entry has left the queue: tell of it, and keep it among the last jobs."""
+        state: JobState = "done" if error is None else "failed"
+        peer = self._peer(entry) if attempt is None or attempt.peer is None else attempt.peer
+        if attempt is not None and error is None and attempt.done is not None:
+            self._stream.publish(msgspec.structs.replace(attempt.done, direction="out"))
+        info = None if error is None else events.error_info(error.as_value())
+        if error is not None and info is not None:
+            files, content = (0, 0) if attempt is None else attempt.stored
+            self._stream.publish(
+                events.Failed(
+                    job=entry.job,
+                    peer=peer,
+                    error=info,
+                    exit=error.exit_code,
+                    resumable=True,
+                    files_stored=files,
+                    bytes_stored=content,
+                    direction="out",
+                )
+            )
+        said = "sent" if error is None else error.message
+        _log.info("job {job} to {target}: {said}", job=entry.job, target=show(entry.target), said=show(said))
+        shown = self._job(entry, attempt)
+        self._finished.append(
+            msgspec.structs.replace(
+                shown, state=state, peer=peer, error=info, rate=None, paused="", ended=events.iso_time(self._wall())
+            )
+        )
+
+    # -- what is shown -------------------------------------------------------------------------------------
+
+    def _peer(self, entry: Queued) -> events.PeerInfo:
+        return events.PeerInfo(name=show(entry.target, limits.NAME))
+
+    def _error(self, entry: Queued) -> events.ErrorInfo | None:
+        if not entry.error:
+            return None
+        return events.ErrorInfo(kind(entry.error).number, entry.error, entry.why, kind(entry.error).hint)
+
+    def _state(self, entry: Queued) -> JobState:
+        if entry.job in self._running:
+            return "active"
+        return "failed" if entry.failed else "waiting"
+
+    def _paths(self, entry: Queued) -> Sequence[str]:
+        return [path_text((base64.b64decode(path),)) for path in entry.sources]
+
+    def _shown(self, entry: Queued) -> QueueEntry:
+        state = self._state(entry)
+        left = max(entry.not_before - self._wall(), 0.0)
+        return QueueEntry(
+            job=entry.job,
+            target=show(entry.target),
+            sources=[*self._paths(entry)[: limits.QUEUE_SOURCES_SHOWN]],
+            sources_total=len(entry.sources),
+            state=state,
+            paused=entry.paused,
+            attempts=entry.attempts,
+            next_s=round(left, 3) if state == "waiting" and not entry.paused else None,
+            error=self._error(entry),
+            added=events.iso_time(entry.added),
+        )
+
+    def _job(self, entry: Queued, attempt: Attempt | None) -> JobInfo:
+        """An entry as `jobs.list` has it, with the figures of an attempt where there is one."""
+        progress = None if attempt is None else attempt.progress
+        paths = self._paths(entry)
+        what = paths[0] if len(paths) == 1 else f"{paths[0]} and {plural(len(paths) - 1, 'other')}"
+        return JobInfo(
+            job=entry.job,
+            state=self._state(entry),
+            peer=self._peer(entry) if attempt is None or attempt.peer is None else attempt.peer,
+            direction="out",
+            files=None if progress is None else progress.files_total,
+            bytes_total=None if progress is None else progress.bytes_total,
+            bytes_confirmed=0 if progress is None else progress.bytes_confirmed,
+            bytes_durable=0 if progress is None else progress.bytes_durable,
+            rate=None if progress is None else progress.rate,
+            path=show(what, limits.PATH),
+            error=None if attempt is not None else self._error(entry),
+            files_done=0 if progress is None else progress.files_done,
+            files_stored=0 if attempt is None else attempt.stored[0],
+            paused="here" if entry.paused else "",
+            started=events.iso_time(entry.added),
+        )
+
+    async def _save(self) -> None:
+        """Put the entries on disk as they are now."""
+        entries = list(self._entries.values())
+        await self._lane.run(self._file.save, entries)
