@@ -157,8 +157,9 @@ async def test_a_client_that_never_ends_its_line_is_ended(bench: Bench) -> None:
 
 @bounded(30)
 async def test_a_client_that_does_not_heed_the_end_is_killed(reactor: Any, tmp_path: Path) -> None:
-    deaf = "import signal,time;signal.signal(signal.SIGTERM,signal.SIG_IGN);print('{\"event\":\"accepted\"}',flush=True);"
-    bench = Bench(reactor, tmp_path, (sys.executable, "-c", deaf + "time.sleep(60)"))
+    deaf = "import signal,time;signal.signal(signal.SIGTERM,signal.SIG_IGN)"
+    says = "print('{\"event\":\"accepted\"}',flush=True);time.sleep(60)"
+    bench = Bench(reactor, tmp_path, (sys.executable, "-c", f"{deaf};{says}"))
     await bench.queue.start()
     job = await bench.add("0")
     await until(lambda: len(bench.heard) > 1)
