@@ -175,7 +175,7 @@ def _sources(entry: _Map) -> str:
 
 
 def queue_table(entries: Sequence[Any]) -> list[str]:
-    """What waits to be sent, a line for each: JOB STATE TARGET TRIES NEXT SOURCES, and WHY where an attempt has failed."""
+    """What waits to be sent, a line each: JOB STATE TARGET TRIES NEXT SOURCES, and WHY where an attempt has failed."""
     if not entries:
         return ["nothing waits"]
     maps = [_map(entry) for entry in entries]
