@@ -10,7 +10,18 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["duration", "kept", "parse_size", "path_text", "plural", "show", "show_path", "size"]
+__all__ = [
+    "columns",
+    "duration",
+    "fitted",
+    "kept",
+    "parse_size",
+    "path_text",
+    "plural",
+    "show",
+    "show_path",
+    "size",
+]
 
 # Cc: C0, DEL and C1 controls. Cf: bidi overrides and isolates, zero-width characters, BOM, soft hyphen, tags.
 # Cs: lone surrogates (undecodable file names). Zl/Zp: line and paragraph separators. Co/Cn: no agreed glyph.
@@ -115,6 +126,31 @@ def kept(files: int, content: int) -> str:
     if not files:
         return "nothing was published"
     return f"{plural(files, 'file')} ({size(content)}) {'is' if files == 1 else 'are'} published, whole and verified"
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text`, which is clean, takes: wide characters two, combining ones none."""
+    return sum(_columns_of(char) for char in text)
+
+
+def fitted(text: str, width: int) -> str:
+    """`text`, which is clean, cut or filled to exactly `width` columns; an ellipsis stands for what was cut."""
+    used = columns(text)
+    if used <= width:
+        return text + " " * (width - used)
+    found, used = "", 0
+    for char in text:
+        wide = _columns_of(char)
+        if used + wide > width - 1:
+            break
+        found, used = found + char, used + wide
+    return (found + "…" + " " * (width - used - 1)) if width > 0 else ""
+
+
+def _columns_of(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def plural(count: int, noun: str) -> str:

@@ -46,6 +46,8 @@ class _Session:
     path: str
     json: bool
     out: Callable[[str], None]
+    #: Follows the daemon on the whole screen of a terminal, where there is one.
+    screen: Callable[[], Awaitable[None]] | None = None
 
     async def call(self, method: str, params: Mapping[str, Any] | None = None) -> Any:
         return await control.call(self.reactor, self.path, method, params)
@@ -80,19 +82,27 @@ class Verb:
 
 
 async def run_ctl(
-    reactor: Any, path: str, verb: str, args: Sequence[str], *, json: bool, out: Callable[[str], None]
+    reactor: Any,
+    path: str,
+    verb: str,
+    args: Sequence[str],
+    *,
+    json: bool,
+    out: Callable[[str], None],
+    screen: Callable[[], Awaitable[None]] | None = None,
 ) -> int:
     """Carry out `ctl VERB ARGS…` with the daemon whose control socket is at `path`; returns the exit code.
 
-    `out` gets each line of the result, clean and without its newline. Raises `usage` for an unknown verb or the
-    wrong number of arguments, and whatever `ftx.client.control.call` raises: printing errors is the caller's.
+    `out` gets each line of the result, clean and without its newline. With a `screen`, `watch` uses that, unless it is
+    asked for certain events. Raises `usage` for an unknown verb or the wrong number of arguments, and whatever
+    `ftx.client.control.call` raises: printing errors is the caller's.
     """
     found = VERBS.get(verb)
     if found is None:
         raise FtxError("usage", f"ctl has no verb {show(verb)}", f"there are {', '.join(VERBS)}")
     if len(args) < found.least or (found.most is not None and len(args) > found.most):
         raise FtxError("usage", f"ctl {verb} takes other arguments", f"ftx-client ctl {found.usage}")
-    await found.run(_Session(reactor, path, json, out), args)
+    await found.run(_Session(reactor, path, json, out, screen), args)
     return 0
 
 
@@ -113,6 +123,10 @@ async def _jobs(session: _Session, args: Sequence[str]) -> None:
 
 
 async def _watch(session: _Session, args: Sequence[str]) -> None:
+    if session.screen is not None and not args and not session.json:
+        await session.screen()
+        return
+
     def on_event(event: dict[str, Any]) -> None:
         if event.get("event") == "snapshot":
             offers = event.get("offers") or []
@@ -247,7 +261,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     for verb in (
         Verb("status", "status", "the daemon at a glance", 0, 0, _status),
         Verb("jobs", "jobs", "running, waiting and lately finished jobs", 0, 0, _jobs),
-        Verb("watch", "watch [EVENT…]", "what happens, line by line, until the daemon stops", 0, None, _watch),
+        Verb("watch", "watch [EVENT…]", "the jobs, live; or what happens, line by line", 0, None, _watch),
         Verb("limit", "limit [SCOPE] [--in RATE] [--out RATE]", "show and set rate limits", 0, 3, _limit),
         Verb("offers", "offers", "what waits for approval", 0, 0, _offers),
         Verb(

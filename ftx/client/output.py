@@ -110,6 +110,11 @@ class Output:
         else:
             plain_line(line)
 
+    def full_screen(self) -> bool:
+        """Whether there is a whole screen to draw on and somebody who types, and nothing else was wished."""
+        wanted = self.progress in ("auto", "bar") and not self.json and not self.quiet
+        return wanted and is_terminal(sys.stdout) and is_terminal(sys.stdin) and os.environ.get("TERM") != "dumb"
+
     def open_view(self) -> View:
         """The view of the progress: made at the first call, in the form that options and terminal ask for."""
         if self._view is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ import msgspec
 from ftx.core.peers import TrustStore
 from ftx.errors import KINDS
 from ftx.limits import COMMAND_SHOWN, RATE_FROM
-from ftx.text import duration, path_text, plural, show, size
+from ftx.text import columns, duration, path_text, plural, show, size
 from ftx.wire.events import Connected, Connecting, Done, Event, FileEvent, PeerInfo, Retry, Waiting, encode
 
 if TYPE_CHECKING:
@@ -251,16 +250,9 @@ def peers_table(store: TrustStore) -> list[str]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, as wide as their widest cell on a terminal; no white space at the ends of lines."""
     whole = [head, *rows]
-    widths = [max(_columns(row[column]) for row in whole) for column in range(len(head))]
+    widths = [max(columns(row[column]) for row in whole) for column in range(len(head))]
     lines = []
     for row in whole:
-        cells = [cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [cell + " " * (width - columns(cell)) for cell, width in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def _columns(text: str) -> int:
-    """The columns that `text` takes on a terminal: wide East Asian characters two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )

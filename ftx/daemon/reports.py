@@ -272,8 +272,8 @@ class Reports:
                     bytes_total=figures.bytes,
                     files_done=counts.files + counts.skipped + counts.failed,
                     files_total=figures.files,
-                    rate=job.meter.rate,
-                    eta_s=job.meter.eta_s,
+                    rate=None if figures.paused else job.meter.rate,
+                    eta_s=None if figures.paused else job.meter.eta_s,
                 )
             )
 
@@ -291,7 +291,7 @@ class Reports:
             bytes_total=figures.bytes,
             bytes_confirmed=figures.verified,
             bytes_durable=figures.durable,
-            rate=job.meter.rate if state == "active" else None,
+            rate=job.meter.rate if state == "active" and not figures.paused else None,
             path=job.path,
             error=None if error is None else events.error_info(error.as_value()),
             files_done=counts.files + counts.skipped + counts.failed,

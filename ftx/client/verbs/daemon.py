@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,7 +39,16 @@ def _run(verb: str, *args: str) -> int:
             if options.output.closed:  # `ctl watch | head -1` would otherwise go on for ever
                 stop.enough()
 
-        return await run_ctl(reactor, control_path(options), verb, args, json=options.json, out=out)
+        path = control_path(options)
+
+        async def screen() -> None:
+            from ftx.client.screen import watch
+
+            await watch(reactor, path, sys.stdout, sys.stdin.fileno(), stop.enough)
+            options.output.note("the daemon has stopped")
+
+        live = screen if verb == "watch" and options.output.full_screen() else None
+        return await run_ctl(reactor, path, verb, args, json=options.json, out=out, screen=live)
 
     return run(main, options, what=f"ctl {verb}")
 
@@ -58,7 +68,11 @@ def jobs() -> int:
 @ctl.command(short_help="Follow the events.")
 @click.argument("events", metavar="[EVENT]...", nargs=-1)
 def watch(events: tuple[str, ...]) -> int:
-    """Follow the daemon's events, all of them or those named EVENT, until it stops or you interrupt."""
+    """Show the jobs on a live screen, with bars, rates and offers; `q` quits.
+
+    Without a terminal, with --json or --progress plain, or with EVENTs by name: the daemon's events, line by line,
+    until it stops or you interrupt.
+    """
     return _run("watch", *events)
 
 
