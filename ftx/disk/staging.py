@@ -259,10 +259,12 @@ class Staging:
             return 0
         content, journal = self.names(key)
         with self._lock:  # a job that wants it now waits, and finds it gone
-            if not old or key in self._used:
+            if key in self._used:
                 return 0
             if name == journal and self._root.status(self.fd, content) is not None:
                 return 0  # goes with its partial, which may be younger
+            if not old and name != journal:
+                return 0  # a journal without its partial is of no use to anybody: it could not be removed with it
             self._root.unlink_staged(self.fd, journal)
             if name == content:
                 self._root.unlink_staged(self.fd, content)

@@ -268,6 +268,9 @@ def test_clean_removes_by_age_and_never_what_is_in_use(staging: Staging, tmp_pat
     folder = part(tmp_path).parent
     orphan = folder / ("ab" * 32 + ".journal")
     orphan.write_bytes(b"")
+    begun = bytes.fromhex("cd" * 32)
+    (folder / (begun.hex() + ".journal")).write_bytes(b"")
+    staging.use(begun)
     own, foreign = folder / staging.fresh_name().decode(), folder / "whole-0123456789abcdef-0"
     own.write_bytes(b"")
     foreign.write_bytes(b"")
@@ -275,12 +278,13 @@ def test_clean_removes_by_age_and_never_what_is_in_use(staging: Staging, tmp_pat
     now = part(tmp_path).stat().st_ctime
     assert staging.clean(now + 60) == 0
     assert not foreign.exists()
-    assert orphan.exists()
+    assert not orphan.exists(), "a journal that could not be removed with its partial"
+    assert (folder / (begun.hex() + ".journal")).exists(), "a job has just begun with it"
+    staging.leave(begun)
     late = now + PARTIAL_DAYS * 86400 + 60
     staging.use(KEY)
     assert staging.clean(late) == 0
     assert held(staging) == [0]
-    assert not orphan.exists()
     staging.leave(KEY)
     assert staging.clean(late) == 1
     assert {path.name for path in folder.iterdir()} == {own.name, "somebody's notes"}

@@ -43,6 +43,8 @@ FAILING = {
     "copy_file_range": "copy",
     "flock": "flock",
 }
+#: What the log says when a sync of a folder has failed.
+_RESTART = "restart the daemon"
 #: The calls that may do half of what they were asked for, without any error.
 SHORT = ("write", "pwrite", "read", "pread", "send", "recv", "copy")
 
@@ -96,6 +98,8 @@ class Errors:
             if code == 0:
                 with verdict.holds("I2"):
                     scenario.after(stage)
+            if _RESTART in "".join(text for _, text in stage.said()) and stage.running is not None:
+                stage.running.kill()  # what the operator was told to do: the kernel may have dropped what it had
             survived = stage.running is not None and stage.running.alive
             if came_back(stage, verdict):
                 with verdict.holds("I9"):

@@ -10,10 +10,11 @@ from faults.errors import Errors
 from faults.kill import Kill
 from faults.links import LinkFault
 from faults.model import Kind, Scenario, is_scenario
+from faults.space import Space
 
 __all__ = ["KINDS", "SCENARIOS"]
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(), Errors(), LinkFault())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (Kill(), Errors(), Space(), LinkFault())}
 
 
 def _scenarios() -> dict[str, Scenario]:

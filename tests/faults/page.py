@@ -41,6 +41,8 @@ class _Layout(ctypes.Structure):
         ("struck", ctypes.c_uint32),
         ("prefix_length", ctypes.c_uint32),
         ("later", ctypes.c_int32),
+        ("pid", ctypes.c_int32),
+        ("unused", ctypes.c_uint32),
         ("prefix", ctypes.c_char * _PREFIX),
         ("trace", _Entry * _ENTRIES),
     ]
@@ -114,6 +116,11 @@ class Page:
     def struck(self) -> int:
         """How often the fault has happened since `arm()`."""
         return int(self._layout.struck)
+
+    @property
+    def pid(self) -> int:
+        """The process that was struck last."""
+        return int(self._layout.pid)
 
     def trace(self) -> list[Call]:
         """The calls that counted, in order; the first 8,192 of them."""

@@ -64,7 +64,7 @@ def run_points(bench: Bench, report: Report, points: Sequence[Point], seconds: f
         report.add(point, outcome, time.monotonic() - started)
         if outcome.verdict == BROKEN:
             broken.append(point.name)
-            print(f"BROKEN {point.name} ({outcome.call})", *outcome.broken, sep="\n    ", flush=True)
+            print(f"BROKEN {point.name} ({outcome.call})", *outcome.broken[:8], sep="\n    ", flush=True)
         elif loud and number % 100 == 99:
             print(f"{number + 1} of {len(points)}, {time.monotonic() - begun:.0f} s", flush=True)
     return broken

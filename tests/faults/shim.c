@@ -47,6 +47,8 @@ struct page {
 	uint32_t struck;   /* faults so far */
 	uint32_t prefix_length;
 	int32_t later;     /* seconds that its clock is ahead */
+	int32_t pid;       /* of the process that was struck last */
+	uint32_t unused;
 	char prefix[PREFIX];
 	struct entry trace[ENTRIES];
 };
@@ -143,6 +145,7 @@ static uint32_t strikes(int kind, int dir, const char *path, ssize_t bytes)
 	uint32_t mode = page->mode;
 	if (mode == COUNT || (mode == ERRORS ? call < page->nth : call != page->nth))
 		return 0;
+	page->pid = getpid();
 	__atomic_add_fetch(&page->struck, 1, __ATOMIC_SEQ_CST);
 	return mode;
 }

@@ -228,6 +228,11 @@ class Stage(ForkLab):
         """Send `words` to the daemon, once: a connection that is lost is not tried again."""
         return self.run("send", "--to", self.url, "--retries", "0", *words, **how)
 
+    def end_all(self) -> None:
+        """End every process with SIGKILL."""
+        for running in reversed(self._started):
+            running.kill()
+
     def descriptors(self) -> tuple[int, int]:
         """How many descriptors and threads the daemon has."""
         if self.running is None:

@@ -30,6 +30,7 @@ class Pulling(Scenario):
         return bench.source(self.name, SIZES)
 
     def before(self, stage: Stage) -> None:
+        self.place(stage).parent.mkdir(exist_ok=True)
         stage.up("--share", f"{self.name}={self.source(stage.bench)}")
 
     def act(self, stage: Stage) -> int:
@@ -37,7 +38,7 @@ class Pulling(Scenario):
         return stage.run("get", "--retries", "0", *self.options, wanted, self.place(stage)).wait()
 
     def place(self, stage: Stage) -> Path:
-        return stage.root / "out"
+        return stage.root / "out" / "here"
 
     def allowed(self, stage: Stage) -> Mapping[bytes, frozenset[str]]:
         return {path: frozenset([digest]) for path, digest in files_of(stage, self.source(stage.bench)).items()}
@@ -72,7 +73,7 @@ class PullingOne(Pulling):
 
     def before(self, stage: Stage) -> None:
         stage.up("--share", f"{self.name}={self.source(stage.bench).parent}")
-        self.place(stage).mkdir()
+        self.place(stage).mkdir(parents=True)
         (self.place(stage) / "file").write_bytes(FOREIGN)
 
     def act(self, stage: Stage) -> int:

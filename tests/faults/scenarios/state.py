@@ -183,7 +183,6 @@ class Reload(_Own):
     victims = ("daemon",)
 
     def before(self, stage: Stage) -> None:
-        (stage.home).mkdir(mode=0o700)
         stage.pair("home", "other", "desk")
         (stage.home / "config.toml").write_text('limit_in = "10M"\n', "utf-8")
         stage.up()
