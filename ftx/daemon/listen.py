@@ -271,6 +271,7 @@ class ListeningService(Service):
     def _connected(self, connection: socket.socket) -> None:
         with connection:  # Twisted works on a duplicate
             try:
+                connection.getpeername()  # of one that was reset meanwhile Twisted would not close its duplicate
                 self._reactor.adoptStreamConnection(connection.fileno(), connection.family, self._factory)
             except OSError:
                 return  # it has gone already, or there is no descriptor for the duplicate

@@ -96,6 +96,16 @@ class Link:
         self._start(self._accept)
         return self
 
+    def strike(self) -> None:
+        """Do it with the next bytes that come, wherever that is."""
+        self._record = 0
+
+    def abandon(self) -> None:
+        """The client's host is gone: the client loses its connections, and nobody tells the daemon (`half-open`)."""
+        for one in self._open[::2]:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

@@ -112,6 +112,11 @@ class Hostile:
             pass
         return sent
 
+    def close_in_order(self) -> None:
+        """End TLS as the standard asks for, and close."""
+        self._tls.shutdown()
+        self._socket.shutdown(socket.SHUT_WR)
+
     def receive(self) -> Message | Piece | None:
         """The next message; None when the daemon has closed. AssertionError when nothing comes in time."""
         while True:

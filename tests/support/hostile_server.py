@@ -80,6 +80,11 @@ class HostileServer:
         if self._socket is not None:
             self._socket.close()
 
+    def close_in_order(self) -> None:
+        """End TLS as the standard asks for, and close."""
+        self._tls.shutdown()
+        self.close()
+
     # -- talking -------------------------------------------------------------------------------------------
 
     def accept(self) -> None:
