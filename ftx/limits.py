@@ -114,6 +114,9 @@ HELLO_DEADLINE: Final = 10.0
 PING_INTERVAL: Final = 10.0
 #: A peer silent for this long is dead.
 SILENCE: Final = 30.0
+#: While a frame is under way, a peer sends its rest or at least so many bytes within so many seconds, or it is dead.
+CRAWL_LEAST: Final = 1024
+CRAWL_SECONDS: Final = 60.0
 #: From a refusal to the abort that makes it real (loseConnection under TLS may never end).
 ABORT_AFTER: Final = 1.0
 #: An older connection of the same peer must show life within this time or is superseded.

@@ -106,6 +106,9 @@ class Session:
     last_received: float = attrs.field(init=False)
     _last_sent: float = attrs.field(init=False)
     _paused: bool = attrs.field(default=False, init=False)
+    #: Since when the frame under way has not got on, None between frames; and what of it has come since then.
+    _crawling: float | None = attrs.field(default=None, init=False)
+    _crawled: int = attrs.field(default=0, init=False)
     _pings: int = attrs.field(default=0, init=False)
     _asked: int = attrs.field(default=0, init=False)
     _pings_since: float = attrs.field(init=False)
@@ -141,7 +144,9 @@ class Session:
         """Bytes from the peer in the parts in which they came at once; see `receive`."""
         self.last_received = now
         if not self.over:
+            before = self._decoder.buffered
             self._decoder.feed_all(parts)
+            self._crawled += self._decoder.buffered - before
 
     def next_event(self, now: float) -> Message | Piece | None:
         """The next thing the owner must know: a hello, a message of a job, a piece of a block, a goodbye, or an error.
@@ -153,7 +158,9 @@ class Session:
             try:
                 item = self._decoder.next_item()
                 if item is None:
+                    self._get_on(now)
                     return None
+                self._crawling = None
                 message = item if isinstance(item, Piece) else decode(item)
                 theirs = FROM_SERVER if self.role is Role.CLIENT else FROM_CLIENT
                 self.stage = advance(theirs, self.stage, self._event(message, theirs), self.trace)
@@ -174,6 +181,13 @@ class Session:
             return message
         self._decoder.clear()
         return None
+
+    def _get_on(self, now: float) -> None:
+        """All that came was looked at: whether the frame under way, if there is one, gets on."""
+        if not self._decoder.begun:
+            self._crawling = None
+        elif self._crawling is None or self._crawled >= limits.CRAWL_LEAST:
+            self._crawling, self._crawled = now, 0
 
     def send(self, message: Message, now: float) -> bytes:
         """The frame of `message`, if it may be sent now; LocalProtocolError if not, which is a bug of ours."""
@@ -209,6 +223,8 @@ class Session:
         """Say that we stopped or went on reading: silence is judged only while we read."""
         if self._paused and not paused:
             self.last_received = now
+            if self._crawling is not None:
+                self._crawling = now
         self._paused = paused
 
     def next_deadline(self) -> float | None:
@@ -220,7 +236,10 @@ class Session:
         if self.stage is Stage.PAIRING:
             return self.opened + limits.PAIRING_WINDOW_MOST
         ping = self._last_sent + limits.PING_INTERVAL
-        return ping if self._paused else min(ping, self.last_received + limits.SILENCE)
+        if self._paused:
+            return ping
+        crawl = ping if self._crawling is None else self._crawling + limits.CRAWL_SECONDS
+        return min(ping, crawl, self.last_received + limits.SILENCE)
 
     def tick(self, now: float) -> bytes:
         """What is due at `now`: bytes to send (a ping), often none.
@@ -242,6 +261,9 @@ class Session:
         if not self._paused and now >= self.last_received + limits.SILENCE:
             self.fail()
             raise FtxError("peer-silent")
+        if not self._paused and self._crawling is not None and now >= self._crawling + limits.CRAWL_SECONDS:
+            self.fail()
+            raise FtxError("peer-silent", "the peer sent next to nothing for a minute")
         if now >= self._last_sent + limits.PING_INTERVAL:
             return self.send(Ping(0), now)
         return b""

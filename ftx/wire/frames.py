@@ -267,6 +267,11 @@ class FrameDecoder:
         """Bytes held back because what they belong to is not complete."""
         return len(self._buffer)
 
+    @property
+    def begun(self) -> bool:
+        """Whether a frame is under way: its first byte has come, its last has not."""
+        return self._type is not None or len(self._buffer) > 0
+
     def feed(self, data: bytes) -> None:
         """Add bytes as they came from the transport."""
         self._buffer.append(data)

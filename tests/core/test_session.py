@@ -525,7 +525,7 @@ def test_a_ping_after_ten_quiet_seconds() -> None:
     assert here.tick(35.0) == b""
 
 
-@pytest.mark.case("G117")
+@pytest.mark.case("F101", "F102", "G117")
 def test_silence() -> None:
     """Thirty seconds without a byte; a single byte is life."""
     here, _ = greeted()
@@ -538,7 +538,47 @@ def test_silence() -> None:
     assert here.over
 
 
-@pytest.mark.case("G117")
+def test_F105_crumbs_of_a_frame() -> None:
+    """Bytes are life, but not for ever: the rest of a frame, or 1,024 bytes of it, within a minute."""
+    _, there = in_job()
+    frame_ = frame(FrameType.DATA, bytes(limits.CRAWL_LEAST + 200))
+    for second in range(59):
+        there.receive(frame_[second : second + 1], float(second))
+        assert there.next_event(float(second)) is None
+        there.tick(float(second))
+    assert there.next_deadline() == limits.CRAWL_SECONDS
+    assert there.tick(59.9) is not None
+    with pytest.raises(FtxError, match="next to nothing") as caught:
+        there.tick(60.0)
+    assert caught.value.name == "peer-silent"
+    assert there.over
+
+
+def test_a_frame_that_gets_on_may_take_its_time() -> None:
+    """As on the slowest line; and while we do not read, and between frames, nobody counts."""
+    _, there = in_job()
+    frame_ = frame(FrameType.DATA, bytes(4 * limits.CRAWL_LEAST))
+    for step in range(4):
+        there.receive(frame_[step * limits.CRAWL_LEAST : (step + 1) * limits.CRAWL_LEAST], step * 55.0)
+        assert there.next_event(step * 55.0) is None
+        there.last_received = step * 55.0 + 54.0
+        there.tick(step * 55.0 + 54.0)
+    there.reading_paused(True, 200.0)
+    there.tick(400.0)
+    there.reading_paused(False, 400.0)
+    there.last_received = 459.0
+    there.tick(459.0)
+    with pytest.raises(FtxError, match="next to nothing"):
+        there.tick(460.0)
+    _, there = in_job()
+    there.receive(encode(Ping(1)), 1.0)
+    assert there.next_event(1.0) == Ping(1)
+    assert there.next_event(1.0) is None
+    there.last_received = 100.0
+    there.tick(100.0)
+
+
+@pytest.mark.case("F106", "G117")
 def test_silence_while_we_do_not_read() -> None:
     """A peer that we do not read from is not silent; when we read again it has its thirty seconds anew."""
     _, there = in_job()

@@ -334,6 +334,7 @@ def wait(clock: Clock, seconds: float, until: Callable[[], bool]) -> float:
     return passed
 
 
+@pytest.mark.case("F107")
 def test_a_peer_that_does_not_answer_in_time_is_not_alive(asked: tuple[Connection, Clock]) -> None:
     """It has PROVE_ALIVE seconds; a word in time is enough, and who was heard within ALIVE is not asked."""
     connection, clock = asked

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +122,7 @@ def test_both_families_share_a_port() -> None:
     second.close()
 
 
+@pytest.mark.case("F108")
 def test_port_in_use(taken: int) -> None:
     """The sentence of the contract, and nothing stays bound."""
     listeners = Listeners([LOOPBACK, Endpoint(socket.AF_INET, taken)])
@@ -228,6 +231,22 @@ async def test_connections_before_the_start_are_served(reactor: Any) -> None:
             return bytes(said) == b"hello"
 
         await until(heard)
+    service.stopService()
+
+
+@bounded(20)
+async def test_a_connection_that_was_reset_before_it_was_taken(reactor: Any) -> None:
+    """It is closed in order, not left to the collector; the next one is served."""
+    service = ListeningService([LOOPBACK], Factory.forProtocol(Greeter), reactor)
+    service.listeners.bind()
+    (address,) = service.addresses
+    with socket.create_connection(address, timeout=5) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    service.startService()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        assert await greeting(address) == b"hello"
+    assert caught == []
     service.stopService()
 
 

@@ -146,6 +146,7 @@ def test_a_bad_configuration(runner: str, tmp_path: Path) -> None:
     assert not (tmp_path / "twistd.pid").exists()
 
 
+@pytest.mark.case("F108")
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_a_port_in_use(runner: str, taken: int, tmp_path: Path) -> None:
     """The sentence of the contract, before any fork."""

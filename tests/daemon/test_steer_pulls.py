@@ -130,6 +130,7 @@ async def test_cancelled_by_the_client(end: ReceivingEnd) -> None:
     assert shown.error.message == "cancelled by the receiver; 3 files (3 B) are published, whole and verified"
 
 
+@pytest.mark.case("F107")
 @bounded(60)
 async def test_one_id_one_job(end: ReceivingEnd) -> None:
     """A pull cannot have the id of a push that runs, nor a push that of a pull: `cancel` ends the one meant."""

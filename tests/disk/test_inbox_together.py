@@ -55,7 +55,7 @@ def test_one_job_at_a_time_has_a_file(inbox: Inbox) -> None:
         sending.store.close()
 
 
-@pytest.mark.case("H129")
+@pytest.mark.case("F107", "H129")
 def test_superseded_job_changes_nothing_more(inbox: Inbox, tmp_path: Path) -> None:
     """Once revoked, every change is refused. Once closed, its files and what it had durable go to the newer job."""
     tree: dict[str, bytes | None] = {"a": b"a", "big": content(4 * BLOCK), "folder": None}

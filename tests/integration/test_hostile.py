@@ -468,6 +468,7 @@ def test_a_server_that_is_not_ftx(says: bytes, lab: Lab) -> None:
     assert "Traceback" not in client.text()
 
 
+@pytest.mark.case("F104", "F106")
 def test_a_receiver_that_stops_reading(lab: Lab) -> None:
     """The sender's memory does not grow with what it cannot send, and it sends all once it can."""
     make_tree(lab.root / "source", {"large": 48 * MiB})

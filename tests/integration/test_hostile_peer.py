@@ -172,6 +172,7 @@ def test_times_at_the_ends(time: int, daemon: Daemon, key: Identity) -> None:
     assert (daemon.inbox / os.fsdecode(name) / "f").read_bytes() == b"x"
 
 
+@pytest.mark.case("F107")
 def test_many_offers_of_one_job(daemon: Daemon, key: Identity) -> None:
     """One connection has it; the others are told so, none of them waits."""
     job = os.urandom(16)

@@ -26,7 +26,7 @@ async def end(reactor: Any, short_tmp: Path) -> AsyncIterator[ReceivingEnd]:
     await made.stop()
 
 
-@pytest.mark.case("M189")
+@pytest.mark.case("F110", "M189")
 @pytest.mark.parametrize(
     ("manner", "to_daemon"), [*((manner, True) for manner in MANNERS), ("flip", False), ("drop", False)]
 )

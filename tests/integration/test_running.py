@@ -183,6 +183,7 @@ def test_a_signal_stops_the_client(sign: signal.Signals, code: int, lab: Lab, so
     daemon.clean_log()
 
 
+@pytest.mark.case("F99")
 def test_the_connection_is_cut_again_and_again(lab: Lab, source: int) -> None:
     """Resets in the middle: one client run goes on each time, and nothing durable comes twice."""
     daemon = lab.daemon()

@@ -511,6 +511,7 @@ def test_another_user_cannot_share_the_port(respond: Any, port: int) -> None:
     assert as_nobody(lambda: bound_by_another(port)) == "bound"
 
 
+@pytest.mark.case("F109")
 @bounded(10)
 async def test_interfaces_are_looked_at_again(reactor: Any, respond: Any, port: int) -> None:
     """The responder looks again every ten seconds, keeps its groups, and announces itself only once."""

@@ -112,6 +112,7 @@ def test_records_are_filled_while_more_waits() -> None:
     assert [len(record) for record in records] == [16384] * 24 + [len(sent) - 24 * 16384]
 
 
+@pytest.mark.case("F106")
 def test_single_bytes_are_taken_a_bounded_number_in_a_turn() -> None:
     """A peer that puts one byte into each record does not keep the reactor to itself, and nothing is lost."""
     gatherer = Gatherer()
@@ -151,6 +152,7 @@ def test_a_paused_reader_gets_nothing_more_until_it_resumes() -> None:
     assert source.pauses > 1
 
 
+@pytest.mark.case("F104")
 @pytest.mark.parametrize("bound", [limits.WRITE_QUEUE_HIGH, limits.CONTENT_QUEUE_HIGH])
 def test_memory_of_a_writer_is_bounded(bound: int) -> None:
     """A producer is paused as soon as the bound is passed, and asked again when little is left."""
@@ -233,6 +235,7 @@ def test_an_abort_ends_even_a_connection_that_the_peer_holds_up() -> None:
     assert source.stopped
 
 
+@pytest.mark.case("F100")
 def test_an_end_without_the_closing_alert_is_a_loss() -> None:
     """The stream just ended: that is no orderly close (RFC 8446 section 6.1)."""
     pair = joined()
@@ -249,6 +252,7 @@ def test_an_end_in_the_turn_of_a_write() -> None:
     assert isinstance(pair.client.lost.value, ConnectionLost)  # type: ignore[union-attr]
 
 
+@pytest.mark.case("F110")
 def test_damage_on_the_way_ends_it_with_openssl_s_reason() -> None:
     """A flipped bit is found by the cipher; nothing of the record is delivered."""
     pair = joined()
