@@ -196,7 +196,7 @@ class Link:
         match self._manner:
             case "flip":
                 changed = bytearray(rest)
-                first = 5 if self._record is not None and len(rest) > 6 else 0  # a length that is too long is but a wait
+                first = 5 if self._record is not None and len(rest) > 6 else 0  # not the length of a record
                 if changed:
                     changed[self._draw.randrange(first, min(len(rest), 300))] ^= 1 << self._draw.randrange(8)
                 return bytes(changed)

@@ -228,7 +228,12 @@ class _TwoFamilies:
     """Every name has an IPv6 address, first, and an IPv4 one."""
 
     def resolveHostName(
-        self, receiver: Any, hostName: str, portNumber: int = 0, addressTypes: Any = None, transportSemantics: str = "TCP"
+        self,
+        receiver: Any,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
     ) -> _Resolution:
         receiver.resolutionBegan(_Resolution(hostName))
         receiver.addressResolved(IPv6Address(transportSemantics, "::1", portNumber))

@@ -5,6 +5,7 @@ A network namespace of its own, with nothing but `lo` at first. Prints `all is w
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -59,10 +60,8 @@ async def check(reactor: Any) -> None:
 
             def arrived() -> bool:
                 nonlocal said
-                try:
+                with contextlib.suppress(BlockingIOError):
                     said += client.recv(10)
-                except BlockingIOError:
-                    pass
                 return said == b"here"
 
             await until(arrived)
