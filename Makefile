@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills walk fuzz crowds races faults faults-quick cuts stall soak bench docs
+.PHONY: check lint test kills network walk fuzz crowds races faults faults-quick cuts stall soak bench docs
 
 check: lint test
 
@@ -24,6 +24,10 @@ kills:
 	HALF_DEAD=5 $(BIN)pytest -q -n 2 tests/integration/test_half_dead.py
 	PAIRING_RACES=$(SEEDS) $(BIN)pytest -q -n 0 tests/integration/test_pairing.py -k races
 	STOPPED_SECONDS=60 INTERRUPTIONS=$(SEEDS) $(BIN)pytest -q --timeout=600 tests/integration/test_processes.py
+
+# Hosts of their own on one bridge, and what takes long there: a peer whose address goes away unannounced.
+network:
+	SLOW_NETWORK=1 $(BIN)pytest -q -n 0 tests/integration/test_network.py
 
 # Sends a home folder with everything odd in it, cut ten times, edited, sent again and pulled back, as root and as an
 # ordinary user, for WALKS seeds; a smaller one is part of `test`.

@@ -184,6 +184,11 @@ RETRY_GROWTH: Final = 1.7
 RETRY_MOST: Final = 5.0
 #: Tries more when a server drops the connection before its hello.
 RETRY_DROPPED: Final = 4
+#: Seconds of a peer's silence after which it is looked for by its identity; more than passes between two words of a
+#: receiver that works, less than between two pings of one that waits.
+DOUBT_AFTER: Final = 4.0
+#: Places that are dialled at once.
+PLACES: Final = 16
 
 # -- memory (bytes) and work -------------------------------------------------------------------------------
 #: Received content waiting for the disk, per job; above it the transport is paused.

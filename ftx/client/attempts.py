@@ -10,19 +10,22 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.client.find import Found, check_expected
+from ftx.client.find import Elsewhere, Found, check_expected
+from ftx.client.whereabouts import Whereabouts
 from ftx.core.identity import format_id
 from ftx.core.peers import TrustStore
 from ftx.core.trust import Trusted, judge
 from ftx.disk.keys import Identity
 from ftx.disk.peers import update
 from ftx.errors import FtxError
-from ftx.net.dial import Dialled, dial
+from ftx.net.dial import Dialled, Place, dial
 from ftx.net.interfaces import interfaces, own_addresses
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
@@ -61,8 +64,12 @@ class Attempts:
         job: str | None = None,
         features: Sequence[str] = FEATURES,
         strangers: bool = False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        """`strangers`: also a key that is not paired here may answer; what is said to it then is for `use` to know."""
+        """`strangers`: also a key that is not paired here may answer; what is said to it then is for `use` to know.
+
+        `elsewhere`: how a peer whose address has gone is found again; without it only the places in `found` count.
+        """
         #: Who is at the other end, as far as it is known.
         self.peer = events.PeerInfo(name=found.name)
         #: Whether a connection has stood: what went wrong then concerns the job, not the way to it.
@@ -85,6 +92,9 @@ class Attempts:
         self._job = job
         self._features = features
         self._strangers = strangers
+        self._elsewhere = elsewhere
+        #: Who answered, once somebody has: it is this one that we come back to.
+        self._met: bytes | None = None
 
     async def run(
         self,
@@ -122,19 +132,48 @@ class Attempts:
                     retry = events.Retry(job=self._job, peer=self.peer, attempt=attempt, delay_s=delay, error=info)
                     self._on_event(retry)
             self.away = True
-            await deferLater(self._reactor, delay, lambda: None)
+            await self._pause(delay)
             delay = min(delay * limits.RETRY_GROWTH, limits.RETRY_MOST)
+
+    async def _pause(self, delay: float) -> None:
+        """Wait for the next attempt, and see meanwhile where the peer is."""
+        looking = Deferred.fromCoroutine(self._look())
+        try:
+            await deferLater(self._reactor, delay, lambda: None)
+            places = await looking
+        except BaseException:
+            looking.addErrback(lambda failure: None)
+            looking.cancel()
+            raise
+        if places and self._met is not None:
+            # What was remembered, or written, stays in the list: discovery may not reach everywhere.
+            all_places = dict.fromkeys((*places, *self._found.places))
+            self._found = attrs.evolve(self._found, places=tuple(all_places)[: limits.PLACES], expected=self._met)
+
+    async def _look(self) -> Sequence[Place]:
+        """Where the peer answers discovery now; nothing before it was met, or where it may not be looked for."""
+        if self._elsewhere is None or self._met is None:
+            return ()
+        return await self._elsewhere.look(self._met)
 
     async def _once(self, use: Callable[[Dialled], Awaitable[_T]]) -> _T:
         """One connection from its dialling to its end."""
         dialled = await self._dial()
+        whereabouts: Whereabouts | None = None
         try:
             self.begun = True
+            self._met = dialled.trusted.id
+            whereabouts = Whereabouts(
+                self._reactor, dialled.connection, None if self._elsewhere is None else self._look
+            )
+            whereabouts.start()
             if not dialled.trusted.own:
                 await self._remember(dialled.trusted.id, f"{_bracketed(dialled.address)}:{dialled.port}")
             self.away = False
             return await use(dialled)
         finally:
+            if whereabouts is not None:
+                whereabouts.stop()
             dialled.connection.finish()
 
     def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:

@@ -26,7 +26,7 @@ from ftx.net.dial import Place
 from ftx.net.discovery import Reply, find
 from ftx.text import show
 
-__all__ = ["Found", "check_expected", "locate", "pair_again", "place_of"]
+__all__ = ["Elsewhere", "Found", "check_expected", "locate", "pair_again", "place_of"]
 
 DEFAULT_PORT = 7389
 
@@ -55,6 +55,37 @@ def place_of(hint: str, port: int) -> Place:
 
 def _port(text: str, default: int) -> int:
     return int(text) if text.isdigit() and 0 < int(text) < 65536 else default
+
+
+@attrs.frozen
+class Elsewhere:
+    """How a peer that was found once is found again: by its identity, over discovery. `port`: one that was named."""
+
+    reactor: Any
+    own_id: bytes
+    discovery_port: int
+    interfaces: Sequence[str]
+    exclude: Sequence[str]
+    port: int | None
+
+    async def look(self, identity: bytes) -> list[Place]:
+        """Everywhere that `identity` answers from within a short look; nothing when it does not."""
+        replies = await find(
+            self.reactor,
+            port=self.discovery_port,
+            wait=limits.DISCOVERY_LOOK,
+            interfaces=self.interfaces,
+            exclude=self.exclude,
+            known={identity},
+            own=self.own_id,
+        )
+        places = [
+            Place(address, self.port or reply.port)
+            for reply in replies
+            if same(reply.id, identity)
+            for address in dict.fromkeys((reply.address, *reply.addresses))
+        ]
+        return places[: limits.PLACES // 2]
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ftx.client.attempts import Attempts
-from ftx.client.find import locate
+from ftx.client.find import Elsewhere, locate
 from ftx.client.settings import Settings
 from ftx.client.target import Target
 from ftx.core.peers import TrustStore
@@ -64,6 +64,14 @@ class Way:
             exclude=settings.discovery_exclude,
             warn=self.warn,
         )
+        elsewhere = Elsewhere(
+            self.reactor,
+            self.identity.id,
+            settings.discovery_port,
+            settings.discovery_interfaces,
+            settings.discovery_exclude,
+            where.port,
+        )
         attempts = Attempts(
             self.reactor,
             self.worker,
@@ -78,6 +86,7 @@ class Way:
             job=job,
             features=features,
             strangers=strangers,
+            elsewhere=None if where.pinned else elsewhere,
         )
         return attempts, found.hint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from support.bounded import bounded, until
 from support.hostile import Hostile, entry
+from support.lab import free_port
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
@@ -37,9 +39,10 @@ def logged() -> Iterator[list[str]]:
     globalLogPublisher.removeObserver(observe)
 
 
-def started(reactor: Any, folder: Path) -> Daemon:
+def started(reactor: Any, folder: Path, **more: Any) -> Daemon:
     """A daemon that leaves the signals alone."""
-    options: dict[str, Any] = {"listen": ["tcp:0:interface=127.0.0.1"], "no_discovery": True, "no_control": True}
+    options: dict[str, Any] = {"listen": ["tcp:0:interface=127.0.0.1"], "no_control": True}
+    options |= more or {"no_discovery": True}
     daemon = make_service(load(Request(options, str(folder / "home"))), reactor, owns_process=False)
     daemon.privilegedStartService()
     daemon.startService()
@@ -87,3 +90,27 @@ async def test_a_flood_of_failures_is_no_flood_of_lines(reactor: Any, short_tmp:
         await daemon.stopService()
     assert sum(line.startswith("storage: ") for line in logged) == limits.STORAGE_LINES
     assert sum(line.startswith("connection from 127.0.0.1 ended: ") for line in logged) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "opened"),
+    [({"discovery": "off"}, False), ({"no_discovery": True}, False), ({"discovery": "paired"}, True), ({}, True)],
+)
+@bounded(30)
+async def test_I150_discovery_that_is_off_has_no_socket(
+    reactor: Any, short_tmp: Path, said: dict[str, Any], opened: bool
+) -> None:
+    """Its port is free for anybody; with discovery on, it is not."""
+    port = free_port(socket.SOCK_DGRAM)
+    daemon = started(reactor, short_tmp, discovery_port=str(port), discovery_interface=["lo"], **said)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            try:
+                other.bind(("0.0.0.0", port))
+                free = True
+            except OSError:
+                free = False
+        assert free is not opened
+        assert (daemon.view.status().discovery is not None) is opened
+    finally:
+        await daemon.stopService()

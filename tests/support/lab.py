@@ -290,7 +290,7 @@ class Lab:
         def ready() -> re.Match[str] | bool | None:
             if runner != "twistd" and not started.alive:
                 return True
-            return re.search(r"ready: .* listening on \S+:(\d+), inbox", log.read_text("utf-8", "replace"))
+            return re.search(r"ready: .* listening on (?:\S+, )*\S+:(\d+), inbox", log.read_text("utf-8", "replace"))
 
         found = until(ready, "the daemon is ready", said=started)
         if not isinstance(found, re.Match):

@@ -1,0 +1,200 @@
+"""Discovery and transfers between hosts of their own on one bridge, with real programs: what the network may do to us.
+
+One network serves many checks, for it is making it that costs. `make network` adds what takes longer: a peer whose
+address goes away while nothing tells us so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import msgspec
+import pytest
+from support.bridge import Bridge, bridge
+from support.lab import Client, Daemon, Lab, Running, until
+
+from ftx.client.sightings import discovered_table
+from ftx.wire.events import Discovered
+
+MiB = 1 << 20
+#: Not `lo`: discovery may use what the namespaces have.
+EVERYWHERE = {"FTX_DISCOVERY_INTERFACE": ""}
+ANY = ("--listen", "tcp6:7389")
+
+
+@attrs.frozen
+class Net:
+    """A client on host 1; `attic` on host 2, for everyone; `nas` on host 3, for who is paired; nothing on host 4."""
+
+    lab: Lab
+    hosts: Bridge
+    attic: Daemon
+    nas: Daemon
+
+    def client(self, *words: str, home: str = "desk", json: bool = True) -> Client:
+        """Run the client on host 1."""
+        return self.lab.client(*words, home=home, host=self.hosts.hosts[0], environ=EVERYWHERE, json=json)
+
+    def seen(self, home: str = "desk") -> set[tuple[str, str, str]]:
+        """Who was found in a short look, by which way, and where."""
+        found = self.client("discover", "--wait", "0.3", home=home).ends(None).of("peer")
+        return {(one["name"], one["via"], one["address"]) for one in found}
+
+    def sees(self, condition: Callable[[set[tuple[str, str, str]]], bool], what: str, home: str = "desk") -> None:
+        """Look until what is seen fulfils a condition: whoever asked a moment ago is not answered again."""
+        until(lambda: condition(self.seen(home)), what)
+
+
+@pytest.fixture
+def net(lab: Lab) -> Net:
+    """The hosts and the daemons."""
+    hosts = bridge(lab, 4)
+    if hosts is None:
+        pytest.skip("networks cannot be made here")
+    for name, address in (("attic", "192.0.2.2"), ("nas", "192.0.2.3")):
+        lab.pair(name, "desk", "desk")
+        lab.pair("desk", name, name, address)
+
+    def start(name: str, number: int, *more: str) -> Daemon:
+        options = ("--name", name, *ANY, *more)
+        host = hosts.hosts[number - 1]
+        return lab.daemon(
+            name, *options, port=7389, address="0.0.0.0", host=host, discovery=True, environ=EVERYWHERE
+        )
+
+    return Net(lab, hosts, start("attic", 2), start("nas", 3, "--discovery", "paired"))
+
+
+@pytest.mark.case("I144", "I146", "I147", "I149", "F109")
+def test_who_is_found_whatever_the_network_does(net: Net) -> None:
+    """Every way at once; some of them blocked; IPv6 alone; links that go and come; a neighbour who forges."""
+    there = {("attic", "192.0.2.2"), ("attic", "fe80::2%eth0"), ("nas", "192.0.2.3"), ("nas", "fe80::3%eth0")}
+    net.sees(lambda seen: {(name, address) for name, _, address in seen} == there, "both at all addresses")
+    net.sees(lambda seen: {name for name, _, _ in seen} == {"attic"}, "a stranger sees one", home="stranger")
+    _blocked(net)
+    _ipv6_alone(net)
+    _links(net)
+    _forger(net)
+    for daemon in (net.attic, net.nas):
+        daemon.clean_log()
+
+
+def _blocked(net: Net) -> None:
+    """Multicast and broadcast are dropped: who is remembered answers where it was, and an address works."""
+    if shutil.which("nft") is None:
+        return
+    net.hosts.filter(1, "ip daddr 224.0.0.0/4", "ip daddr 192.0.2.255", "ip6 daddr ff12::/16")
+    remembered = {("attic", "unicast", "192.0.2.2"), ("nas", "unicast", "192.0.2.3")}
+    net.sees(lambda seen: {one for one in seen if one[2][0].isdigit()} == remembered, "those remembered")
+    (net.lab.root / "a").write_bytes(b"1")
+    net.client("send", "a", "192.0.2.2:").ends(0)
+    assert (net.attic.inbox / "a").read_bytes() == b"1"
+    net.hosts.unfilter(1)
+
+
+def _ipv6_alone(net: Net) -> None:
+    """No host has an IPv4 address but for its own loopback."""
+    for number in (1, 2, 3):
+        net.hosts.ip(number, "addr flush dev eth0 scope global")
+    six = {("attic", "multicast6", "fe80::2%eth0"), ("nas", "multicast6", "fe80::3%eth0")}
+    net.sees(lambda seen: seen == six, "IPv6 alone")
+    net.client("send", "a", "attic:").ends(0)
+    for number in (1, 2, 3):
+        net.hosts.address(number, f"192.0.2.{number}/24")
+
+
+def _links(net: Net) -> None:
+    """A cable is pulled here: nobody is there, with a sentence; another is plugged in there: it is served at once."""
+    net.hosts.ip(1, "link set eth0 down")
+    alone = net.client("discover", "--wait", "0.3", json=False).ends(11)
+    assert "no network interface is up" in alone.text() or "loopback only" in alone.text()
+    assert "send FILE ADDRESS" in alone.text()
+    net.hosts.ip(1, "link set eth0 up")
+    net.hosts.link_local(1)
+
+    def served() -> list[str]:
+        return sorted(net.attic.call("daemon.status")["discovery"]["interfaces"])
+
+    assert served() == ["eth0", "lo"]
+    net.hosts.ip(2, "link add eth1 type bridge")
+    net.hosts.ip(2, "addr add 198.51.100.1/24 dev eth1")
+    net.hosts.ip(2, "link set eth1 up")
+    until(lambda: served() == ["eth0", "eth1", "lo"], "the new interface is served", 5)
+    net.hosts.ip(2, "link del eth1")
+    until(lambda: served() == ["eth0", "lo"], "the interface that went is served no more", 5)
+
+
+def _forger(net: Net) -> None:
+    """Hundreds of forged peers of one name: the list is bounded, who is paired comes first, and nobody is dialled."""
+    log = net.lab.root / "forger.log"
+    script = Path(__file__).parent.parent / "support" / "hostile_responder.py"
+    command = ["nsenter", "-t", str(net.hosts.hosts[3]), "-n", "--", sys.executable, str(script)]
+    with log.open("wb") as file:
+        forger = Running(
+            net.lab._popen([*command, str(net.lab.discovery_port), "400", "attic"], file, file, None), log, log
+        )
+    net.lab._started.append(forger)
+    until(lambda: "ready" in log.read_text(), "the forger")
+    found = net.client("discover").ends(0).of("peer")
+    assert len({one["id"] for one in found}) <= 256 + 2
+    assert all(one["conflict"] for one in found if not one["verified"])
+    assert {(one["name"], one["paired"]) for one in found if one["verified"]} == {("attic", True), ("nas", True)}
+    table = discovered_table([msgspec.convert(one, Discovered) for one in found])
+    assert len(table) <= 1 + 256 + 2 * 8
+    assert [re.split(r"  +", line)[3] for line in table[1:] if line.startswith("attic")][:1] == ["paired"]
+    assert log.read_text() == "ready\n", "nobody connects to whom nobody chose"
+    # Chosen by hand, it is spoken to in TLS alone, and let go as soon as it is none.
+    chosen = net.client("send", "a", "ftx://192.0.2.4:22").ends(None)
+    assert chosen.one("summary")["exit"] in (4, 5, 8)
+    lines = log.read_text().splitlines()
+    assert {line.partition(" ")[2] for line in lines[1:]} == {"160301"}
+    forger.kill()
+
+
+@pytest.fixture
+def sending(net: Net) -> tuple[Net, Client]:
+    """A transfer to attic that goes on for a while, in the middle of it."""
+    for number in (1, 2):
+        net.hosts.ip(number, f"addr del fe80::{number}/64 dev eth0")
+    (net.lab.root / "large").write_bytes(os.urandom(16 * MiB))
+    client = net.client("send", "--limit", "8M", "large", "attic:")
+    until(lambda: any(one["bytes_confirmed"] > 2 * MiB for one in client.of("progress")), "some of it", said=client)
+    return net, client
+
+
+def _whole(net: Net, client: Client) -> None:
+    client.ends(0)
+    assert (net.attic.inbox / "large").read_bytes() == (net.lab.root / "large").read_bytes()
+    again = client.of("retry")
+    assert again
+    assert again[0]["error"]["name"] == "connection-lost"
+
+
+@pytest.mark.case("F107", "F109")
+def test_our_address_goes_away_in_the_middle_of_a_transfer(sending: tuple[Net, Client]) -> None:
+    """Another network's takes its place, on both hosts: the peer is found by its identity, and the rest travels."""
+    net, client = sending
+    for number in (1, 2):
+        net.hosts.address(number, f"198.51.100.{number}/24")
+    net.hosts.ip(2, "addr del 192.0.2.2/24 dev eth0")
+    net.hosts.ip(1, "addr del 192.0.2.1/24 dev eth0")
+    _whole(net, client)
+    assert client.one("done")["peer"]["address"] == "198.51.100.2"
+    net.attic.clean_log()
+
+
+@pytest.mark.skipif(not os.environ.get("SLOW_NETWORK"), reason="takes longer: make network")
+@pytest.mark.case("F107", "F109")
+def test_the_address_of_the_peer_goes_away(sending: tuple[Net, Client]) -> None:
+    """Ours stays: nothing is heard; the peer is looked for and found elsewhere, long before the silence ends."""
+    net, client = sending
+    net.hosts.ip(2, "addr del 192.0.2.2/24 dev eth0")
+    net.hosts.address(2, "192.0.2.77/24")
+    _whole(net, client)
+    assert client.one("done")["peer"]["address"] == "192.0.2.77"
