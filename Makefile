@@ -59,12 +59,14 @@ crowds:
 	CROWD_STRANGERS=1000 CROWD_CYCLES=10000 CROWD_WARM_UP=2000 CROWD_SLOW=1000 CROWD_TINY=100000 \
 		$(BIN)pytest -q -n 0 -s --timeout 900 tests/integration/test_crowds.py
 
-# The fault lab, all of it, with its evidence in REPORT: a line for each point. What is there for this commit already is
-# not run again, so it can be run in pieces: PART=1/4, PIECE=600, KINDS="--kind kill". See docs/faults.md.
+# The fault lab, all of it but the power cuts (`make cuts`), with its evidence in REPORT: a line for each point. What is
+# there for this commit already is not run again, so it can be run in pieces: PART=1/4, PIECE=600, KINDS="--kind kill".
+# Then the summary of it, from which docs/faults.md is made.
 REPORT ?= $(CURDIR)/faults.jsonl
 KINDS ?=
 faults:
 	cd tests && $(if $(BIN),$(abspath $(BIN))/)python -m faults.run --report $(REPORT) --part $(PART) $(KINDS) $(if $(PIECE),--seconds $(PIECE))
+	cd tests && $(if $(BIN),$(abspath $(BIN))/)python -m faults.report $(REPORT)
 
 # A sample of it, drawn by SEED; a part of `test`.
 SEED ?= 1

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 import msgspec.inspect
@@ -36,6 +38,7 @@ __all__ = ["PARTS", "filled", "pages"]
 
 HERE: Final = Path(__file__).resolve().parent
 PACKAGE: Final = HERE.parent / "ftx"
+LAB: Final = HERE.parent / "tests" / "faults"
 
 #: Sub-packages by floor, with what each knows.
 _FLOORS: Final = (
@@ -277,6 +280,68 @@ def settings() -> str:
     return _table(["key", "option", "variable", "value", "meaning"], rows)
 
 
+# -- faults.md ---------------------------------------------------------------------------------------------
+
+
+def _evidence() -> dict[str, Any]:
+    """The summary of the fault lab's evidence."""
+    return cast("dict[str, Any]", json.loads((LAB / "evidence.json").read_text("utf-8")))
+
+
+def fault_kinds() -> str:
+    """Every kind of fault, with how many points were tried and what became of them."""
+    rows = []
+    for name, kind in _evidence()["kinds"].items():
+        held, broken, missed = (sum(counts) for counts in zip(*kind["points"].values(), strict=True))
+        days = sorted({kind["from"][:10], kind["to"][:10]})
+        commits = ", ".join(f"`{commit}`" for commit in kind["commits"] if commit)
+        figures = [f"{number:,}" for number in (held + broken, broken, missed)]
+        rows.append([f"`{name}`", _cell(kind["about"]), *figures, " to ".join(days), commits])
+    return _table(["kind", "", "points tried", "broken", "missed", "when", "commits"], rows)
+
+
+def fault_calls() -> str:
+    """What was hit: the calls, and for errors which."""
+    kinds = _evidence()["kinds"]
+    lines = []
+    for name in ("kill", "errno"):
+        counts: dict[str, dict[str, int]] = {}
+        for what, count in kinds.get(name, {"hit": {}})["hit"].items():
+            call, _, error = what.partition("-")
+            error = error.removesuffix("+")
+            counts.setdefault(call, {})[error] = counts.get(call, {}).get(error, 0) + count
+        errors = sorted({error for found in counts.values() for error in found})
+        rows = [[f"`{call}`", *(f"{found.get(error, 0) or '-'}" for error in errors)] for call, found in counts.items()]
+        lines.append(_table([f"`{name}`", *(error or "points" for error in errors)], rows))
+    return "\n\n".join(lines)
+
+
+def fault_scenarios() -> str:
+    """Every scenario, with how many points were tried of each kind."""
+    found = _evidence()
+    tried: dict[str, dict[str, int]] = {}
+    for name, kind in found["kinds"].items():
+        for place, (held, broken, _) in kind["points"].items():
+            counts = tried.setdefault(place, {})
+            counts[name] = counts.get(name, 0) + held + broken
+    rows = []
+    for place in sorted(tried):
+        scenario, _, victim = place.partition("/")
+        counts = tried[place]
+        about = _cell(found["scenarios"].get(scenario, ""))
+        rows.append([f"`{scenario}`", about, victim, *(str(counts.get(name, "-")) for name in found["kinds"])])
+    return _table(["scenario", "", "hurt", *(f"`{name}`" for name in found["kinds"])], rows)
+
+
+def fault_findings() -> str:
+    """What was found, what was done, and the tests that would find it again."""
+    parts = []
+    for one in tomllib.loads((LAB / "findings.toml").read_text("utf-8"))["found"]:
+        tests = ", ".join(f"`{test}`" for test in one["tests"])
+        parts.append(f"- {one['was']} *Mended:* {one['mended']} (Points: {one['by']}. Tests: {tests}.)")
+    return "\n".join(parts)
+
+
 #: What can be generated, by the name in the marker.
 PARTS: Final[dict[str, Callable[[], str]]] = {
     "modules": modules,
@@ -291,6 +356,10 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
     "methods": methods,
     "shapes": shapes,
+    "fault-kinds": fault_kinds,
+    "fault-calls": fault_calls,
+    "fault-scenarios": fault_scenarios,
+    "fault-findings": fault_findings,
 }
 _PART: Final = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

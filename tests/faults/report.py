@@ -7,16 +7,17 @@ kept in the repository is the summary (`evidence.json`), from which docs/faults.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from faults.model import BROKEN, HELD, MISSED, Outcome, Point, Survey
 
-__all__ = ["EVIDENCE", "Report", "commit", "summary"]
+__all__ = ["EVIDENCE", "Report", "commit", "main", "merged", "summary"]
 
 HERE = Path(__file__).resolve().parent
 #: The summary that is kept.
@@ -61,6 +62,12 @@ class Report:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
+    def recall(self) -> None:
+        """Take the surveys of the summary that is kept, in the place of surveys of our own."""
+        if EVIDENCE.exists():
+            for scenario, victims in json.loads(EVIDENCE.read_text("utf-8"))["surveys"].items():
+                self.surveys |= {(scenario, victim): calls for victim, calls in victims.items()}
+
     def add(self, point: Point, outcome: Outcome, seconds: float) -> None:
         """What became of a point, which took so long."""
         self._append(
@@ -86,27 +93,65 @@ class Report:
         return line is not None and line["commit"] == self._commit
 
 
-def summary(lines: Iterable[Mapping[str, Any]], surveys: Mapping[tuple[str, str], Survey]) -> dict[str, Any]:
-    """What the evidence comes to: for each kind, scenario and victim how many points held, were broken, or missed."""
-    rows: dict[tuple[str, str, str], Counter[str]] = {}
-    crosses: dict[str, Counter[str]] = {}
+def summary(report: Report, about: Mapping[str, str], scenarios: Mapping[str, str]) -> dict[str, Any]:
+    """What the evidence comes to, by kind; `about` says what each kind is, `scenarios` what each scenario is.
+
+    For each kind: commits, dates, seconds, how many points held, were broken or missed in each scenario and victim, and
+    what was hit how often. And what each scenario calls when nothing is hurt, so that a sample need not find out.
+    """
     kinds: dict[str, dict[str, Any]] = {}
-    for line in lines:
+    for line in report.points.values():
         point = Point.parse(line["point"])
-        rows.setdefault((point.kind, point.scenario, point.victim), Counter())[line["verdict"]] += 1
-        if line["verdict"] != MISSED:
-            what = line["call"].split(" ")[0] if "/" not in point.label else point.label.rpartition("/")[0]
-            crosses.setdefault(point.kind, Counter())[what] += 1
-        kind = kinds.setdefault(point.kind, {"commits": set(), "from": line["at"], "to": line["at"], "seconds": 0.0})
-        kind["commits"].add(line["commit"])
+        kind = kinds.setdefault(
+            point.kind,
+            {"about": about.get(point.kind, ""), "commits": [], "from": line["at"], "to": line["at"], "seconds": 0.0}
+            | {"points": {}, "hit": {}},
+        )
+        if line["commit"] not in kind["commits"]:
+            kind["commits"].append(line["commit"])
         kind["from"], kind["to"] = min(kind["from"], line["at"]), max(kind["to"], line["at"])
         kind["seconds"] += line["seconds"]
-    return {
-        "kinds": {
-            name: kind | {"commits": sorted(kind["commits"]), "seconds": round(kind["seconds"])}
-            for name, kind in sorted(kinds.items())
-        },
-        "points": [[*key, *(rows[key][verdict] for verdict in (HELD, BROKEN, MISSED))] for key in sorted(rows)],
-        "what": {kind: dict(sorted(counts.items())) for kind, counts in sorted(crosses.items())},
-        "surveys": [[*key, dict(sorted(calls.items()))] for key, calls in sorted(surveys.items())],
-    }
+        counts = kind["points"].setdefault(f"{point.scenario}/{point.victim}", [0, 0, 0])
+        counts[(HELD, BROKEN, MISSED).index(line["verdict"])] += 1
+        if line["verdict"] != MISSED:
+            what = _what(point, line["call"])
+            kind["hit"][what] = kind["hit"].get(what, 0) + 1
+    for kind in kinds.values():
+        kind["seconds"] = round(kind["seconds"])
+        kind["points"] = dict(sorted(kind["points"].items()))
+        kind["hit"] = dict(sorted(kind["hit"].items()))
+    surveys: dict[str, dict[str, Any]] = {}
+    for (scenario, victim), calls in sorted(report.surveys.items()):
+        surveys.setdefault(scenario, {})[victim] = dict(sorted(calls.items()))
+    return {"kinds": dict(sorted(kinds.items())), "scenarios": dict(scenarios), "surveys": surveys}
+
+
+def _what(point: Point, call: str) -> str:
+    """What was hit: the call, or what the label says before its number."""
+    if point.label.startswith(("after/", "torn/")):
+        return call.partition(" ")[0]
+    return point.label.rpartition("/")[0] or point.label.partition("-")[0]
+
+
+def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary `old`, with the kinds, scenarios and surveys that are in `new` taken from there."""
+    return {part: dict(sorted({**old.get(part, {}), **new[part]}.items())) for part in new}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m faults.report FILE...`: put what these files of evidence come to into the summary that is kept."""
+    from faults.kinds import KINDS, SCENARIOS
+
+    kept = json.loads(EVIDENCE.read_text("utf-8")) if EVIDENCE.exists() else {}
+    for name in sys.argv[1:] if arguments is None else arguments:
+        about = {kind.name: kind.about for kind in KINDS.values()}
+        scenarios = {scenario.name: scenario.about for scenario in SCENARIOS.values()}
+        kept = merged(kept, summary(Report(Path(name)), about, scenarios))
+    text = json.dumps(kept, indent=1, ensure_ascii=False)
+    # the innermost lists and objects in one line each
+    text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: " ".join(found[0].split()), text)
+    EVIDENCE.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

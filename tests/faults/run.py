@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from faults.kinds import KINDS, SCENARIOS
-from faults.model import BROKEN, Outcome, Point, Scenario
+from faults.model import BROKEN, MISSED, Outcome, Point, Scenario
 from faults.page import CALLS, Fault
 from faults.report import Report
 from faults.stage import Bench
@@ -80,6 +80,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--most", type=int, default=1 << 30, metavar="N", help="at most N for each of the above")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     parser.add_argument("--report", type=Path, default=None, help="the file that takes the evidence")
+    parser.add_argument("--sample", action="store_true", help="take the surveys of the summary that is kept")
     parser.add_argument("--within", type=Path, default=None, help="the folder to work in")
     return parser.parse_args(arguments)
 
@@ -102,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 1 when something was broken."""
     options = _options(arguments)
     report = Report(options.report)
+    if options.sample:
+        report.recall()
     asked = [Point.parse(name) for name in options.only]
     kinds = options.kind or sorted(KINDS)
     for name in list(kinds):
@@ -122,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         points = asked or _chosen(options, report, kinds, scenarios)
         print(f"{len(points)} points, seed {options.seed}", flush=True)
         broken = run_points(bench, report, points, options.seconds)
-    print(f"{len(broken)} broken")
+    tried = [report.points[point.name]["verdict"] for point in points if point.name in report.points]
+    print(f"{len(tried)} points tried, {tried.count(MISSED)} missed, {len(broken)} broken")
     return 1 if broken else 0
 
 

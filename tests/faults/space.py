@@ -23,6 +23,8 @@ from faults.page import CHANGES, Fault
 from faults.stage import Bench, Stage
 from support.lab import until
 
+from ftx.disk import linux
+
 __all__ = ["Space", "own_mounts"]
 
 _CLONE_NEWNS = 0x00020000
@@ -74,6 +76,14 @@ class Disk:
             options = f"size={SIZE},nr_inodes={INODES},mode=700"
             _run("mount", "-t", "tmpfs", "-o", options, "none", self.folder)
         self.folder.chmod(0o700)
+
+    def sync(self) -> None:
+        """Make all that is on it durable."""
+        fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            linux.syncfs(fd)
+        finally:
+            os.close(fd)
 
     def ends(self) -> None:
         """From now on it takes no more."""
@@ -149,6 +159,8 @@ class Space:
         verdict = Verdict()
         with bench.stage() as stage, _disks(way, scenario, stage) as disks:
             scenario.before(stage)
+            for disk in disks:
+                disk.sync()  # what was there before was there for long
             page = stage.pages[point.victim]
             stage.arm(point.victim, Fault("stop", int(nth)))
             over = threading.Event()
