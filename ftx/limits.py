@@ -390,6 +390,9 @@ CONTROL_QUEUE: Final = 256 * KiB
 CONTROL_QUEUE_HARD: Final = 1 * MiB
 #: Seconds for a client to finish a line it began, and for one that never reads.
 CONTROL_STALL: Final = 10.0
+#: Clients of the page of metrics at once, and the seconds that each may stay.
+METRICS_CLIENTS: Final = 8
+METRICS_TIME: Final = 10
 #: Things that wait in the queue to be sent, the sources of each, and the bytes of the file that they are in.
 QUEUE_ENTRIES: Final = 1000
 QUEUE_SOURCES: Final = 256

@@ -100,6 +100,7 @@ class Config:
     limit_out: str
     drain_timeout: float
     log_format: str
+    metrics: str
     own_key: str
     origins: Mapping[str, Origin] = attrs.field(repr=False)
     request: Request = attrs.field(repr=False)
@@ -144,7 +145,7 @@ def _endpoints(setting: Setting) -> tuple[Endpoint, ...]:
         try:
             parsed.append(parse_endpoint(text))
         except ValueError as error:
-            raise invalid(setting.origin.of("listen"), str(error), "for example tcp:7389") from error
+            raise invalid(setting.origin.of(setting.key), str(error), "for example tcp:7389") from error
     return tuple(parsed)
 
 
@@ -201,6 +202,8 @@ def load(request: Request) -> Config:
     values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in usual.items()}
     if "control_packet" not in found:
         values["control_packet"] = str(values["control"]).removesuffix(".sock") + ".seq"
+    if "metrics" in found:
+        _endpoints(attrs.evolve(found["metrics"], value=(str(found["metrics"].value),)))
     origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
     return Config(
         places=where,

@@ -248,8 +248,12 @@ class Jobs(Observer):
 
     @property
     def errors(self) -> dict[str, int]:
-        """How many incoming jobs ended for each reason."""
-        return self.reports.errors
+        """How many jobs ended for each reason, whichever way they went."""
+        each = [self.reports.errors]
+        each += [] if self._serving is None else [self._serving.reports.errors]
+        each += [] if self.queue is None else [self.queue.errors]
+        names = {name for one in each for name in one}
+        return {name: sum(one.get(name, 0) for one in each) for name in names}
 
     def received_so_far(self) -> int:
         """Content bytes that came over the wire since the start."""

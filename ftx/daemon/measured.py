@@ -30,18 +30,24 @@ async def measured(daemon: Daemon, status: StatusResult) -> Sequence[Metric]:
 
 
 def _jobs(daemon: Daemon, status: StatusResult) -> Iterator[Metric]:
+    yield Metric("ftx_info", "gauge", "Always 1; the version is a label.", 1, {"version": status.version})
     yield Metric("ftx_received_bytes_total", "counter", "Content bytes received.", status.bytes_in)
     yield Metric("ftx_sent_bytes_total", "counter", "Content bytes sent.", status.bytes_out)
     yield Metric("ftx_jobs_done_total", "counter", "Jobs that ended with a receipt.", status.jobs.done)
+    yield Metric("ftx_jobs_partial_total", "counter", "Those of them that lack files.", status.jobs.partial)
     yield Metric("ftx_jobs_failed_total", "counter", "Jobs that ended without one.", status.jobs.failed)
     yield Metric("ftx_jobs_active", "gauge", "Jobs that run.", status.jobs.active)
+    said = "Jobs that wait, for an approval or to be sent."
+    yield Metric("ftx_jobs_waiting", "gauge", said, status.jobs.waiting)
     if daemon.jobs is None:
         return
     running = daemon.jobs.list("active")
     paused = sum(1 for job in running if job.paused)
     yield Metric("ftx_jobs_paused", "gauge", "Jobs that run, and that somebody has paused.", paused)
-    rate = sum(job.rate or 0.0 for job in running)
-    yield Metric("ftx_receiving_bytes_per_second", "gauge", "Verified bytes per second, lately, in all jobs.", rate)
+    for way, name in (("in", "receiving"), ("out", "sending")):
+        rate = sum(job.rate or 0.0 for job in running if job.direction == way)
+        said = "Verified bytes per second, lately, in all jobs of this direction."
+        yield Metric(f"ftx_{name}_bytes_per_second", "gauge", said, rate)
     for name, count in sorted(daemon.jobs.errors.items()):
         said = "Jobs that ended without a receipt, by the reason."
         yield Metric("ftx_job_errors_total", "counter", said, count, {"name": name})

@@ -19,6 +19,7 @@ from ftx.core.trust import Trusted
 from ftx.daemon.commands import Commands
 from ftx.daemon.hooks import Hooks, folder_of
 from ftx.daemon.jobs import Jobs
+from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
 from ftx.daemon.probes import Probes
 from ftx.daemon.queue import Queue
@@ -48,6 +49,7 @@ __all__ = [
     "queue",
     "reception",
     "responder",
+    "scraped",
     "serving",
 ]
 
@@ -187,6 +189,15 @@ def hooks(daemon: Daemon) -> Hooks:
     config = daemon.config
     control = "" if config.no_control else config.control
     return Hooks(daemon.reactor, folder_of(config.places.state), config.inbox, control)
+
+
+def scraped(daemon: Daemon) -> ListeningService | None:
+    """The page of metrics, None where it is not wanted."""
+    if not daemon.config.metrics:
+        return None
+    from ftx.daemon.scrape import endpoint_of, scraping
+
+    return scraping(daemon.reactor, endpoint_of(daemon.config.metrics), daemon.view.metrics)
 
 
 def follow(daemon: Daemon) -> None:

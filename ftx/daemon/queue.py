@@ -72,6 +72,8 @@ class Queue:
         #: Entries that were sent, and those that failed for good, since the start.
         self.sent = 0
         self.failed = 0
+        #: The latter by the reason.
+        self.errors: dict[str, int] = {}
 
     async def start(self) -> None:
         """Read the file, and begin. A file that cannot be read is left alone: the queue then takes nothing."""
@@ -273,6 +275,7 @@ class Queue:
         target = show(entry.target)
         if failed:
             self.failed += 1
+            self.errors[error] = self.errors.get(error, 0) + 1
             code, peer = kind(error).exit_code, self._peer(entry)
             self._stream.publish(
                 events.Failed(job=entry.job, peer=peer, error=info, exit=code, resumable=False, direction="out")

@@ -70,6 +70,7 @@ _FIXED = (
     "discovery_exclude",
     "discovery_from",
     "no_discovery",
+    "metrics",
 )
 
 
@@ -92,8 +93,12 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
         try:
             if daemon.control is not None:
                 daemon.control.bind()
+            if daemon.scraped is not None:
+                daemon.scraped.listeners.bind()
         except BaseException:
             daemon.listening.listeners.close()
+            if daemon.control is not None:
+                daemon.control.unbind()
             raise
     except BaseException:
         lock.release()
@@ -144,6 +149,7 @@ class Daemon(MultiService):
         self.reception: Reception | None = None
         self.view = Running(self)
         self.control: ControlServer | None = parts.control(self, self._given.doors)
+        self.scraped: ListeningService | None = parts.scraped(self)
         self.gap = Gap(reactor)
         self._watching = LoopingCall(Watching(self).look)
         self._cleaning = LoopingCall(self._clean)
@@ -177,6 +183,8 @@ class Daemon(MultiService):
         if self.control is not None:
             self.control.start()
         self.listening.startService()
+        if self.scraped is not None:
+            self.scraped.startService()
         if config.answered != "off":
             self.responder = parts.responder(self, self._given.udp)
             self.responder.start()
@@ -215,6 +223,8 @@ class Daemon(MultiService):
             if call.running:
                 call.stop()
         self.listening.stopService()
+        if self.scraped is not None:
+            self.scraped.stopService()
         if self.responder is not None:
             self.responder.stop()
         if self.jobs is not None:

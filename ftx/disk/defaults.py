@@ -47,5 +47,6 @@ def defaults(where: Places, host: str) -> dict[str, Value]:
         "limit_out": "0",
         "drain_timeout": _DRAIN_TIMEOUT,
         "log_format": "text",
+        "metrics": "",
         "own_key": "own-address",
     }

@@ -224,6 +224,13 @@ ROWS: Final[dict[str, Row]] = {
             choices=("text", "json"),
         ),
         Row(
+            "metrics",
+            "text",
+            "where to answer GET /metrics over HTTP, for Prometheus, e.g. tcp:9389; on the loopback interface unless "
+            "it names one (default: nowhere)",
+            "ENDPOINT",
+        ),
+        Row(
             "own_key",
             "text",
             "where this identity's own key is trusted: own-address (this machine's addresses) or anywhere",

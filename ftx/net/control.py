@@ -298,7 +298,7 @@ class ControlServer:
                     else PrivateListener.make(path, self._owner_uid, kind, self._group)
                 )
         except BaseException:
-            self._unbind()
+            self.unbind()
             raise
 
     def start(self) -> None:
@@ -321,7 +321,7 @@ class ControlServer:
         self.stopping = True
         while self._acceptors:
             self._acceptors.pop().stop()
-        self._unbind()
+        self.unbind()
         for conversation in list(self._open):
             conversation.close()
         if not await self._ended_within(limits.ABORT_AFTER):
@@ -329,7 +329,8 @@ class ControlServer:
                 conversation.abandon()
             await self._ended_within(limits.ABORT_AFTER)
 
-    def _unbind(self) -> None:
+    def unbind(self) -> None:
+        """Remove the sockets again; nobody is served yet, or any more."""
         while self._listeners:
             self._listeners.pop().close()
 

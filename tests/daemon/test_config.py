@@ -74,6 +74,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         limit_out="0",
         drain_timeout=30.0,
         log_format="text",
+        metrics="",
         own_key="own-address",
         origins=dict.fromkeys(ROWS, Origin("default")),
         request=request_,
@@ -109,6 +110,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         limit_in = "20M"
         limit_out = "08:00 2M, 19:00 0"
         log_format = "json"
+        metrics = "tcp:9389"
         approval_timeout = 90
         own_key = "anywhere"
         share = ["photos=~/photos", "music=music"]
