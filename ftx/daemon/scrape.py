@@ -143,7 +143,8 @@ class _Metrics(_Page):
 
     async def _answer(self, request: Request) -> None:
         text = exposition(await self._measure()).encode()
-        if request.channel is None:  # the client has gone meanwhile
+        channel: Any = request.channel
+        if channel is None:  # the client has gone meanwhile
             return
         request.setHeader(b"content-type", CONTENT_TYPE.encode())
         request.setHeader(b"content-length", str(len(text)).encode())

@@ -172,3 +172,31 @@ async def test_a_pull_that_its_client_has_lost_makes_room_for_the_next_try(end: 
     done = await getting
     assert isinstance(done, Done)
     assert sum(type(event).__name__ == "Retry" for event in heard) == 1
+
+
+@pytest.mark.parametrize("scope", ["daemon", "peer:attic", "job"])
+@bounded(60)
+async def test_a_limit_holds_a_pull_and_is_lifted_while_it_runs(end: ReceivingEnd, reactor: Any, scope: str) -> None:
+    """Each scope for itself: what has gone is never more than the rate allows, and lifted, the rest goes at once."""
+    end.jobs.rates.change("daemon", None, 0)
+    rate = 1_000_000
+    heard: list[Event] = []
+    if scope != "job":
+        end.jobs.rates.change(scope, None, rate)
+        began = reactor.seconds()
+        getting = pull(end, heard)
+        await until(lambda: bool(end.jobs.list("active")))
+    else:
+        end.jobs.rates.change("daemon", None, limits.RATE_LEAST)  # so that it has not ended when its own limit comes
+        getting = pull(end, heard)
+        await until(lambda: bool(end.jobs.list("active")))
+        scope = f"job:{end.jobs.list('active')[0].job}"
+        end.jobs.rates.change(scope, None, rate)
+        end.jobs.rates.change("daemon", None, 0)
+        began = reactor.seconds()
+    before = end.jobs.sent_so_far()
+    await until(lambda: end.jobs.sent_so_far() > before + rate)
+    assert end.jobs.sent_so_far() - before <= 1.2 * rate * (reactor.seconds() - began) + 4 * MiB  # what the kernel holds
+    assert scope in [one.scope for one in end.jobs.rates.list()]
+    end.jobs.rates.change(scope, None, 0)
+    assert isinstance(await getting, Done)
