@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from support.inboxes import JOB, MTIME, PEER, Sending, blocks_of, content, digest_of_content, snapshot
+from support.kills import killed_after
 
 from ftx.core.blocks import block_digest, content_digest
 from ftx.core.peers import Peer
@@ -379,6 +380,46 @@ class State(CutScenario):
             expect(path.read_bytes().count(b"a line\n") == 200, "a receipt that is not whole")
 
 
+class Killed(CutScenario):
+    """The process is killed, the machine goes on; somebody sends the same again, and only then is the power cut.
+
+    What the killed one had published is there, and nobody has synced it: who calls it stored must do that first.
+    """
+
+    name, about = "after-a-kill", "the same again after a kill, at several moments, which finds what was never synced"
+    moments: ClassVar[Sequence[int]] = range(6, 60, 6)
+    tree: ClassVar[Tree] = {"a": b"first", "d": None, "d/b": b"second", "d/large": content(BLOCK + 3, 4)}
+
+    def act(self, folder: Path, promise: Promise) -> None:
+        for moment in self.moments:
+            path = str(folder / f"inbox-{moment}")
+            killed_after(moment, lambda path=path: Sending(Inbox.open(path), self.tree).run())  # type: ignore[misc]
+            inbox = Inbox.open(path)
+            again = Sending(inbox, self.tree)
+            again.offer()
+            for name, data in self.tree.items():
+                if data is not None and again.result(name).startswith("have"):
+                    promise(f"{moment} {name}")
+            again.complete()
+            for name in self.tree:
+                promise(f"{moment} {name}")
+            inbox.close()
+
+    def check(self, folder: Path, promised: Set[str]) -> None:
+        for moment in self.moments:
+            path = folder / f"inbox-{moment}"
+            found = snapshot(path) if path.exists() else {}
+            for name, data in found.items():
+                expect(data == self.tree.get(name, b"?"), f"not complete, or nobody sent it: {moment} {name}")
+            for name in self.tree:
+                expect(f"{moment} {name}" not in promised or name in found, f"lost: {moment} {name}")
+        for moment in self.moments[-2:]:
+            inbox = Inbox.open(str(folder / f"inbox-{moment}"))
+            Sending(inbox, self.tree).run()
+            inbox.close()
+            expect(snapshot(folder / f"inbox-{moment}") == self.tree, f"in the end: {moment}")
+
+
 class Several(CutScenario):
     """Two jobs at once: one sends small files while the other has a larger one under way."""
 
@@ -423,7 +464,7 @@ class Several(CutScenario):
 
 _ALL: Sequence[CutScenario] = (
     *(Fresh(), Resumed(), Overwritten(), BackedUp(), Renamed()),
-    *(Delta(), Piped(), Links(), State(), Several()),
+    *(Delta(), Piped(), Links(), State(), Several(), Killed()),
 )
 #: Every scenario, by its name.
 SCENARIOS: Mapping[str, CutScenario] = {scenario.name: scenario for scenario in _ALL}

@@ -1,9 +1,9 @@
 """Power cuts by the thousand: what a run writes to its disk is recorded once, and then cut everywhere.
 
-A point is a state of the disk: `N` is all that was written before entry N of the record. `N~K` is all before the last
-flush ahead of N, and a part, drawn by a seed, of what was written after it: a disk may write what was not flushed in
-any order, or not at all. On each state the file system is mounted, which replays its journal; what had been promised by
-then must be there, nothing half done may be visible, and the same once more must end well.
+A point is a state of the disk: `in-order/N` is all that was written before entry N of the record. `out-of-order/N~K`
+is all before the last flush ahead of N, and a part, drawn by a seed, of what was written after it: a disk may write
+what was not flushed in any order, or not at all. On each state the file system is mounted, which replays its journal;
+what had been promised by then must be there, nothing half done may be visible, and the same once more must end well.
 
 `python -m faults.cuts`, from the folder `tests`, as root in a mount name space of its own (`unshare -m`): see
 `make cuts`. Evidence goes to the same report as that of every other kind of fault (`faults.run`).
@@ -61,8 +61,7 @@ class Record:
 
     def state(self, label: str) -> bytes:
         """The disk at a point."""
-        at, _, draw = label.partition("~")
-        end = int(at)
+        draw, end = "~" in label, _place(label)
         flushed = max((n for n in range(end) if self.entries[n].data is None), default=0) if draw else end
         disk = bytearray(self.image)
         for entry in self.entries[:flushed]:
@@ -77,6 +76,11 @@ class Record:
                         piece = (entry.data or b"")[place : place + PIECE]
                         disk[entry.offset + place : entry.offset + place + len(piece)] = piece
         return bytes(disk)
+
+
+def _place(label: str) -> int:
+    """How many entries had reached the disk at the point of that label."""
+    return int(label.rpartition("/")[2].partition("~")[0])
 
 
 def _sync(top: Path) -> None:
@@ -110,8 +114,8 @@ def labels(record: Record, subsets: int) -> list[str]:
     """Every point of a record: each prefix, and so many subsets wherever something is not flushed."""
     found, waiting = [], 0
     for number in range(record.start, len(record.entries) + 1):
-        found.append(str(number))
-        found += [f"{number}~{draw}" for draw in range(subsets) if waiting]
+        found.append(f"in-order/{number}")
+        found += [f"out-of-order/{number}~{draw}" for draw in range(subsets) if waiting]
         if number < len(record.entries):
             waiting = waiting + 1 if record.entries[number].data is not None else 0
     return found
@@ -122,11 +126,11 @@ def check(record: Record, label: str, folder: Path) -> Outcome:
     image, mounted = folder / f"image-{os.getpid()}", folder / f"mounted-{os.getpid()}"
     mounted.mkdir(exist_ok=True)
     image.write_bytes(record.state(label))
-    promised = record.promised(int(label.partition("~")[0]))
+    promised = record.promised(_place(label))
     run("mount", "-o", "loop", image, mounted)
     broken: list[str] = []
     try:
-        if int(label.partition("~")[0]) == record.start and (mounted / "top" / "unsynced").exists():
+        if _place(label) == record.start and (mounted / "top" / "unsynced").exists():
             broken.append("lab: this is no power cut")
         SCENARIOS[record.scenario].check(mounted / "top", promised)
     except AssertionError as error:

@@ -95,9 +95,13 @@ class LinkFault:
                 struck = link.struck.is_set()
                 stage.through = None
                 after_the_fault(scenario, stage, None if _was_no_ftx(stage, code) else code, verdict)
+                again = None
                 if came_back(stage, verdict):
                     with verdict.holds("I9"):
-                        at_the_end(scenario, stage, scenario.act(stage), verdict)
+                        again = scenario.act(stage)
+            # a daemon that nobody told of the end keeps its job until it has heard nothing for SILENCE
+            if again is not None:
+                at_the_end(scenario, stage, again, verdict)
             with verdict.holds("I9"):
                 daemon.clean_log()
         if not struck and not verdict.broken:
