@@ -38,7 +38,7 @@ from ftx.client.api import send
 from ftx.wire.events import Done, Event, Failed, Progress, Retry
 
 #: Boundaries of records, and bytes, at which a connection is reset; the numbers come again in `make faults`.
-RESETS = int(os.environ.get("RESETS", "12"))
+RESETS = int(os.environ.get("RESETS", "8"))
 
 
 @pytest_twisted.async_yield_fixture
@@ -167,9 +167,9 @@ async def test_a_line_that_is_dead(inward: bool, reactor: Any, short_tmp: Path) 
 async def test_F103_a_slow_and_narrow_line(end: ReceivingEnd, reactor: Any) -> None:
     """Late, uneven, lossy and narrow: it completes at the first attempt, and never says more than has passed."""
     source = end.folder / "source"
-    make_tree(source, {"one": 30_000, "two": 20_000, "three": 3})
+    make_tree(source, {"one": 24_000, "two": 12_000, "three": 3})
     heard: list[Event] = []
-    with Shaped(end.port, rate=64_000, delay=0.1, jitter=0.1, loss=0.05) as line:
+    with Shaped(end.port, rate=100_000, delay=0.05, jitter=0.1, loss=0.08) as line:
 
         def hear(event: Event) -> None:
             heard.append(event)
