@@ -87,6 +87,12 @@ SOAK ?= 3600
 soak:
 	unshare -m nice -n 19 $(BIN)python -u tests/faults/soak.py --seconds $(SOAK) --report docs/soak.md
 
-# ftx beside whichever peers are installed; the tables are written over. See benchmarks/README.md.
+# ftx beside whichever peers are installed; tables and pictures are written over. Interrupted, it goes on behind the
+# last goal that it finished. PEERS is a folder with further programs of peers. See benchmarks/README.md.
+PEERS ?=
 bench:
-	$(BIN)python -m benchmarks --json docs/benchmarks.json --markdown docs/benchmarks.md
+	$(BIN)python -m benchmarks --json docs/benchmarks.json --page docs/performance.md $(if $(PEERS),--peers $(PEERS))
+
+# Whether the runner works: little of every goal, once; some of them are part of `test`.
+bench-quick:
+	BENCH_ALL=1 $(BIN)pytest -q -n 0 --timeout=400 tests/test_benchmarks.py

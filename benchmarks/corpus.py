@@ -10,18 +10,33 @@ from blake3 import blake3
 
 from benchmarks.measure import BenchmarkError
 
-__all__ = ["check_file", "check_tree", "large_file", "small_files"]
+__all__ = ["change", "check_file", "check_tree", "large_file", "small_files"]
 
 _PIECE = 1 << 20
+_NOISE = 7 * _PIECE
 
 
 def large_file(path: Path, size: int, seed: int = 1) -> Path:
-    """A file of `size` bytes that cannot be compressed; the same for the same seed."""
-    source = random.Random(seed)
+    """A file of `size` bytes that cannot be compressed, no two MiB of it alike; the same for the same seed."""
+    span = min(_NOISE, max(size, 1))
+    dice = random.Random(seed)
+    # little of it: the peak memory of a program counts what its parent had when it was started (getrusage(2))
+    noise = b"".join(dice.randbytes(_PIECE) for _ in range(-(-span // _PIECE) + 1))
     with path.open("wb") as file:
         for start in range(0, size, _PIECE):
-            file.write(source.randbytes(min(_PIECE, size - start)))
+            first = start // _PIECE * 104_729 % span
+            head = start.to_bytes(8, "big")
+            file.write((head + noise[first : first + _PIECE - len(head)])[: size - start])
     return path
+
+
+def change(path: Path, turn: int) -> None:
+    """Write eight bytes into every hundredth block of 1 MiB of the file, other ones for every `turn`."""
+    blocks = -(-path.stat().st_size // _PIECE)
+    with path.open("r+b") as file:
+        for block in range(turn % blocks, blocks, 100):
+            file.seek(block * _PIECE)
+            file.write((turn + 1).to_bytes(8, "little"))
 
 
 def small_files(folder: Path, count: int, size: int = 4096, seed: int = 2) -> Path:

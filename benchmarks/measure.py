@@ -74,14 +74,19 @@ def peak_memory(pid: int) -> int:
     raise BenchmarkError(f"the kernel says nothing about the memory of process {pid}")
 
 
-def alternate(work: Mapping[str, Callable[[], Run]], rounds: int) -> dict[str, list[Run]]:
+def alternate(
+    work: Mapping[str, Callable[[], Run]], rounds: int, fewer: Mapping[str, int] | None = None
+) -> dict[str, list[Run]]:
     """Run every entry of `work` once per round, `rounds` times: what disturbs one disturbs its neighbours too.
 
+    `fewer`: who takes part in the first so many rounds only.
     A contestant that fails is left out from then on, and said so; its runs until then are not given.
     """
     results: dict[str, list[Run]] = {name: [] for name in work}
     for number in range(rounds):
         for name in list(results):
+            if fewer is not None and number >= fewer.get(name, rounds):
+                continue
             try:
                 one = work[name]()
             except BenchmarkError as error:
@@ -107,6 +112,6 @@ class Ratio:
 
 
 def ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> Ratio:
-    """Above 1: ours took less time than theirs in the same round."""
-    pairs = [their.seconds / our.seconds for our, their in zip(ours, theirs, strict=True)]
+    """Above 1: ours took less time than theirs in the same round, of those in which both took part."""
+    pairs = [their.seconds / our.seconds for our, their in zip(ours, theirs, strict=False)]
     return Ratio(statistics.median(pairs), min(pairs), max(pairs), len(pairs))

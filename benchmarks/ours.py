@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.measure import BenchmarkError, Run, peak_memory, run, spent
 from benchmarks.peers import Service, free_port
 
-__all__ = ["Ftx"]
+__all__ = ["Ftx", "fresh"]
+
+_Found = TypeVar("_Found")
+
+
+def fresh(folder: Path, work: Callable[[Path], _Found]) -> _Found:
+    """`work` with an empty folder below `folder` to bring things into, which is removed again."""
+    into = folder / "into"
+    into.mkdir()
+    try:
+        return work(into)
+    finally:
+        shutil.rmtree(into)
 
 
 class Ftx:
@@ -33,12 +47,15 @@ class Ftx:
         """See Contestant: it is always there."""
         return None
 
-    def start(self, folder: Path) -> None:
-        """See Contestant. What arrives is below `folder`'s parent, as it is for all others."""
+    def start(self, folder: Path, program: Sequence[str] = ("-m", "ftx.daemon.main"), *options: str) -> None:
+        """See Contestant. What arrives is below `folder`'s parent, as it is for all others.
+
+        `program` is what follows the interpreter; without `options` there is no discovery.
+        """
         self._inbox = folder.parent
         self._environ = {"FTX_HOME": str(folder / "home"), "FTX_DISCOVERY_INTERFACE": "lo"}
-        command = [sys.executable, "-m", "ftx.daemon.main", "--listen", f"tcp:{self.port}:interface=127.0.0.1"]
-        command += ["--inbox", str(self._inbox), "--no-discovery"]
+        command = [sys.executable, *program, "--listen", f"tcp:{self.port}:interface=127.0.0.1"]
+        command += ["--inbox", str(self._inbox), *(options or ("--no-discovery",))]
         self._service = Service(command, self.port, folder / "out", self._environ)
 
     def stop(self) -> None:
@@ -55,15 +72,26 @@ class Ftx:
         return self._service.process.pid
 
     @property
+    def inbox(self) -> Path:
+        """Where it puts what arrives."""
+        return self._inbox
+
+    @property
     def environ(self) -> dict[str, str]:
         """What a program needs in its environment to find the home."""
         return self._environ
 
-    def command(self, source: Path, into: Path, *options: str, port: int | None = None) -> list[str]:
-        """The client's command line that brings `source` below `into`."""
+    def environment(self) -> dict[str, str]:
+        """The whole environment of such a program."""
+        return {**os.environ, **self._environ}
+
+    def command(
+        self, source: Path, into: Path, *options: str, port: int | None = None, program: Sequence[str] = ("-m", "ftx")
+    ) -> list[str]:
+        """The client's command line that brings `source` below `into`; `program` follows the interpreter."""
         url = f"ftx://127.0.0.1:{port or self.port}"
         below = str(into.relative_to(self._inbox))
-        words = [sys.executable, "-m", "ftx", *options, "send", str(source), "--to", url, "--into", below]
+        words = [sys.executable, *program, *options, "send", str(source), "--to", url, "--into", below]
         return [*words, *self._options]
 
     def push(self, source: Path, into: Path) -> Run:
@@ -81,7 +109,7 @@ class Ftx:
         heard: list[dict[str, Any]] = []
         with subprocess.Popen(
             self.command(source, into, "--json"),
-            env={**os.environ, **self._environ},
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

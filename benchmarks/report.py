@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,10 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import attrs
+import msgspec
 
-from benchmarks.goals import Finding, Setting
+from benchmarks.finding import Finding, Scale, Setting
+from benchmarks.plot import as_svg
 
-__all__ = ["as_json", "as_markdown", "surroundings"]
+__all__ = ["Report", "as_markdown", "draw", "put_into", "reload", "save", "surroundings"]
+
+_BEGIN, _END = "<!-- benchmarks -->\n", "<!-- end of benchmarks -->\n"
 
 _ASKED = {
     "rsync": ["rsync", "--version"],
@@ -56,27 +59,86 @@ def surroundings(setting: Setting) -> dict[str, str]:
     return found
 
 
-def as_json(where: dict[str, str], findings: Sequence[Finding]) -> str:
-    """Everything, every single run included."""
-    return json.dumps({"where": where, "findings": [attrs.asdict(one) for one in findings]}, indent=2) + "\n"
+@attrs.define
+class Report:
+    """Where it was measured, how much of everything, and what was found, by goal."""
+
+    where: dict[str, str]
+    scale: Scale
+    findings: dict[str, Finding] = attrs.field(factory=dict)
 
 
-def as_markdown(where: dict[str, str], findings: Sequence[Finding]) -> str:
-    """A table per goal. Ratios above 1 are in favour of ftx."""
-    lines = ["| | |", "| --- | --- |"]
-    lines += [f"| {name} | {said} |" for name, said in where.items()]
+def reload(file: Path) -> Report | None:
+    """What was written there; None when there is nothing, or nothing that this version understands."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Report)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def save(report: Report, file: Path) -> None:
+    """Everything, every single run included; the file is the old or the new one, whatever happens."""
+    new = file.with_name(file.name + ".new")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    new.replace(file)
+
+
+def _table(finding: Finding) -> list[str]:
+    lines = ["| | median | least | most | ftx is so many times as fast |", "| --- | --- | --- | --- | --- |"]
+    for name, runs in finding.runs.items():
+        seconds = [one.seconds for one in runs]
+        compared = str(finding.ratios.get(name, ""))
+        middle = statistics.median(seconds)
+        lines.append(f"| {name} | {middle:.2f} s | {min(seconds):.2f} s | {max(seconds):.2f} s | {compared} |")
+    return lines
+
+
+def _goals(findings: Sequence[Finding]) -> list[str]:
+    """What was to be reached, and whether it was."""
+    lines = ["| | what | bound | found | |", "| --- | --- | --- | --- | --- |"]
     for finding in findings:
-        lines += ["", f"### {finding.goal}: {finding.title}", ""]
+        for one in finding.verdicts:
+            reached = "reached" if one.reached else "**missed**"
+            lines.append(f"| {finding.goal} | {one.what} | {one.bound} | {one.found} | {reached} |")
+    return lines
+
+
+def as_markdown(report: Report, pictures: str = "") -> str:
+    """The goals and whether they were reached, a table per goal, and the curves below `pictures`, if that is given.
+
+    Ratios above 1 are in favour of ftx.
+    """
+    findings = list(report.findings.values())
+    lines = [*_goals(findings), "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {said} |" for name, said in report.where.items()]
+    for finding in findings:
+        lines += ["", f"### {finding.goal}: {finding.title}"]
+        lines += ["", f"On {finding.when}."]
         if finding.runs:
-            lines += ["| | median | least | most | ftx is so many times as fast |", "| --- | --- | --- | --- | --- |"]
-        for name, runs in finding.runs.items():
-            seconds = [one.seconds for one in runs]
-            compared = str(finding.ratios.get(name, ""))
-            middle = statistics.median(seconds)
-            lines.append(f"| {name} | {middle:.2f} s | {min(seconds):.2f} s | {max(seconds):.2f} s | {compared} |")
+            lines += ["", *_table(finding)]
         others = {name: value for name, value in finding.ratios.items() if name not in finding.runs}
         said = [f"{name}: {value}" for name, value in {**others, **finding.figures}.items()]
         said += [f"{name} did not take part: {why}" for name, why in finding.absent.items()]
         if said:
             lines += ["", *(f"- {one}" for one in said)]
+        for curve in finding.curves if pictures else ():
+            lines += ["", f"![{curve.title}]({pictures}/{curve.name}.svg)", "", curve.claim]
     return "\n".join(lines) + "\n"
+
+
+def draw(report: Report, folder: Path) -> None:
+    """A picture of each curve, in `folder`, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for finding in report.findings.values():
+        for curve in finding.curves:
+            (folder / f"{curve.name}.svg").write_text(as_svg(curve))
+
+
+def put_into(page: Path, tables: str) -> None:
+    """Replace what stands between the two marks of a page; ValueError where they are not there."""
+    text = page.read_text()
+    before, begun, rest = text.partition(_BEGIN)
+    _, ended, after = rest.partition(_END)
+    if not (begun and ended):
+        raise ValueError(f"{page} has no place for the tables: {_BEGIN.strip()} and {_END.strip()}")
+    page.write_text(f"{before}{begun}\n{tables}\n{ended}{after}")

@@ -7,13 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks import corpus
+from benchmarks.finding import Curve, Finding, Scale
 from benchmarks.measure import BenchmarkError, Run, alternate, ratio, run
+from benchmarks.plot import as_svg, ticks
+from benchmarks.report import Report, as_markdown, draw, put_into, reload, save
 
 ROOT = Path(__file__).parent.parent
+#: `make bench-quick`: the goals with many processes too.
+ALL = "BENCH_ALL" in os.environ
+GOALS = [] if ALL else ["P1", "P2", "P3", "P4", "P5", "P6", "P8", "P11"]
 
 
 def test_ratios_are_drawn_within_a_round() -> None:
@@ -41,6 +48,88 @@ def test_who_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unsteady is left out: lost a byte" in capsys.readouterr().err
 
 
+def test_who_is_slow_takes_part_in_the_first_rounds() -> None:
+    """The ratio is drawn from the rounds in which both took part."""
+    work = {"quick": lambda: Run(1.0, 0, 0), "slow": lambda: Run(3.0, 0, 0)}
+    found = alternate(work, 4, {"slow": 2})
+    assert [len(runs) for runs in found.values()] == [4, 2]
+    assert ratio(found["quick"], found["slow"]).pairs == 2
+
+
+def test_a_bound_is_judged() -> None:
+    """Reached at the bound itself; what was not found is not judged."""
+    finding = Finding("P0", "judging")
+    finding.at_least("as fast", 1.0, 1.0)
+    finding.at_most("as small", 96, 96.4, "{:.1f} MiB")
+    finding.at_least("beside who is absent", 1.0, finding.median("nobody"))
+    assert [(one.what, one.bound, one.found, one.reached) for one in finding.verdicts] == [
+        ("as fast", "at least 1.00", "1.00", True),
+        ("as small", "at most 96.0 MiB", "96.4 MiB", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "log", "expected"),
+    [
+        (1, 8192, True, [1, 10, 100, 1000, 10_000]),
+        (0.4, 0.5, True, [0.1, 1]),
+        (0, 83, False, [0, 20, 40, 60, 80, 100]),
+        (0, 200, False, [0, 50, 100, 150, 200]),
+        (5, 5, False, [5, 6]),
+    ],
+)
+def test_ticks_are_round_and_span_the_points(least: float, most: float, log: bool, expected: list[float]) -> None:
+    """Whatever lies between the first and the last has a place on the axis."""
+    assert ticks(least, most, log) == pytest.approx(expected)
+
+
+def test_a_picture_has_every_point_within_its_frame() -> None:
+    """It is XML, names are escaped, and points lie where their values say: more is higher up and further right."""
+    curve = Curve("c", "Less < more & 'so'", "MiB", "seconds")
+    curve.lines = {"one <1>": [(1, 0.5), (10, 1), (1000, 90)], "other": [(1, 1), (1000, 2)]}
+    root = ElementTree.fromstring(as_svg(curve))
+    ways = [line.get("points", "").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
+    assert [len(way) for way in ways] == [3, 2]
+    places = [tuple(map(float, place.split(","))) for place in ways[0]]
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    assert [y for _, y in places] == sorted((y for _, y in places), reverse=True)
+    assert all(0 < x < 640 and 0 < y < 360 for x, y in places)
+    said = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Less < more & 'so'", "one <1>", "other", "1,000", "MiB", "seconds"} <= said
+    with pytest.raises(ValueError, match="nothing to draw"):
+        as_svg(Curve("empty", "Nothing", "x", "y"))
+
+
+def test_a_report_is_kept_and_published(tmp_path: Path) -> None:
+    """What was written is read again; the page keeps what stands around the tables; pictures lie beside it."""
+    finding = Finding("P6", "memory")
+    finding.at_most("memory", 96, 70)
+    curve = Curve("memory-size", "Memory", "MiB", "MiB", {"client": [(1, 60), (10, 61)]}, claim="It is flat.")
+    finding.curves.append(curve)
+    report = Report({"date": "today"}, Scale(1, 2, 3, 4, sizes=(1, 2)), {"P6": finding})
+    file = tmp_path / "report"
+    assert reload(file) is None
+    save(report, file)
+    assert reload(file) == report
+    file.write_text("{}")
+    assert reload(file) is None
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- benchmarks -->\nold\n<!-- end of benchmarks -->\nafter\n")
+    for _ in range(2):
+        put_into(page, as_markdown(report, "pictures"))
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert text.count("![Memory](pictures/memory-size.svg)\n\nIt is flat.") == 1
+    assert "| P6 | memory | at most 96.00 | 70.00 | reached |" in text
+    draw(report, tmp_path / "pictures")
+    ElementTree.parse(tmp_path / "pictures" / "memory-size.svg")
+    page.write_text("no place")
+    with pytest.raises(ValueError, match="no place for the tables"):
+        put_into(page, "x")
+
+
 def test_a_program_that_fails_is_no_run() -> None:
     """Its last words are in the error."""
     with pytest.raises(BenchmarkError, match=r"ended with 3:\nalas"):
@@ -65,26 +154,36 @@ def test_a_byte_that_is_wrong_is_found(tmp_path: Path) -> None:
         corpus.check_tree(tree, copy)
 
 
+@pytest.mark.timeout(320 if ALL else 120)
 def test_a_quick_run(tmp_path: Path) -> None:
-    """All goals, small and once, with whichever peers there are: everything arrives, and all of it is in the report."""
+    """The goals, small and once, with whichever peers there are: everything arrives, and all of it is in the report."""
     report = tmp_path / "report"
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--large", "8", "--small", "200"]
+    command = [sys.executable, "-m", "benchmarks", *GOALS, "--quick", "--large", "8", "--small", "200"]
     done = subprocess.run(
         [*command, "--folder", str(tmp_path), "--json", str(report)],
         cwd=ROOT,
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300 if ALL else 110,
     )
     assert done.returncode == 0, done.stderr
-    findings = {one["goal"]: one for one in json.loads(report.read_text())["findings"]}
-    assert list(findings) == ["P1", "P2", "P3", "P4", "P8", "P10"]
+    findings = json.loads(report.read_text())["findings"]
+    assert list(findings) == (GOALS or [f"P{number}" for number in range(1, 12)])
     for name in ("P1", "P2", "P4"):
         one = findings[name]
         assert "ftx" in one["runs"]
         assert set(one["ratios"]) == set(one["runs"]) - {"ftx"}
         assert f"### {name}: {one['title']}" in done.stdout
     assert set(findings["P3"]["runs"]) == {"the rest", "the whole"}
-    assert set(findings["P10"]["runs"]) == {"near", "far"}
+    assert set(findings["P5"]["runs"]) == {"changed", "the whole"}
+    assert all(one["verdicts"] for name, one in findings.items() if name not in ("P1", "P2", "P4"))
+    lines = {curve["name"]: curve["lines"] for one in findings.values() for curve in one["curves"]}
+    points = {name: [len(line) for line in of.values()] for name, of in lines.items()}
+    assert [points[name] for name in ("time-size", "memory-size", "time-count", "memory-count")] == [[1], [1, 1]] * 2
+    if ALL:
+        assert set(findings["P7"]["runs"]) == {"all at once", "one client"}
+        assert [len(findings[name]["runs"]) for name in ("P9", "P10")] == [0, 4]
+        assert [points[name] for name in ("time-clients", "memory-clients", "time-distance")] == [[1], [1], [2, 2]]
+        assert len(findings["P9"]["figures"]) == 3
     assert not any(path.name.startswith("ftx-bench-") for path in tmp_path.iterdir())
