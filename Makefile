@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills network walk fuzz crowds races faults faults-quick cuts stall soak bench docs
+.PHONY: check lint test kills network walk fuzz crowds races faults faults-quick cuts stall soak bench bench-quick docs
 
 check: lint test
 
