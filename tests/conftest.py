@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for key in [key for key in os.environ if key.startswith(("FTX_", "XDG_"))]:
         del os.environ[key]
     os.environ["FTX_DISCOVERY_INTERFACE"] = "lo"
+    os.environ["FTX_MDNS"] = "no"  # a thread and an import for every daemon; whoever is about it says yes
     os.environ.pop("NO_COLOR", None)
     _sandbox = tempfile.mkdtemp(prefix="ftx-tests-")
     os.environ["HOME"] = _sandbox

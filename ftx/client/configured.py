@@ -25,6 +25,7 @@ def api_settings(options: Options) -> Settings:
         discovery_port=_value(options, "discovery_port", DISCOVERY_PORT),
         discovery_interfaces=tuple(_value(options, "discovery_interface", ())),
         discovery_exclude=tuple(_value(options, "discovery_exclude", ())),
+        mdns=bool(_value(options, "mdns", True)),
         timeout=options.timeout,
         retries=options.retries,
         name=own_name(options),

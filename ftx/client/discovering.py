@@ -17,13 +17,14 @@ from ftx.client.find import DEFAULT_PORT, place_of
 from ftx.client.settings import Settings
 from ftx.client.sightings import Sightings
 from ftx.core.discovery import Interface, chosen, near
-from ftx.core.identity import format_id, same
+from ftx.core.identity import format_id, parse_id, same
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import load_or_create
 from ftx.disk.peers import load
 from ftx.disk.seen import SeenName, remember
 from ftx.errors import FtxError
 from ftx.net.discovery import Finder, Reply
+from ftx.net.dnssd import Browser, Offered, available
 from ftx.net.interfaces import interfaces, missing
 from ftx.net.links import LinkWatch
 from ftx.net.worker import Worker
@@ -138,13 +139,30 @@ class _Asking:
             known=known.keys(),
             own=self.own,
         )
+        published: list[Discovered] = []
+
+        def heard(one: Offered) -> None:
+            event = self._published(one, self.reactor.seconds() - began)
+            if event is None or len(published) >= limits.DISCOVERED:
+                return
+            published.append(event)
+            put(event)
+            for address in self._remembered(list(one.addresses)):
+                finder.ask(address)  # a claim so far: the daemon there can sign for itself
+
+        browser = Browser(self.reactor, heard) if settings.mdns and available() else None
         finder.start()
         try:
+            if browser is not None:
+                browser.start(chosen(interfaces(), settings.discovery_interfaces, settings.discovery_exclude))
             await deferLater(self.reactor, wait, lambda: None)
         finally:
             finder.stop()
+            if browser is not None:
+                await browser.stop()
         order = {format_id(reply.id): place for place, reply in enumerate(finder.replies())}
-        return sorted((one for one in events if one.id in order), key=lambda one: order[one.id])
+        proven = sorted((one for one in events if one.id in order), key=lambda one: order[one.id])
+        return [*proven, *published]
 
     async def keep(self, found: Iterable[Discovered]) -> None:
         """Keep the names for the completion of command lines."""
@@ -152,6 +170,29 @@ class _Asking:
         seen = {one.name: SeenName(one.name, one.address, now) for one in found if show(one.name) == one.name}
         if seen:
             await self.worker.run(remember, self.settings.places.state, list(seen.values()), now)
+
+    def _published(self, one: Offered, after: float) -> Discovered | None:
+        """What DNS-SD says of somebody, which nobody signed; None for an identity that is none."""
+        try:
+            identity = parse_id(one.id) if one.id else None
+        except FtxError:
+            return None
+        peer = None if identity is None else self.peers.by_id(identity)
+        present = [interface.name for interface in interfaces() if near(one.addresses[0], interface)]
+        return Discovered(
+            name=one.name if peer is None else peer.name,
+            id=one.id and one.id.lower(),
+            address=one.addresses[0],
+            port=one.port,
+            verified=False,
+            paired=peer is not None,
+            via="dns-sd",
+            interface=present[0] if present else "",
+            versions=list(one.versions),
+            announced=one.name,
+            conflict=peer is None and self.peers.by_name(one.name) is not None,
+            after_s=round(after, 4),
+        )
 
     def _remembered(self, hosts: list[str]) -> list[str]:
         """Those of the remembered addresses that may be asked: on other interfaces than the chosen ones nobody is."""

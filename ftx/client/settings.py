@@ -28,6 +28,8 @@ class Settings:
     name: str = ""
     #: Interfaces on which nobody is asked.
     discovery_exclude: tuple[str, ...] = ()
+    #: Look by DNS-SD, too, where python-zeroconf is installed.
+    mdns: bool = True
     #: Accept my own key from any address, not only from this host's.
     own_key_anywhere: bool = False
 
@@ -46,5 +48,6 @@ class Settings:
             places(home, environ, os.geteuid(), os.getcwd()),
             discovery_port=int(port) if port.isdigit() else DEFAULT_PORT,
             discovery_interfaces=tuple(names.split()),
+            mdns=environ.get("FTX_MDNS", "yes").lower() not in ("0", "no", "false", "off"),
             discovery_exclude=tuple(environ.get("FTX_DISCOVERY_EXCLUDE", "").split()),
         )

@@ -112,7 +112,11 @@ def _places(ones: Sequence[Discovered]) -> list[tuple[str, str]]:
     for one in sorted(ones, key=lambda one: one.via == "dns-sd"):
         how = " ".join(part for part in (show(one.via), show(one.interface)) if part)
         places.setdefault(_endpoint(one), {})[how] = None
-    return [(address, ", ".join(ways)) for address, ways in places.items()][: limits.DISCOVERED_ADDRESSES]
+    published = {address for address, ways in places.items() if all(how.startswith("dns-sd") for how in ways)}
+    if len(published) == len(places):
+        published = set()  # nothing of it is proven, which TRUST says
+    rows = [(at, ", ".join(ways) + (" (unproven)" if at in published else "")) for at, ways in places.items()]
+    return rows[: limits.DISCOVERED_ADDRESSES]
 
 
 def _called(one: Discovered) -> str:
@@ -130,7 +134,7 @@ def _trust(ones: Sequence[Discovered], shared: bool) -> str:
     """A reply that nobody signed may claim to be anyone: only a proven one is called paired, or mine."""
     if any(one.verified for one in ones):
         return "paired" if any(one.paired for one in ones) else "mine"
-    if any(one.paired for one in ones):
+    if any(one.paired for one in ones) or (not shared and all(one.via == "dns-sd" for one in ones)):
         return "unproven"
     return "conflict" if shared else "not paired"
 

@@ -86,6 +86,7 @@ class Stage:
             "FTX_HOME": home,
             "FTX_DISCOVERY_INTERFACE": INTERFACE,
             "FTX_DISCOVERY_PORT": str(port),
+            "FTX_MDNS": "no",
         }
 
     @classmethod
@@ -97,7 +98,7 @@ class Stage:
     @property
     def settings(self) -> Settings:
         """The settings of a client in this home."""
-        return Settings(self.places, self.port, (INTERFACE,), name=NAME)
+        return Settings(self.places, self.port, (INTERFACE,), name=NAME, mdns=False)
 
     async def start_daemon(self) -> dict[str, Any]:
         """Start the daemon and wait until it answers on its control socket; returns its status.

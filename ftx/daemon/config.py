@@ -90,6 +90,7 @@ class Config:
     discovery_interface: tuple[str, ...]
     discovery_exclude: tuple[str, ...]
     discovery_from: tuple[str, ...]
+    mdns: bool
     no_probe: bool
     control: str
     control_packet: str

@@ -33,6 +33,7 @@ from ftx.disk.queue import QueueFile
 from ftx.disk.shares import Shares, ShareSetting
 from ftx.net.control import ControlServer
 from ftx.net.discovery import Responder
+from ftx.net.dnssd import Publisher, available
 
 if TYPE_CHECKING:
     from ftx.daemon.config import Config
@@ -162,9 +163,19 @@ def responder(daemon: Daemon, sockets: Iterable[socket.socket]) -> Responder:
         exclude=config.discovery_exclude,
         listen_addresses=[address for address, _ in addresses],
         networks=[ip_network(text) for text in config.discovery_from],
+        on_served=lambda served: None if daemon.publisher is None else daemon.publisher.serve(served),
         peers=paired if config.answered == "paired" else None,
         sockets=sockets,
     )
+
+
+def publisher(daemon: Daemon) -> Publisher | None:
+    """What publishes the daemon by DNS-SD; None where that is not wanted, or not installed."""
+    config = daemon.config
+    if not config.mdns or config.answered != "everyone" or not available():
+        return None
+    port = daemon.listening.addresses[0][1]
+    return Publisher(daemon.reactor, name=config.name, id=daemon.identity.id, port=port, versions=(1, 1))
 
 
 def control(daemon: Daemon, given: Mapping[int, socket.socket]) -> ControlServer | None:

@@ -46,6 +46,7 @@ from ftx.disk.shares import Shares
 from ftx.errors import FtxError
 from ftx.net.control import ControlServer
 from ftx.net.discovery import Responder
+from ftx.net.dnssd import Publisher
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.text import plural, show
@@ -69,6 +70,7 @@ _FIXED = (
     "discovery_interface",
     "discovery_exclude",
     "discovery_from",
+    "mdns",
     "no_discovery",
     "metrics",
 )
@@ -138,6 +140,7 @@ class Daemon(MultiService):
         self.serving: Serving | None = None
         self.probes: Probes | None = None
         self.responder: Responder | None = None
+        self.publisher: Publisher | None = None
         self.hooks: Hooks | None = None
         self._lock = lock
         self._owns_process = owns_process
@@ -186,6 +189,7 @@ class Daemon(MultiService):
         if self.scraped is not None:
             self.scraped.startService()
         if config.answered != "off":
+            self.publisher = parts.publisher(self)
             self.responder = parts.responder(self, self._given.udp)
             self.responder.start()
         for call, seconds in ((self._watching, limits.PEERS_RECHECK), (self._cleaning, limits.CLEAN_INTERVAL)):
@@ -227,6 +231,8 @@ class Daemon(MultiService):
             self.scraped.stopService()
         if self.responder is not None:
             self.responder.stop()
+        if self.publisher is not None:
+            await self._ending.bounded(self.publisher.stop(), "DNS-SD")
         if self.jobs is not None:
             await self._ending.bounded(self.jobs.stop(), "jobs")
         if self.reception is not None:

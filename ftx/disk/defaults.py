@@ -38,6 +38,7 @@ def defaults(where: Places, host: str) -> dict[str, Value]:
         "no_probe": False,
         "discovery_exclude": (),
         "discovery_from": (),
+        "mdns": True,
         "control": where.control,
         "control_packet": where.control.removesuffix(".sock") + ".seq",
         "no_control": False,

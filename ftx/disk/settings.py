@@ -180,6 +180,11 @@ ROWS: Final[dict[str, Row]] = {
             check=_network,
         ),
         Row("no_probe", "switch", "let nobody measure how fast this machine receives and sends (ftx-client doctor)"),
+        Row(
+            "mdns",
+            "switch",
+            "publish this daemon by DNS-SD, and look for others by it (default: where the extra mdns is installed)",
+        ),
         Row("control", "path", "path of the control socket", "PATH"),
         Row(
             "control_packet",

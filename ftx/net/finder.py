@@ -106,6 +106,18 @@ class Finder:
             one.close()
         self._sockets = []
 
+    def ask(self, host: str) -> None:
+        """Ask at an address (with its zone) as well, now and with every further query; what is none is passed over."""
+        text, _, zone = host.partition("%")
+        try:
+            address, index = ip_address(text), _index(zone)
+        except ValueError:
+            return
+        room = len(self._named) < limits.DISCOVERY_HOSTS and (address, index) not in self._named
+        if room and self._running and Way.UNICAST in self._ways:
+            self._named[address, index] = None
+            self._send(Way.UNICAST, address, index=index)
+
     def replies(self) -> list[Reply]:
         """The peers that answered, known ones first, each with all its addresses."""
         return self._found.replies()

@@ -65,6 +65,7 @@ def test_defaults(request_: Request, home: Path) -> None:
         discovery_interface=(),
         discovery_exclude=(),
         discovery_from=(),
+        mdns=True,
         control=str(home / "run" / "control.sock"),
         control_packet=str(home / "run" / "control.seq"),
         no_control=False,
@@ -101,6 +102,7 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         discovery_interface = ["lo", "eth0"]
         discovery_exclude = ["docker0"]
         discovery_from = ["10.1.0.0/16", "fd00:1::/48"]
+        mdns = false
         control = "run/ctl"
         no_control = true
         control_group = "0"

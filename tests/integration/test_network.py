@@ -198,3 +198,62 @@ def test_the_address_of_the_peer_goes_away(sending: tuple[Net, Client]) -> None:
     net.hosts.address(2, "192.0.2.77/24")
     _whole(net, client)
     assert client.one("done")["peer"]["address"] == "192.0.2.77"
+
+
+class Avahi:
+    """An mDNS daemon that is not ours, on one host: with a bus and a /run of its own."""
+
+    def __init__(self, net: Net, number: int) -> None:
+        self._net, self._host = net, net.hosts.hosts[number - 1]
+        self._bus = f"unix:path={net.lab.root}/bus"
+        config = net.lab.root / "avahi.conf"
+        config.write_text("[server]\nallow-interfaces=eth0\nenable-dbus=yes\n", "ascii")
+        self._begin("bus", "dbus-daemon", "--session", f"--address={self._bus}", "--nofork")
+        until((net.lab.root / "bus").exists, "a bus")
+        start = "mount -t tmpfs none /run && exec avahi-daemon --no-drop-root --no-chroot --no-rlimits -f "
+        self.log = self._begin("avahi", "unshare", "-m", "sh", "-c", start + str(config))
+        until(lambda: "Server startup complete" in self.log.read_text(), "avahi", said=None)
+
+    def _begin(self, name: str, *words: str) -> Path:
+        log = self._net.lab.root / f"{name}.log"
+        with log.open("wb") as file:
+            command = ["nsenter", "-t", str(self._host), "-n", "--", *words]
+            environ = {"DBUS_SYSTEM_BUS_ADDRESS": self._bus}
+            self._net.lab._started.append(Running(self._net.lab._popen(command, file, file, environ), log, log))
+        return log
+
+    def publish(self, name: str, port: int) -> None:
+        """avahi-publish(1), until the test ends."""
+        log = self._begin("publish", "avahi-publish", "-s", name, "_ftx._tcp", str(port), "txtvers=1")
+        until(lambda: "Established" in log.read_text(), "it is published")
+
+    def browse(self) -> str:
+        """What avahi-browse(1) sees, resolved."""
+        log = self._begin("browse", "avahi-browse", "-rtp", "_ftx._tcp")
+        self._net.lab._started[-1].wait(20)
+        return log.read_text()
+
+
+@pytest.mark.skipif(not os.environ.get("SLOW_NETWORK"), reason="takes longer: make network")
+@pytest.mark.skipif(shutil.which("avahi-browse") is None, reason="avahi is not installed")
+def test_programs_that_know_nothing_of_ftx_see_us_and_we_see_them(net: Net) -> None:
+    """avahi-browse lists who answers everyone, and nobody else; what avahi-publish offers is listed, unproven."""
+    lab = net.lab
+    net.attic.signal(15)
+    net.attic.wait()
+    avahi = Avahi(net, 4)
+    host = net.hosts.hosts[1]
+    everywhere = {**EVERYWHERE, "FTX_MDNS": "yes"}
+    how = {"port": 7389, "address": "0.0.0.0", "host": host, "discovery": True, "environ": everywhere}
+    attic = lab.daemon("attic", "--name", "Ada's attic", *ANY, **how)
+    until(lambda: re.search(r"^=;eth0;IPv4;Ada.*;192\.0\.2\.2;7389;.*txtvers=1", avahi.browse(), re.M), "avahi sees us")
+    assert ";nas;" not in avahi.browse()
+    assert "127.0.0.1" not in avahi.browse()
+    avahi.publish("somebody", 4711)
+    found = lab.client("discover", "--wait", "4", home="desk", host=net.hosts.hosts[0], environ=everywhere).ends(0)
+    one = next(one for one in found.of("peer") if one["name"] == "somebody")
+    assert (one["via"], one["verified"], one["address"], one["port"]) == ("dns-sd", False, "192.0.2.4", 4711)
+    assert {one["via"] for one in found.of("peer") if one["id"] == lab.identity("attic")} > {"dns-sd"}
+    attic.signal(15)
+    attic.wait()
+    until(lambda: "Ada" not in avahi.browse(), "it is withdrawn")
