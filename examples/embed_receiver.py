@@ -47,4 +47,6 @@ def main(home: str, endpoint: str = "tcp:0:interface=127.0.0.1") -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: embed_receiver.py HOME [ENDPOINT]")
     sys.exit(main(*sys.argv[1:]))

@@ -23,7 +23,10 @@ def path_of(item: dict[str, str]) -> bytes:
 
 def main() -> int:
     """Read one event, write its files down; the exit code and the last line on stderr are in the daemon's log."""
-    event = json.load(sys.stdin)
+    try:
+        event = json.load(sys.stdin)
+    except ValueError:
+        sys.exit("usage: hook_list.py < EVENT   (a daemon runs it; see the top of this file)")
     inbox = os.fsencode(event["inbox"])
     with open(os.environ.get("LIST", "received.tsv"), "a", encoding="utf-8") as file:
         for item in event["stored"]:

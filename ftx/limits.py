@@ -76,6 +76,8 @@ FILE_SIZE: Final = 2**63 - 1
 #: Largest file that goes to standard output: its blocks are remembered in memory, 8 MiB for this, and nothing else
 #: bounds what a sender may claim, since a pipe has no free space that could be too little.
 STREAM_FILE: Final = 64 * 2**40
+#: Bytes of such a file that wait in the temporary folder for what has to be written before them.
+STREAM_EARLY: Final = 2**30
 #: Entries in one job: numbers are 32 bits, and nobody means more.
 ENTRIES: Final = 2**31 - 1
 #: Characters in a display name, of a peer or of ourselves.

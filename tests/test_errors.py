@@ -50,6 +50,7 @@ FROZEN = {
 }  # fmt: skip
 
 
+@pytest.mark.case("K170")
 @pytest.mark.parametrize(("number", "name"), FROZEN.items())
 def test_frozen_numbers(number: int, name: str) -> None:
     """They are here a second time on purpose."""

@@ -37,6 +37,7 @@ def test_show(value: str | bytes, shown: str) -> None:
     assert show(value) == shown
 
 
+@pytest.mark.case("K168")
 @pytest.mark.parametrize("limit", [1, 2, 10, 200])
 def test_show_cuts(limit: int) -> None:
     """At the limit nothing is cut; above it an ellipsis says so, and escapes count."""
@@ -45,6 +46,7 @@ def test_show_cuts(limit: int) -> None:
     assert len(show("\0" * limit, limit)) <= limit
 
 
+@pytest.mark.case("K162")
 @given(st.text(st.characters(), max_size=60) | st.binary(max_size=60), st.integers(1, 80))
 def test_show_anything(value: str | bytes, limit: int) -> None:
     """Whatever it is: one line, within the limit, nothing that controls; and once shown it stays as it is."""

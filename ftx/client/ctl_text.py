@@ -121,7 +121,7 @@ def jobs_table(jobs: Sequence[Any]) -> list[str]:
         ("STATE", [_state(job) for job in maps]),
         ("PEER", [_peer(job.get("peer")) for job in maps]),
         ("FILES", [_files(job) for job in maps]),
-        ("DONE", [_of(job.get("bytes_confirmed"), job.get("bytes_total")) for job in maps]),
+        ("DONE", [_come(job) for job in maps]),
     ]
     some = [
         # Where all receive, as they do in a daemon that sends nothing, the way says nothing.
@@ -199,9 +199,20 @@ def _soon(seconds: Any) -> str:
     return f"in {duration(seconds)}" if seconds > 0 else "now"
 
 
+def _come(job: _Map) -> str:
+    """How far it is: `1.2 GiB of 2.0 GiB`, and what will not come."""
+    if job.get("dry_run"):
+        return "-"
+    skipped = int(_count(job.get("files_skipped")))
+    total = None if skipped and job.get("state") == "done" else job.get("bytes_total")
+    return _of(job.get("bytes_confirmed"), total) + (f", {skipped:,} skipped" if skipped else "")
+
+
 def _state(job: _Map) -> str:
     """`done`, or `partial` where files failed: what is done may lack some; `paused` where nothing is to travel."""
     state = _text(job.get("state", "-"))
+    if job.get("dry_run"):
+        return "dry run" if state in ("done", "active") else state
     if job.get("paused"):
         return "paused"
     return "partial" if state == "done" and _count(job.get("files_failed")) else state
@@ -240,7 +251,7 @@ def job_lines(job: _Map) -> list[str]:
         ("peer", _peer(job.get("peer"))),
         ("way", _text(job.get("direction", "-"))),
         ("files", _files(job)),
-        ("verified", _of(job.get("bytes_confirmed"), job.get("bytes_total"))),
+        ("verified", _come(job)),
         ("durable", size(_count(job.get("bytes_durable")))),
         ("path", _text(job.get("path") or "-", 4096)),
     ]

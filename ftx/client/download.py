@@ -189,7 +189,10 @@ class Download(Observer):
 
     def resolved(self, job: Receiving, entry: Resolved) -> None:
         """An entry has its result."""
-        self._account.resolved(entry, _explained(entry.error) if entry.error else None)
+        error = _explained(entry.error) if entry.error else None
+        if error is not None and self._destination.failure is not None:
+            error = self._destination.failure.as_value()
+        self._account.resolved(entry, error)
 
     def left_out(self, job: Receiving, entry: LeftOut) -> None:
         """Something there cannot be sent."""

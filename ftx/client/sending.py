@@ -148,6 +148,9 @@ class Report:
             self.output.note(f"  and {self.renamed_files - len(self.renamed):,} more; -v names them all")
 
     def _say_failures(self) -> None:
+        alone = self.failures[0].error if self.failed_files == 1 else None
+        if alone is not None and isinstance(self.last, Failed) and alone == self.last.error:
+            return  # it is said once: as what went wrong
         if self.failed_files:
             noun = "1 file was" if self.failed_files == 1 else f"{self.failed_files:,} files were"
             what = "not received from" if self.pulls else "not sent to"
@@ -207,6 +210,8 @@ class Transfers(abc.ABC):
                 error = stop.error
                 info = ErrorInfo(error.number, error.name, error.message, error.hint)
                 event = msgspec.structs.replace(event, error=info, exit=error.exit_code, resumable=True)
+            elif isinstance(event, Failed) and event.error.name == "not-shared":
+                event = msgspec.structs.replace(event, error=msgspec.structs.replace(event.error, hint=listing(target)))
             report.on_event(event)
 
         try:
@@ -298,6 +303,11 @@ class Sending(Transfers):
         if done.receipt is None:
             raise FtxError("local-io", "there is no receipt to copy")
         await deferToThread(copy_receipt, done.receipt, self.receipt)
+
+
+def listing(target: Target) -> str:
+    """Where to look for what `target` shares."""
+    return f"what there is: ftx-client ls {show(target.machine())}"
 
 
 def port_hint(name: str, target: Target) -> str:

@@ -296,6 +296,8 @@ class Reports:
             error=None if error is None else events.error_info(error.as_value()),
             files_done=counts.files + counts.skipped + counts.failed,
             files_failed=counts.failed,
+            files_skipped=counts.skipped,
+            dry_run=job.dry,
             files_stored=figures.stays[0],
             paused=figures.paused if state == "active" else "",
             started=job.started,

@@ -120,6 +120,10 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: Files that have their result, and those among them that failed: a job that is done may lack some.
     files_done: int = 0
     files_failed: int = 0
+    #: Files that were left out because their names are taken, as the conflict rule wishes.
+    files_skipped: int = 0
+    #: Nothing travels: somebody wants to know what would.
+    dry_run: bool = False
     #: Files that are at the receiver, whole, whatever became of the job.
     files_stored: int = 0
     #: Who wants no content to travel for now: `here`, `peer`, `both`, or empty.

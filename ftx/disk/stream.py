@@ -11,10 +11,13 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO
 
 from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest
 from ftx.disk.journal import Journal
+from ftx.disk.linux import punch_hole
+from ftx.disk.space import Space
 from ftx.disk.store import (
     Answer,
     Failed,
@@ -32,7 +35,7 @@ from ftx.disk.store import (
     Whole,
 )
 from ftx.errors import FtxError
-from ftx.limits import BLOCK, STREAM_FILE
+from ftx.limits import BLOCK, STREAM_EARLY, STREAM_FILE
 from ftx.text import size as size_text
 
 __all__ = ["Stream"]
@@ -43,7 +46,8 @@ _ZEROS = memoryview(bytes(BLOCK))
 class Stream:
     """The pipe `fd`, which stays the caller's, as an inbox for a single file."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, early: int = STREAM_EARLY) -> None:
+        """`early`: how many bytes may wait for what has to be written before them."""
         #: Why it came to nothing: nobody reads the pipe any more, say.
         self.failure: FtxError | None = None
         self._fd = fd
@@ -52,6 +56,9 @@ class Stream:
         self._next = 0
         self._digests: Journal | None = None
         self._early: IO[bytes] | None = None
+        #: Room for what waits, and what the disk under it has.
+        self._room = early
+        self._space: Space | None = None
         self._looking = True
         self._lock = threading.Lock()
 
@@ -212,9 +219,17 @@ class Stream:
         return FtxError("storage-failed", why)
 
     def _keep(self, index: int, content: Sequence[bytes | memoryview]) -> None:
+        length = sum(map(len, content))
         try:
-            if self._early is None:
+            if self._early is None or self._space is None:
                 self._early = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed by forget)
+                self._space = Space(self._early.fileno())
+            if length > self._room or length > self._space.free():
+                hint = "get it into a folder here: there, blocks may come in any order"
+                why = "too much of the file came before what has to be written first"
+                self.failure = FtxError("local-no-space", why, hint)
+                raise FtxError("no-space", why)
+            self._room -= length
             offset = index * BLOCK
             for chunk in content:
                 offset += os.pwrite(self._early.fileno(), chunk, offset)
@@ -223,6 +238,9 @@ class Stream:
 
     def _write_early(self, size: int) -> None:
         while self._early is not None and self._next < self._done.blocks and self._next in self._done:
-            length = block_length(size, self._next)
-            self._write([os.pread(self._early.fileno(), length, self._next * BLOCK)])
+            length, offset = block_length(size, self._next), self._next * BLOCK
+            self._write([os.pread(self._early.fileno(), length, offset)])
+            with suppress(OSError):  # where the file system cannot, it has the place back in the end
+                punch_hole(self._early.fileno(), offset, length)
+            self._room += length
             self._next += 1

@@ -138,6 +138,7 @@ def test_somebody_is_asked(screen, clock):
     bar.close()
 
 
+@pytest.mark.case("K165")
 def test_there_is_no_percentage_before_the_total_is_known(screen, clock):
     bar = Bar(screen.stream, clock)
     bar.show(Progress(stage="scanning", bytes_total=5 * GiB, files_total=12431))
@@ -166,6 +167,7 @@ def test_more_confirmed_than_there_is_still_draws(screen, clock):
     bar.close()
 
 
+@pytest.mark.case("K165")
 def test_nothing_to_move_has_no_percentage(screen, clock):
     bar = Bar(screen.stream, clock)
     bar.show(moving(0, 0))
@@ -187,6 +189,7 @@ def test_it_is_drawn_at_most_ten_times_a_second_and_the_last_state_is_not_lost(s
     bar.close()
 
 
+@pytest.mark.case("K164")
 @pytest.mark.parametrize("columns", [0, 1, 2, 10, 40, 80, 10_000])
 def test_every_width_is_drawn_within_the_line(clock, columns):
     screen = Screen(columns)
@@ -203,6 +206,7 @@ def test_every_width_is_drawn_within_the_line(clock, columns):
     screen.close()
 
 
+@pytest.mark.case("K164")
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_every_height_will_do(clock, monkeypatch, rows):
     screen = Screen(80, rows)
@@ -214,6 +218,7 @@ def test_every_height_will_do(clock, monkeypatch, rows):
     screen.close()
 
 
+@pytest.mark.case("K164")
 def test_a_terminal_that_changes_its_width_is_followed(clock):
     screen = Screen(200)
     bar = Bar(screen.stream, clock)
@@ -246,6 +251,7 @@ def test_closing_leaves_nothing_of_the_bar(screen, clock):
     assert screen.text().endswith("the end\r\n")
 
 
+@pytest.mark.case("K162")
 def test_a_stage_named_by_a_peer_is_cleaned(screen, clock):
     bar = Bar(screen.stream, clock)
     bar.show(moving(GiB, stage=EVIL + "{bar}{0}"))
@@ -272,6 +278,7 @@ def test_a_terminal_that_goes_away_takes_only_the_bar(clock):
         stream.close()
 
 
+@pytest.mark.case("K164")
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(clock):
     stream = io.StringIO()
     plain = Plain(stream, clock)

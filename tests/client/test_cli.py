@@ -267,6 +267,7 @@ def test_completion_survives_a_damaged_list_of_peers(client):
 # -- usage ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.case("K170")
 @pytest.mark.parametrize(
     ("args", "said", "hint"),
     [
@@ -347,6 +348,7 @@ def test_what_is_not_built_is_not_accepted(here, args):
     assert "no such" in err
 
 
+@pytest.mark.case("K162")
 def test_what_was_typed_is_cleaned_before_it_is_shown(client):
     done = client(b"send", b"a", EVIL)
     assert done.returncode == 2
@@ -373,6 +375,7 @@ def test_id_is_the_same_every_time_in_both_forms(client):
     assert parse_id(str(first["id"]))
 
 
+@pytest.mark.case("K169")
 def test_a_new_identity_is_another_one(client):
     before = client.json("id")[0]["id"]
     for words in ([], ["--no-input"]):  # without a terminal nobody can be asked
@@ -465,16 +468,19 @@ def answer(client: Client, reply: bytes | signal.Signals, *args: str) -> tuple[i
     return child.wait(60), shown.decode()
 
 
+@pytest.mark.case("K169")
 @pytest.mark.parametrize(
     ("args", "reply", "code", "left"),
     [
         ([], b"n\n", 0, 1),
+        ([], b"\n", 0, 1),
+        ([], b"\x04", 130, 1),
         ([], b"y\n", 0, 0),
         ([], signal.SIGINT, 130, 1),
         (["--yes"], b"", 0, 0),
         (["--no-input"], b"", 0, 0),
     ],
-    ids=["no", "yes", "ctrl-c", "--yes", "--no-input"],
+    ids=["no", "nothing", "end of file", "yes", "ctrl-c", "--yes", "--no-input"],
 )
 def test_removing_asks_where_somebody_can_answer(client, args, reply, code, left):
     client("peers", "add", "pi", PEER_ID)
@@ -515,7 +521,7 @@ def test_files_that_cannot_be_hashed_do_not_stop_the_others(client, tmp_path):
     assert client("hash", str(tmp_path / "missing")).returncode == 3
 
 
-@pytest.mark.case("C54")
+@pytest.mark.case("C54", "K162")
 def test_a_hostile_file_name_is_shown_cleaned_and_exact_in_json(client, tmp_path):
     file = os.fsencode(tmp_path) + b"/" + EVIL
     with open(file, "wb"):
@@ -531,6 +537,7 @@ def test_a_hostile_file_name_is_shown_cleaned_and_exact_in_json(client, tmp_path
     assert client("hash", file + b"missing").returncode == 3
 
 
+@pytest.mark.case("K163")
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 @pytest.mark.parametrize("encoding", ["", "ascii"])
 def test_any_locale_will_do(client, tmp_path, locale, encoding):

@@ -90,6 +90,15 @@ def test_a_column_that_says_nothing_is_left_out() -> None:
     assert jobs_table([ended | {"direction": "out"}])[0].split()[-1] == "WAY"
 
 
+def test_what_did_not_travel_is_not_shown_as_lacking() -> None:
+    """A dry run is called one; of what was skipped there is no part that is still to come."""
+    ended = {"job": job_id(1), "state": "done", "bytes_confirmed": 0, "bytes_total": 1000, "files_skipped": 2}
+    assert jobs_table([ended])[1].split()[1:] == ["done", "-", "-", "0", "B,", "2", "skipped"]
+    assert jobs_table([ended | {"dry_run": True}])[1].split()[1:] == ["dry", "run", "-", "-", "-"]
+    assert "verified   0 B, 2 skipped" in job_lines(ended)
+    assert "10 B of 1000 B, 2 skipped" in jobs_table([ended | {"state": "active", "bytes_confirmed": 10}])[1]
+
+
 def test_a_job_that_lacks_files() -> None:
     """Done, but not all of it: `partial`, with how many failed and when it was over; the counts say so, too."""
     ended = {"job": job_id(1), "state": "done", "files_failed": 2, "ended": "2026-11-22T10:53:01.123456Z"}
@@ -297,6 +306,7 @@ def test_an_event_of_a_newer_daemon_is_a_line_all_the_same(odd: dict[str, Any]) 
     assert event_line(odd).isprintable()
 
 
+@pytest.mark.case("K162")
 @pytest.mark.parametrize(
     "odd", [{}, {"jobs": [], "limits": 3, "listening": [7, {}], "name": "\x1b[2J", "uptime_s": "long", "discovery": 1}]
 )

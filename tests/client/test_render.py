@@ -117,6 +117,7 @@ def test_at_most_so_many_failures_are_named_and_a_common_hint_is_given_once():
     assert "hint" not in " ".join(render.failure_lines([failed("a"), failed("b", hint="wait")], 2))
 
 
+@pytest.mark.case("K162")
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_nothing_from_a_peer_is_shown_raw(name, other):
     peer = PeerInfo(name + EVIL, other + EVIL, EVIL, 1)
@@ -240,6 +241,7 @@ def test_the_table_of_peers():
     assert re.split(r"  +", render.peers_table(store)[1])[-2:] == ["10.0.0.7", "2026-11-22 10:00"]
 
 
+@pytest.mark.case("K172")
 @given(st.text())
 def test_a_json_line_is_plain_ascii_and_means_what_it_meant(text):
     line = render.json_line({"path": text})

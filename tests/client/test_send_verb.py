@@ -104,6 +104,7 @@ def test_a_name_that_is_taken_there_and_a_name_that_is_refused_are_said(world, t
     assert "hint: send it into a folder there: 127.0.0.1:DIR" in done.stderr
 
 
+@pytest.mark.case("K172")
 def test_json_tells_the_whole_story_and_the_summary_comes_last(world, tmp_path):
     (tmp_path / "b").write_bytes(b"content")
     receipt = tmp_path / "receipt"
@@ -128,6 +129,7 @@ def test_several_targets_are_served_one_after_the_other(world, tmp_path):
     assert code == events[-1]["exit"] == 4
 
 
+@pytest.mark.case("K170", "K172")
 @pytest.mark.parametrize(
     ("source", "target", "code", "said"),
     [
@@ -150,6 +152,7 @@ def test_what_fails_is_a_sentence_a_hint_an_event_and_an_exit_code(world, source
     assert events[-2]["exit"] == events[-1]["exit"] == code
 
 
+@pytest.mark.case("K170")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_transfer_says_how_to_resume_and_ends_its_story(world, large, number, code):
     child = subprocess.Popen(

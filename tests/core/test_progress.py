@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ READING = st.tuples(
 )
 
 
+@pytest.mark.case("K165")
 @given(st.lists(READING, max_size=50))
 def test_no_reading_whatever_makes_it_negative_infinite_or_raise(readings: list[tuple[float, int, int | None, int]]):
     meter = Meter()

@@ -138,7 +138,7 @@ async def test_what_has_arrived_is_stored(end: ReceivingEnd) -> None:
     assert names_of(end)[len(calls)] == "look_up"
 
 
-@pytest.mark.case("F107")
+@pytest.mark.case("F107", "K171")
 @bounded(30)
 async def test_the_same_command_right_after_a_kill(reactor: Any, end: ReceivingEnd) -> None:
     """The client is gone, which nobody has read yet since the disk is slow: the next one takes over at once."""

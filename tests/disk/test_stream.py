@@ -77,6 +77,26 @@ def test_blocks_in_any_order_leave_in_order(pipe: Pipe, order: tuple[int, ...]) 
     assert pipe.close() == CONTENT
 
 
+def test_what_comes_too_early_is_bounded(pipe: Pipe) -> None:
+    """A sender that begins at the end must not fill the temporary folder; what left it makes room for more."""
+    stream = Stream(pipe.fd, early=2 * BLOCK)
+    stream.look_up([LARGE])
+    for index in (1, 2):
+        assert stream.write_block(0, index, [BLOCKS[index]], DIGESTS[index])
+    with pytest.raises(FtxError) as caught:
+        stream.write_block(0, 3, [BLOCKS[3]], DIGESTS[3])
+    assert caught.value.name == "no-space"
+    assert stream.failure is not None
+    assert stream.failure.name == "local-no-space"
+    stream.forget()
+    other = Stream(pipe.fd, early=2 * BLOCK)
+    other.look_up([LARGE])
+    for index in (1, 2, 0, 4, 3):
+        assert other.write_block(0, index, [BLOCKS[index]], DIGESTS[index])
+    assert pipe.close() == CONTENT
+    other.forget()
+
+
 def test_nothing_unverified_leaves(pipe: Pipe) -> None:
     """A block that is not what its digest says is not written, and a file digest that differs is told."""
     stream = Stream(pipe.fd)

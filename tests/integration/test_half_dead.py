@@ -42,6 +42,7 @@ def test_the_same_job_again(verb: str, round_: int, lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("K171")
 @pytest.mark.parametrize("round_", range(max(ROUNDS, 1)))
 @pytest.mark.parametrize("late", [False, True] if ROUNDS else [False])
 def test_the_same_command_beside_it(late: bool, round_: int, lab: Lab) -> None:

@@ -197,6 +197,7 @@ def test_a_receipt_that_is_none(change: dict[str, object], room: tuple[Lab, Iden
     assert not list((lab.root / "home").rglob("*.receipt"))
 
 
+@pytest.mark.case("K168")
 @pytest.mark.parametrize("number", [651, 19_999, 13_001])
 def test_error_numbers_that_nobody_knows(number: int, room: tuple[Lab, Identity]) -> None:
     """They keep their family; where that is none of a receiver's, it is the receiver that failed, not this program."""
@@ -231,6 +232,7 @@ def test_absurd_progress(room: tuple[Lab, Identity]) -> None:
         assert event["eta_s"] is None or event["eta_s"] >= 0
 
 
+@pytest.mark.case("K162")
 @pytest.mark.parametrize("end", ["goodbye", "an error"])
 def test_names_that_are_escape_sequences(end: str, room: tuple[Lab, Identity]) -> None:
     """Whatever the receiver calls itself, and says that it stored things as: the terminal sees text."""

@@ -162,7 +162,7 @@ def test_kill_the_receiver(seed: int, source: Source, start_up: int, lab: Lab) -
     complete(lab, daemon, watch)
 
 
-@pytest.mark.case("G112")
+@pytest.mark.case("G112", "K171")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kill_the_sender(seed: int, source: Source, start_up: int, lab: Lab) -> None:
     """kill -9 of the client; the daemon keeps what came, and the next run sends the rest."""

@@ -153,7 +153,7 @@ def test_into_a_folder_and_several_sources(lab: Lab) -> None:
     assert sorted(visible(daemon.inbox)) == [b"a/b/-x/f", b"c/-x/f", b"d/work/-x/f"]
 
 
-@pytest.mark.case("C54")
+@pytest.mark.case("C54", "K163")
 def test_a_locale_without_letters(lab: Lab) -> None:
     """LC_ALL=C on both sides, and a name that is no UTF-8 beside one that is."""
     make_tree(lab.root / "source", {"ü": 1, b"\xff": 2, "a": 3})

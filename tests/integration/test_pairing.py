@@ -256,6 +256,7 @@ def test_another_window_makes_the_first_code_void(lab: Lab, daemon: Daemon) -> N
         assert tried(daemon, void) == CLOSED
 
 
+@pytest.mark.case("K167")
 @bounded(60)
 async def test_what_is_wrong_before_the_attempt_costs_nothing(
     reactor: Any, lab: Lab, daemon: Daemon, capfd: pytest.CaptureFixture[str]

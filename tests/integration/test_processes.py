@@ -54,6 +54,7 @@ def test_what_a_crash_leaves_behind(lab: Lab) -> None:
     daemon.clean_log()
 
 
+@pytest.mark.case("K165")
 def test_G123_clocks_that_jump(lab: Lab) -> None:
     """An hour forth and back at every look, on both sides: no time-out, no wrong rate, nothing is removed."""
     make_tree(lab.root / "source", {"large": 12 * MiB, "small": 10})

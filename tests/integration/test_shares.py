@@ -230,6 +230,7 @@ def test_links_as_the_getter_wants_them(lab: Lab, tree: Path, short_tmp: Path) -
     daemon.clean_log()
 
 
+@pytest.mark.case("K166")
 def test_names_that_are_taken_here(lab: Lab, tree: Path, short_tmp: Path) -> None:
     """`fail` unless told otherwise; `rename` keeps both, `overwrite` replaces."""
     daemon = lab.daemon("home", f"--share=s={tree}")
@@ -243,6 +244,29 @@ def test_names_that_are_taken_here(lab: Lab, tree: Path, short_tmp: Path) -> Non
     (short_tmp / "out" / "small (1)").unlink()
     get(lab, daemon, "/s/small", "out", "--conflict=overwrite", cwd=short_tmp)
     assert (short_tmp / "out" / "small").read_bytes() == (tree / "small").read_bytes()
+
+
+@pytest.mark.case("K166")
+def test_odd_places_to_get_things_into(lab: Lab, tree: Path, short_tmp: Path) -> None:
+    """A dash, an option, a pattern, a file that is there, a link, a place without a parent: nothing is lost."""
+    daemon = lab.daemon("home", f"--share=s={tree}")
+    here = short_tmp / "here"
+    here.mkdir()
+    (here / "file").write_bytes(b"mine")
+    (here / "hanging").symlink_to("nowhere")
+    assert "is written ./-" in get(lab, daemon, "/s/small", "-", cwd=here, code=2).text()
+    get(lab, daemon, "/s/small", "-x", cwd=here, code=2)
+    for place in ("file", "file/below", "none/below"):
+        get(lab, daemon, "/s/small", place, cwd=here, code=3)
+    get(lab, daemon, "/s/small", "hanging", cwd=here, code=3)
+    assert sorted(os.listdir(here)) == ["file", "hanging"]
+    assert (here / "file").read_bytes() == b"mine"
+    for place in ("./-", "*", "a b\\"):
+        get(lab, daemon, "/s/small", place, cwd=here)
+        assert os.listdir(here / place) == ["small"]
+    lab.client("get", "--", daemon.url + "/s/small", "-x", cwd=here).ends()
+    assert os.listdir(here / "-x") == ["small"]
+    daemon.clean_log()
 
 
 def test_a_file_to_standard_output(lab: Lab, tree: Path, short_tmp: Path) -> None:
@@ -259,7 +283,8 @@ def test_a_file_to_standard_output(lab: Lab, tree: Path, short_tmp: Path) -> Non
         assert gone.stdout is not None
         assert gone.stderr is not None
         gone.stdout.close()
-        assert b"nobody reads standard output" in gone.stderr.read()
+        said = gone.stderr.read()
+        assert said.count(b"ftx-client:") == said.count(b"nobody reads standard output") == 1
         assert gone.wait(60) == 3
     daemon.clean_log()
 

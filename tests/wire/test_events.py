@@ -104,6 +104,7 @@ def test_time() -> None:
     assert len(events.iso_time()) == 27
 
 
+@pytest.mark.case("K162")
 @pytest.mark.parametrize(
     ("path", "text", "exact"),
     [

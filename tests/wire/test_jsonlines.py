@@ -260,6 +260,7 @@ def test_error() -> None:
     assert (caught.value.name, caught.value.hint) == ("no-such-job", "look")
 
 
+@pytest.mark.case("K168")
 def test_an_error_of_a_newer_daemon_keeps_its_family_and_is_cleaned() -> None:
     line = b'{"jsonrpc":"2.0","id":1,"error":{"code":699,"message":"\\u001b[2J","data":{"name":"new"}}}'
     with pytest.raises(FtxError) as caught:

@@ -152,6 +152,9 @@ def _split(args: list[str], port: int | None, to_stdout: bool) -> tuple[dict[str
         folder = args.pop()
         if not folder:
             raise FtxError("usage", "the folder is empty", "'.' is the folder you are in")
+        if folder == "-":
+            hint = "to standard output: -o - before the source; a folder of that name is written ./-"
+            raise FtxError("usage", "'-' is no folder", hint)
     if not args:
         raise FtxError("usage", f"{show(folder)} names no machine", example)
     found: dict[str, tuple[Target, list[str]]] = {}
@@ -208,6 +211,7 @@ def ls(target: str, port: int | None, detailed: bool, recursive: bool) -> int:
         from ftx.client import api
         from ftx.client.configured import api_settings
         from ftx.client.render import listed_json, listed_line
+        from ftx.client.sending import listing
 
         machine = where.machine()
         whole = machine + ("" if machine.endswith(":") or not where.into else "/") + _quoted(where.into, machine)
@@ -219,12 +223,16 @@ def ls(target: str, port: int | None, detailed: bool, recursive: bool) -> int:
             warn=lambda text: options.output.note(text, "warn"),
         )
         unreadable = listed = 0
-        async for item in items:
-            listed += 1
-            unreadable += bool(item.error)
-            options.output.line(listed_json(item) if options.json else listed_line(item, where.into, long=detailed))
-            if options.output.closed or options.output.problem is not None:
-                break  # nobody reads any further
+        try:
+            async for item in items:
+                listed += 1
+                unreadable += bool(item.error)
+                options.output.line(listed_json(item) if options.json else listed_line(item, where.into, long=detailed))
+                if options.output.closed or options.output.problem is not None:
+                    break  # nobody reads any further
+        except FtxError as error:
+            error.hint = listing(where) if error.name == "not-shared" else error.hint
+            raise
         if not listed and not where.into:
             options.output.note(f"{where.label} shares nothing with this machine")
         if unreadable:
