@@ -234,6 +234,8 @@ DISK_BATCH: Final = 256
 DISK_BATCH_BYTES: Final = 1 * MiB
 #: Descriptors the daemon asks the system for, if it may have them.
 DESCRIPTORS: Final = 65_536
+#: Descriptors below which it says that they are few: 256 connections, and four batches of files.
+DESCRIPTORS_ENOUGH: Final = 2048
 #: Threads of the worker pool.
 WORKER_THREADS: Final = 4
 #: Threads it may be given; more only take turns.

@@ -24,6 +24,7 @@ from ftx.client.ctl_text import (
     offers_table,
     queue_line,
     queue_table,
+    reload_lines,
     status_lines,
 )
 from ftx.client.reach import commands
@@ -255,6 +256,11 @@ def _order(method: str, said: str) -> Callable[[_Session, Sequence[str]], Awaita
     return run
 
 
+async def _reload(session: _Session, args: Sequence[str]) -> None:
+    result = _mapping(await session.call("daemon.reload"))
+    session.show(result, reload_lines(result))
+
+
 #: Every verb there is, by name, in the order of help texts.
 VERBS: Final[Mapping[str, Verb]] = {
     verb.name: verb
@@ -292,7 +298,7 @@ VERBS: Final[Mapping[str, Verb]] = {
             "read configuration and peers again",
             0,
             0,
-            _order("daemon.reload", "configuration and peers were read again"),
+            _reload,
         ),
         Verb(
             "drain",

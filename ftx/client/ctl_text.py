@@ -23,6 +23,7 @@ __all__ = [
     "offers_table",
     "queue_line",
     "queue_table",
+    "reload_lines",
     "status_lines",
 ]
 
@@ -102,6 +103,8 @@ def status_lines(status: _Map) -> list[str]:
     ]
     if status.get("draining"):
         rows.append(("draining", "no new jobs; the daemon stops when the running ones have ended"))
+    if status.get("sandbox"):
+        rows.append(("sandbox", _text(status.get("sandbox"))))
     shares = _list(status.get("shares"))
     if shares:
         rows.append(("shares", ", ".join(_text(name) for name in shares)))
@@ -109,6 +112,16 @@ def status_lines(status: _Map) -> list[str]:
         if _count(rates.get(key)):
             rows.append((label, _rate(rates.get(key))))
     return [f"{label:<10} {value}".rstrip() for label, value in rows]
+
+
+def reload_lines(result: _Map) -> list[str]:
+    """What was read again, what has changed by it, and what needs a restart."""
+    lines = ["configuration and peers were read again"]
+    for key, label in (("changed", "changed"), ("needs_restart", "needs a restart"), ("warnings", "warning")):
+        found = ", ".join(_text(one) for one in _list(result.get(key)))
+        if found:
+            lines.append(f"{label}: {found}")
+    return lines
 
 
 def jobs_table(jobs: Sequence[Any]) -> list[str]:

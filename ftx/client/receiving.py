@@ -86,7 +86,8 @@ class Receiver:
         raise FtxError("already-running", f"your daemon runs already, and receives into {inbox}", hint)
 
     def _start(self, worker: Worker, log: int) -> Child:
-        command = [sys.executable, "-m", "ftx.daemon.main", *self._arguments]
+        # -P: whatever is called ftx in the current folder is not us
+        command = [sys.executable, "-P", "-m", "ftx.daemon.main", *self._arguments]
         try:
             return Child(self._reactor, worker, command, environ=dict(os.environ), cwd=os.getcwd(), log=log)
         except OSError as error:

@@ -106,7 +106,7 @@ class Stage:
         FtxError when it ends instead, or takes longer than `limits.DEMO_DAEMON`.
         """
         listen = f"tcp:0:interface={ADDRESS}"
-        self.daemon = daemon = self._child(["-m", "ftx.daemon.main", "--listen", listen, "--name", NAME], None)
+        self.daemon = daemon = self._child(["-P", "-m", "ftx.daemon.main", "--listen", listen, "--name", NAME], None)
         deadline = self._reactor.seconds() + limits.DEMO_DAEMON
         while daemon.ended is None and self._reactor.seconds() < deadline:
             with suppress(FtxError):
@@ -121,7 +121,7 @@ class Stage:
     def send(self, arguments: Sequence[str], on_progress: Callable[[Progress], object]) -> Client:
         """Start `ftx-client --json send` with `arguments`, in the folder `base`."""
         client = Client(on_progress)
-        client.process = self._child(["-m", "ftx", "--json", "send", *arguments], client.take)
+        client.process = self._child(["-P", "-m", "ftx", "--json", "send", *arguments], client.take)
         return client
 
     async def ask(self, method: str, **params: Any) -> dict[str, Any]:

@@ -54,6 +54,7 @@ from ftx.daemon.view import (
     PairingResult,
     PeerRecord,
     QueueEntry,
+    ReloadResult,
     ScopedLimits,
     StatusResult,
 )
@@ -133,9 +134,8 @@ class Commands:
     async def _status(self, client: Client, params: NoParams) -> StatusResult:
         return self.view.status()
 
-    async def _reload(self, client: Client, params: NoParams) -> Ok:
-        await self.view.reload()
-        return Ok()
+    async def _reload(self, client: Client, params: NoParams) -> ReloadResult:
+        return await self.view.reload()
 
     async def _log_level(self, client: Client, params: LevelParams) -> LevelResult:
         return LevelResult(self.view.log_level(params.level))
@@ -312,7 +312,7 @@ METHODS: Final = _table(
             "daemon.reload",
             "Read configuration and peers again, keep jobs; a bad configuration changes nothing.",
             NoParams,
-            Ok,
+            ReloadResult,
             Commands._reload,
             mutating=True,
         ),

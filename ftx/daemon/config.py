@@ -18,6 +18,7 @@ import attrs
 from ftx.core.policy import Rule, Rules
 from ftx.core.rights import Rights
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, Endpoint, parse_endpoint
+from ftx.disk.account import Account, account_of
 from ftx.disk.configfile import invalid
 from ftx.disk.defaults import defaults
 from ftx.disk.hooks import HookSetting
@@ -47,10 +48,16 @@ class Request:
     uid: int = 0
     cwd: str = "/"
     host: str = ""
+    #: Folders that whoever runs the daemon writes into besides: for a pid file, for logs.
+    written: tuple[str, ...] = ()
 
     @classmethod
     def of_process(
-        cls, options: Mapping[str, str | bool | Sequence[str]], home: str | None, config: str | None
+        cls,
+        options: Mapping[str, str | bool | Sequence[str]],
+        home: str | None,
+        config: str | None,
+        written: tuple[str, ...] = (),
     ) -> Request:
         """The request of this process: its environment, user, working folder and host name at this moment.
 
@@ -61,7 +68,7 @@ class Request:
         except OSError as error:
             raise FtxError("home-unusable", "the current folder is gone", "change to another folder") from error
         counts = {key: value for key, value in os.environ.items() if key.startswith(("FTX_", "XDG_"))}
-        return cls(dict(options), home, config, counts, os.geteuid(), cwd, socket.gethostname())
+        return cls(dict(options), home, config, counts, os.geteuid(), cwd, socket.gethostname(), written)
 
 
 @attrs.frozen
@@ -100,6 +107,10 @@ class Config:
     limit_in: str
     limit_out: str
     drain_timeout: float
+    uid: str
+    gid: str
+    sandbox: str
+    sandbox_also: tuple[str, ...]
     log_format: str
     metrics: str
     own_key: str
@@ -134,6 +145,13 @@ class Config:
             return None
         return group_number(Setting("control_group", self.control_group, self.origins["control_group"]))
 
+    @property
+    def account(self) -> Account | None:
+        """The user to become, None to stay who we are."""
+        if not self.uid:
+            return None
+        return account_of(self.uid, self.gid)
+
     def is_default(self, key: str) -> bool:
         """True if nobody set `key`."""
         return self.origins[key].kind == "default"
@@ -157,6 +175,19 @@ def group_number(setting: Setting) -> int:
         return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
         raise setting.origin.wrong(setting.key, f"there is no group {show(name)}", "getent group lists them") from None
+
+
+def _check_account(found: Mapping[str, Setting]) -> None:
+    """FtxError `config-invalid` unless `uid` and `gid` name somebody to become, or nobody."""
+    user, group = found.get("uid"), found.get("gid")
+    if user is not None:
+        try:
+            account_of(str(user.value), "" if group is None else str(group.value))
+        except FtxError as error:
+            key = "gid" if "group" in error.message and group is not None else "uid"
+            raise found[key].origin.wrong(key, error.message, error.hint) from error
+    elif group is not None:
+        raise group.origin.wrong("gid", "it needs a uid to go with")
 
 
 def _shares(setting: Setting, inbox: str, cwd: str) -> tuple[ShareSetting, ...]:
@@ -199,6 +230,7 @@ def load(request: Request) -> Config:
         endpoints = DEFAULT_ENDPOINTS
     if "control_group" in found:
         group_number(found["control_group"])
+    _check_account(found)
     usual = {key: value for key, value in defaults(where, request.host).items() if key not in ("listen", "share")}
     values: dict[str, Any] = {key: found[key].value if key in found else value for key, value in usual.items()}
     if "control_packet" not in found:

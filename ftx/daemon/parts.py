@@ -57,9 +57,13 @@ __all__ = [
 
 def inbox(daemon: Daemon, report: Callable[[str], None]) -> Inbox:
     """The inbox; `report` hears of failures of storage, in a worker's thread."""
-    any_name = daemon.config.names == "any"
-    rules = NameRules(control=any_name, dot_at_top=any_name)
-    return Inbox.open(daemon.config.inbox, rules=rules, report=report)
+    return Inbox.open(daemon.config.inbox, rules=_name_rules(daemon.config), report=report)
+
+
+def _name_rules(config: Config) -> NameRules:
+    """Which names the operator accepts beyond the usual."""
+    any_name = config.names == "any"
+    return NameRules(control=any_name, dot_at_top=any_name)
 
 
 def serving(daemon: Daemon) -> Serving:
@@ -214,6 +218,12 @@ def scraped(daemon: Daemon) -> ListeningService | None:
 def follow(daemon: Daemon) -> None:
     """Let the parts that run follow the configuration as it is now."""
     config = daemon.config
+    if daemon.inbox is not None:
+        daemon.inbox.accept_names(_name_rules(config))
+    if daemon.responder is not None:
+        daemon.responder.rename(config.name)
+    if daemon.control is not None:
+        daemon.control.group_pairs = config.control_group_pairs
     if daemon.jobs is not None:
         daemon.jobs.rules = config.rules
         daemon.jobs.rates.follow(parse_timetable(config.limit_in), parse_timetable(config.limit_out))

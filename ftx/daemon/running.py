@@ -28,9 +28,11 @@ from ftx.daemon.view import (
     PairingResult,
     PeerRecord,
     QueueEntry,
+    ReloadResult,
     ScopedLimits,
     StatusResult,
 )
+from ftx.disk.landlock import READ
 from ftx.disk.peers import update
 from ftx.errors import FtxError
 from ftx.text import show
@@ -87,6 +89,7 @@ class Running:
             limits=Limits(*daemon.jobs.rates.daemon) if daemon.jobs is not None else Limits(),
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
             draining=daemon.jobs is not None and daemon.jobs.draining,
+            sandbox=daemon.sandbox.status,
         )
 
     def jobs(self, state: JobState | None) -> Sequence[JobInfo]:
@@ -198,6 +201,11 @@ class Running:
 
     async def queue_add(self, target: str, sources: Sequence[bytes], options: Sequence[str]) -> QueueEntry:
         """See `DaemonView`."""
+        sandbox = self._daemon.sandbox
+        for path in sources:
+            if not await self._daemon.state_worker.run(sandbox.covers, os.fsdecode(path), READ):
+                what = f"the daemon's sandbox keeps it from reading {show(os.fsdecode(path), limits.PATH)}"
+                raise FtxError("source-missing", what, "name its folder in sandbox_also, or use sandbox = on")
         return await self._queue.add(target, sources, options)
 
     async def queue_remove(self, job: str) -> QueueEntry:
@@ -214,9 +222,9 @@ class Running:
         """See `DaemonView`."""
         return self._jobs.events.subscribe(callback, types, interval)
 
-    async def reload(self) -> None:
+    async def reload(self) -> ReloadResult:
         """See `DaemonView`."""
-        await self._daemon.reload()
+        return await self._daemon.reload()
 
     async def drain(self) -> None:
         """See `DaemonView`."""

@@ -8,11 +8,13 @@ discovery, jobs, inbox, control, so that `ctl status` works while the rest is go
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-import attrs
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
@@ -24,7 +26,7 @@ from ftx import limits
 from ftx.core.identity import format_id
 from ftx.daemon import parts
 from ftx.daemon.complaints import StorageComplaints
-from ftx.daemon.config import Config, load
+from ftx.daemon.config import Config
 from ftx.daemon.ending import Ending
 from ftx.daemon.gap import Gap
 from ftx.daemon.hooks import Hooks
@@ -33,10 +35,13 @@ from ftx.daemon.listen import ListeningService
 from ftx.daemon.pairing import Pairings
 from ftx.daemon.probes import Probes
 from ftx.daemon.reception import Reception
+from ftx.daemon.reloading import reload
 from ftx.daemon.running import Running
+from ftx.daemon.sandbox import Sandbox
 from ftx.daemon.serving import Serving
-from ftx.daemon.startup import claim
+from ftx.daemon.startup import as_user, claim
 from ftx.daemon.supervision import Inherited, Supervisor, inherited
+from ftx.daemon.view import ReloadResult
 from ftx.daemon.watching import Watching
 from ftx.disk.homelock import HomeLock
 from ftx.disk.inbox import Inbox
@@ -54,26 +59,6 @@ from ftx.text import plural, show
 __all__ = ["Daemon", "make_service"]
 
 _log = Logger()
-#: Settings that are in force as they were at the start, whatever is read later.
-_FIXED = (
-    "places",
-    "listen",
-    "inbox",
-    "names",
-    "control",
-    "control_packet",
-    "control_group",
-    "control_group_pairs",
-    "no_control",
-    "discovery",
-    "discovery_port",
-    "discovery_interface",
-    "discovery_exclude",
-    "discovery_from",
-    "mdns",
-    "no_discovery",
-    "metrics",
-)
 
 
 def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> Daemon:
@@ -81,6 +66,21 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
 
     A daemon that does not own its process leaves the signals alone, and where it would end the process it ends itself.
     """
+    account = config.account
+    if account is None:
+        return _made(config, reactor, owns_process, contextlib.nullcontext)
+    if not owns_process:
+        problem = "an application decides itself as whom it runs"
+        raise config.origins["uid"].wrong("uid", problem, "leave uid and gid out")
+    groups = [] if config.control_gid is None else [config.control_gid]  # so that the socket can be given to it
+    with as_user(config, account, groups):
+        return _made(config, reactor, owns_process, account.as_root)
+
+
+def _made(
+    config: Config, reactor: Any, owns_process: bool, as_starter: Callable[[], AbstractContextManager[None]]
+) -> Daemon:
+    """See `make_service`. `as_starter`: the context for what only whoever starts the daemon may do."""
     lock = claim(config, owns_process=owns_process)
     try:
         identity = load_or_create(config.places.key)
@@ -91,7 +91,8 @@ def make_service(config: Config, reactor: Any, *, owns_process: bool = True) -> 
         Shares(config.share).done()
         given = inherited(os.environ, os.getpid()) if owns_process else Inherited()
         daemon = Daemon(config, reactor, lock, identity, watched, owns_process=owns_process, given=given)
-        daemon.listening.listeners.bind()
+        with as_starter():
+            daemon.listening.listeners.bind()
         try:
             if daemon.control is not None:
                 daemon.control.bind()
@@ -142,6 +143,7 @@ class Daemon(MultiService):
         self.responder: Responder | None = None
         self.publisher: Publisher | None = None
         self.hooks: Hooks | None = None
+        self.sandbox = Sandbox()
         self._lock = lock
         self._owns_process = owns_process
         self._credentials = Credentials(identity)
@@ -170,6 +172,10 @@ class Daemon(MultiService):
         """Open the inbox, start the threads, open the doors, and say that we are ready."""
         super().startService()
         config = self.config
+        if config.account is not None:
+            config.account.become()
+        if self._owns_process:
+            self.sandbox.begin(config)
         self.inbox = parts.inbox(self, self._report_storage)
         self.worker.start()
         self.share_worker.start()
@@ -207,9 +213,10 @@ class Daemon(MultiService):
             control=show(config.control) if self.control is not None else "off",
         )
         if self._owns_process:  # a daemon that twistd sends to the background has another process id by now
-            self.reactor.callWhenRunning(self._say_ready)
+            self.reactor.callWhenRunning(self.say_ready)
 
-    def _say_ready(self) -> None:
+    def say_ready(self) -> None:
+        """Tell the supervisor that everything is up, or up again."""
         if not self._ending.begun:
             addresses = ", ".join(_address(host, port) for host, port in self.listening.addresses)
             self.supervisor.ready(f"{self.config.name} listens on {addresses}")
@@ -263,29 +270,23 @@ class Daemon(MultiService):
 
     # -- while running -------------------------------------------------------------------------------------
 
-    async def reload(self) -> None:
-        """Read the configuration and the peers again; FtxError, and everything stays as it is, if they are wrong.
+    async def reload(self) -> ReloadResult:
+        """Read the configuration and the peers again; FtxError, and everything stays as it is, if they are wrong."""
+        return await reload(self)
 
-        Rules, the name and the drain time change at once; what the sockets and folders are needs a restart.
-        """
-        request = self.config.request
-        self.supervisor.reloading()
-        try:
-            config = await self.state_worker.run(load, request)
-            await self.state_worker.run(self.watched.current)
-            shares = await self.state_worker.run(Shares, config.share, parts.never_shared(config))
-        finally:
-            self._say_ready()
-        fixed = {name: getattr(self.config, name) for name in _FIXED}
-        changed = [name for name, value in fixed.items() if getattr(config, name) != value]
-        if changed:
-            _log.warn("these settings count after a restart: {settings}", settings=", ".join(changed))
-        self.config = attrs.evolve(config, **fixed)
-        if self.reception is not None and self.serving is not None:
-            self.serving.replace(shares)
-            parts.follow(self)
-            await self.reception.recheck()
-        _log.info("configuration and peers were read again")
+    @property
+    def sockets_given_for_discovery(self) -> bool:
+        """Whether a supervisor has opened them, who alone could open others."""
+        return bool(self._given.udp)
+
+    def be_found(self) -> None:
+        """Answer discovery queries as the configuration says now, or not any more."""
+        if self.responder is not None:
+            self.responder.stop()
+            self.responder = None
+        if self.config.answered != "off":
+            self.responder = parts.responder(self, self._given.udp)
+            self.responder.start()
 
     def spawn(self, coroutine: Any, what: str) -> None:
         """Run something nobody waits for; a failure is logged."""

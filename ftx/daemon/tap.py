@@ -8,8 +8,9 @@ alike.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,6 +92,7 @@ class Options(usage.Options):
     opt_listen = _repeated(ROWS["listen"])
     opt_share = _repeated(ROWS["share"])
     opt_discovery_interface = _repeated(ROWS["discovery_interface"])
+    opt_sandbox_also = _repeated(ROWS["sandbox_also"])
     opt_discovery_exclude = _repeated(ROWS["discovery_exclude"])
     opt_discovery_from = _repeated(ROWS["discovery_from"])
 
@@ -122,7 +124,19 @@ class Options(usage.Options):
             value = self.get(row.flag)
             if value is not None and value != 0:
                 given[row.key] = True if row.kind == "switch" else value
-        return Request.of_process(given, self["home"], self["config"])
+        runner = getattr(self, "parent", None) or {}
+        if runner.get("uid") is not None and "uid" not in given:  # twistd --uid: the same, done by twistd
+            given |= {key: str(runner[key]) for key in ("uid", "gid") if runner.get(key) is not None}
+        return Request.of_process(given, self["home"], self["config"], _written(runner))
+
+
+def _written(runner: Mapping[str, Any]) -> tuple[str, ...]:
+    """The folders that twistd writes into until it ends: of its pid file and its log, from its options."""
+    folder = os.path.abspath(runner.get("rundir") or ".")
+    background = "nodaemon" in runner and not runner["nodaemon"]
+    log = runner.get("logfile") or ("twistd.log" if background else "")
+    named = [runner.get("pidfile") or "", "" if log == "-" else log]
+    return tuple(os.path.dirname(os.path.join(folder, one)) for one in named if one)
 
 
 def makeService(options: Options) -> MultiService:

@@ -28,6 +28,7 @@ __all__ = [
     "PairingResult",
     "PeerRecord",
     "QueueEntry",
+    "ReloadResult",
     "ScopedLimits",
     "StatusResult",
 ]
@@ -97,6 +98,19 @@ class StatusResult(msgspec.Struct, frozen=True, kw_only=True):
     peers_paired: int
     #: No new jobs are taken: the daemon stops when the running ones have ended.
     draining: bool = False
+    #: What keeps the daemon to its own files: `landlock 7`, `off`, or `none: why`.
+    sandbox: str = "off"
+
+
+class ReloadResult(msgspec.Struct, frozen=True):
+    """What a reload has changed, what it could not change in a running daemon, and what was wrong besides."""
+
+    ok: bool = True
+    #: Names of settings and tables that are others now.
+    changed: list[str] = []
+    #: Settings, and shares and hooks by name, that are as they were until a restart.
+    needs_restart: list[str] = []
+    warnings: list[str] = []
 
 
 class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,7 +295,7 @@ class DaemonView(Protocol):
     ) -> Callable[[], None]:
         """See `ftx.daemon.events.EventStream.subscribe`, which does this."""
 
-    async def reload(self) -> None:
+    async def reload(self) -> ReloadResult:
         """Read configuration and peers again; raises `config-invalid` and keeps the old ones."""
 
     async def drain(self) -> None:

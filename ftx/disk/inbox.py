@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from attrs import evolve
+
 from ftx.disk.claims import Claims
 from ftx.disk.fds import close
 from ftx.disk.job import Device
@@ -118,6 +120,10 @@ class Inbox:
             if isinstance(error, FtxError) and error.name == "inbox-unusable":
                 raise _unusable(path, error.message, error.hint) from error
             raise
+
+    def accept_names(self, rules: NameRules) -> None:
+        """Accept names by these rules from the next job on."""
+        self._device = evolve(self._device, rules=rules)
 
     def begin(
         self, peer: bytes, job: bytes, into: Path, conflict: str, *, reads: bool = False, dry: bool = False

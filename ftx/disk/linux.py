@@ -1,4 +1,4 @@
-"""The system calls that Python has no names for: openat2, renameat2, syncfs, fstatfs, fallocate.
+"""The system calls that Python has no names for: openat2, renameat2, syncfs, fstatfs, fallocate, prctl, and others.
 
 Each raises OSError like the functions of `os`, with `ENOSYS` where the C library or the kernel lacks the call, so that
 the caller's fall-back covers both. All release the GIL.
@@ -16,8 +16,10 @@ __all__ = [
     "RESOLVE_NO_MAGICLINKS",
     "RESOLVE_NO_SYMLINKS",
     "RESOLVE_NO_XDEV",
+    "call",
     "filesystem_type",
     "keep_freed_memory",
+    "no_new_privileges",
     "openat2",
     "punch_hole",
     "rename_noreplace",
@@ -34,6 +36,7 @@ RESOLVE_BENEATH: Final = 0x08
 #: The number is the same on every architecture (calls since 5.0 share one table).
 _SYS_OPENAT2: Final = 437
 _RENAME_NOREPLACE: Final = 1
+_PR_SET_NO_NEW_PRIVS: Final = 38
 _FALLOC_KEEP_SIZE: Final = 1
 #: mallopt(3); the largest threshold that glibc takes for blocks of their own is 32 MiB.
 _M_TRIM_THRESHOLD: Final = -1
@@ -65,6 +68,7 @@ _renameat2: Final = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 )
 _syncfs: Final = _function("syncfs", ctypes.c_int)
+_prctl: Final = _function("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
 _mallopt: Final = _function("mallopt", ctypes.c_int, ctypes.c_int)
 _fstatfs: Final = _function("fstatfs", ctypes.c_int, ctypes.c_void_p)
 # glibc's fallocate64 takes 64-bit offsets on every architecture; musl's fallocate always does
@@ -86,6 +90,19 @@ def _check(result: int) -> int:
 
 def _missing() -> OSError:
     return OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def call(number: int, *arguments: int | Any) -> int:
+    """syscall(2), for calls that no C library wraps: integers go as words, everything else is a pointer or None."""
+    words = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    return _check(_syscall(ctypes.c_long(number), *words))
+
+
+def no_new_privileges() -> None:
+    """prctl(2), PR_SET_NO_NEW_PRIVS: no program that this thread or its children run gains rights, for good."""
+    if _prctl is None:
+        raise _missing()
+    _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def openat2(dir_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:

@@ -145,7 +145,7 @@ def prepare_home(where: Places) -> None:
         ensure_folder(where.home, kind)
     ensure_folder(where.state, kind)
     for folder in {where.home or where.state, where.state}:
-        if not os.access(folder, os.W_OK | os.X_OK):
+        if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             raise FtxError(kind, f"the folder {show(folder)} cannot be written")
 
 
@@ -163,5 +163,5 @@ def prepare_inbox(path: str, *, parents: bool = False) -> None:
         ensure_folder(path, kind)
     if not os.path.isdir(path):
         raise FtxError(kind, f"the inbox {show(path)} is not a folder")
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         raise FtxError(kind, f"the inbox {show(path)} cannot be written")

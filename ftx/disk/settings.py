@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import math
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,14 @@ def _network(text: str) -> str:
         return str(ipaddress.ip_network(text))
     except ValueError as error:
         raise FtxError("usage", f"{show(text)} is no network", "for example 10.1.0.0/16 or fd00:1::/48") from error
+
+
+def _rooted(path: str) -> str:
+    """An absolute path, `~` in front expanded."""
+    whole = os.path.expanduser(path)
+    if not whole.startswith("/"):
+        raise FtxError("usage", f'"{show(path)}" is no absolute path', "for example /srv/archive")
+    return os.path.normpath(whole)
 
 
 def _rates(text: str) -> str:
@@ -220,6 +229,28 @@ ROWS: Final[dict[str, Row]] = {
             "SECONDS",
             least=0,
             most=86400,
+        ),
+        Row(
+            "uid",
+            "text",
+            "user to become once the ports are bound, by name or number; only for root (default: none)",
+            "USER",
+        ),
+        Row("gid", "text", "its group (default: that user's own)", "GROUP"),
+        Row(
+            "sandbox",
+            "text",
+            "after the start, nothing but its own may be written or run (Landlock): on (default), strict (nor read, "
+            "which is what can be queued then), require (strict, and no start without it) or off",
+            "HOW",
+            choices=("on", "strict", "require", "off"),
+        ),
+        Row(
+            "sandbox_also",
+            "texts",
+            "file or folder that may be used nevertheless, by hooks for example; may be repeated",
+            "PATH",
+            check=_rooted,
         ),
         Row(
             "log_format",

@@ -268,7 +268,8 @@ class ControlServer:
         self.dispatcher = dispatcher
         self._owner_uid = owner_uid
         self._group = group
-        self._group_pairs = group_pairs
+        #: Whether members of the group may pair, too; may be changed at any time.
+        self.group_pairs = group_pairs
         #: Sockets that a supervisor made, by their type.
         self._given = given or {}
         self._kinds = [(path, socket.SOCK_STREAM)]
@@ -347,7 +348,7 @@ class ControlServer:
         caller = conversation.caller
         member = self._group is not None and self._group in caller.groups
         if member and caller.uid not in (0, self._owner_uid):
-            conversation.caller = caller = attrs.evolve(caller, restricted=True, pairs=self._group_pairs)
+            conversation.caller = caller = attrs.evolve(caller, restricted=True, pairs=self.group_pairs)
         if caller.uid not in (0, self._owner_uid) and not member:
             if caller.uid not in self._turned_away and len(self._turned_away) < limits.CONTROL_CLIENTS:
                 self._turned_away.add(caller.uid)  # once per user: the log is not theirs to fill

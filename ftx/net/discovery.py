@@ -132,6 +132,10 @@ class Responder:
         self._own: frozenset[Address] = frozenset()
         self._served: dict[int, tuple[IPv4Interface | IPv6Interface, ...]] = {}
 
+    def rename(self, name: str) -> None:
+        """Be called `name` from the next reply on."""
+        self._name = fit_name(name)
+
     @property
     def running(self) -> bool:
         """Whether the port is open."""
@@ -152,6 +156,8 @@ class Responder:
             return
         self.problem = ""
         try:
+            if self._given:
+                self.port = int(self._given[0].getsockname()[1])
             made = adopted_sockets(self._given) if self._given else shared_sockets(self.port)
         except OSError as error:
             self.problem = _why_not(self.port, error)

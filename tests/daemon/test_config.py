@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import attrs
@@ -10,6 +11,7 @@ import pytest
 
 from ftx.daemon.config import Config, Request, load
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, parse_endpoint
+from ftx.disk.account import Account
 from ftx.disk.settings import ROWS, Origin, default_name
 from ftx.disk.shares import ShareSetting
 from ftx.errors import FtxError
@@ -74,6 +76,10 @@ def test_defaults(request_: Request, home: Path) -> None:
         limit_in="0",
         limit_out="0",
         drain_timeout=30.0,
+        uid="",
+        gid="",
+        sandbox="on",
+        sandbox_also=(),
         log_format="text",
         metrics="",
         own_key="own-address",
@@ -111,6 +117,10 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
         drain_timeout = 2
         limit_in = "20M"
         limit_out = "08:00 2M, 19:00 0"
+        uid = "nobody"
+        gid = "0"
+        sandbox = "require"
+        sandbox_also = ["/srv/archive/", "~/bin"]
         log_format = "json"
         metrics = "tcp:9389"
         approval_timeout = 90
@@ -137,6 +147,8 @@ def test_every_key_in_a_file(request_: Request, home: Path) -> None:
     )
     assert config.approval_timeout == 90.0
     assert config.no_probe
+    assert (config.account, config.sandbox) == (Account(pwd.getpwnam("nobody").pw_uid, 0), "require")
+    assert config.sandbox_also == ("/srv/archive", os.path.expanduser("~/bin"))
     assert set(config.origins.values()) == {Origin("file", str(path))}
 
 
@@ -210,6 +222,7 @@ def test_an_empty_list_is_no_list(request_: Request, home: Path) -> None:
     assert config.is_default("listen")
 
 
+@pytest.mark.case("L173")
 @pytest.mark.parametrize(
     ("text", "says", "hint"),
     [
@@ -251,6 +264,7 @@ def test_complaints_about_a_file(request_: Request, home: Path, text: str, says:
     assert hint in error.hint
 
 
+@pytest.mark.case("L173")
 def test_complaints_name_option_and_variable(request_: Request) -> None:
     """What was set elsewhere is named as it is written there."""
     error = refused(attrs.evolve(request_, options={"discovery_port": "many"}))

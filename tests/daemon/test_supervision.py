@@ -42,7 +42,7 @@ class Supervised:
         self.folder = folder
         self.tcp = socket.create_server(("127.0.0.1", 0))
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
+        self.udp.bind(("0.0.0.0", 0))
         self.doors = []
         for name, kind in (("c.sock", socket.SOCK_STREAM), ("c.seq", socket.SOCK_SEQPACKET)):
             door = socket.socket(socket.AF_UNIX, kind)
@@ -102,7 +102,7 @@ def ask(path: Path, kind: int) -> Any:
 
 def test_a_life_under_a_supervisor(supervised: Supervised) -> None:
     """It uses the sockets it was given, says when it is ready, lives, reloads, stops, and leaves the names alone."""
-    folder, port = supervised.folder, supervised.tcp.getsockname()[1]
+    folder, port, discovery = supervised.folder, supervised.tcp.getsockname()[1], supervised.udp.getsockname()[1]
     process = supervised.start("--log-format", "json", WATCHDOG_USEC="400000")
     ready = supervised.until("READY")
     assert ready["READY"] == "1"
@@ -111,11 +111,22 @@ def test_a_life_under_a_supervisor(supervised: Supervised) -> None:
     for name, kind in (("c.sock", socket.SOCK_STREAM), ("c.seq", socket.SOCK_SEQPACKET)):
         status = ask(folder / name, kind)
         assert status["listening"] == [{"address": "127.0.0.1", "port": port}]
+        assert status["discovery"] == {"port": discovery, "interfaces": ["lo"]}
+    found = subprocess.run(
+        [sys.executable, "-m", "ftx", "--home", str(folder / "other"), "--json", "discover"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "FTX_DISCOVERY_PORT": str(discovery)},
+    )
+    assert json.loads(found.stdout.splitlines()[0])["port"] == port, "its UDP socket answers"
     process.send_signal(signal.SIGHUP)
     assert supervised.until("RELOADING")["MONOTONIC_USEC"].isdigit()
-    assert supervised.until("READY")["READY"] == "1"
+    assert str(port) in supervised.until("READY")["STATUS"]
     process.send_signal(signal.SIGTERM)
-    assert supervised.until("STOPPING")["STOPPING"] == "1"
+    stopping = supervised.until("STOPPING")
+    assert stopping["STOPPING"] == "1"
+    assert "stopping when the running ones have ended" in stopping["STATUS"]
     _, log = process.communicate(timeout=20)
     assert process.returncode == 0
     assert (folder / "c.sock").exists(), "whoever made the name keeps it"

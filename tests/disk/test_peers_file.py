@@ -96,7 +96,7 @@ def test_a_file_cut_anywhere_is_refused(file: Path) -> None:
             assert peers.load(str(file)) == TrustStore((PI, NAS))
 
 
-@pytest.mark.case("E96")
+@pytest.mark.case("E96", "L175")
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -400,6 +400,7 @@ assert os.environ["SSLKEYLOGFILE"] == sys.argv[2]
 """
 
 
+@pytest.mark.case("L178")
 def test_the_key_log_variable_is_ignored(tmp_path: Path) -> None:
     """SSLKEYLOGFILE makes nobody write our secrets down; children of ours still inherit it."""
     log = tmp_path / "keys.log"

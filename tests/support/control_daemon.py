@@ -25,6 +25,7 @@ from ftx.daemon.view import (
     PairingResult,
     PeerRecord,
     QueueEntry,
+    ReloadResult,
     ScopedLimits,
     StatusResult,
 )
@@ -219,8 +220,9 @@ class SmallDaemon:
     ) -> Callable[[], None]:
         return self.stream.subscribe(callback, types, interval)
 
-    async def reload(self) -> None:
+    async def reload(self) -> ReloadResult:
         self.orders.append("reload")
+        return ReloadResult(changed=["name"])
 
     async def drain(self) -> None:
         self.orders.append("drain")
