@@ -470,7 +470,7 @@ SEEN_FILE: Final = 512 * KiB
 #: Peers that one blinded query can ask for, and such queries sent by each way: those seen last come first.
 BLIND_TAGS: Final = 61
 BLIND_QUERIES: Final = 4
-#: Tags that a responder computes in any second to see whether it is meant: about a twentieth of a core.
+#: Tags that a responder computes, or looks at, in a second to see whether it is meant: about a twentieth of a core.
 BLIND_WORK: Final = 40_000
 
 # -- probes ------------------------------------------------------------------------------------------------

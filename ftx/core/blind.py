@@ -91,7 +91,8 @@ class Asking:
 class Circle:
     """The side that answers: who may recognise the machine whose identity is `own`.
 
-    Looking whether a query is for us takes a tag for everybody known; `allowed` bounds how many that are in a second.
+    Looking whether a query is for us takes a tag for everybody known, and a look at each of the query's; `allowed`
+    bounds how many that are in a second.
     """
 
     def __init__(self, own: bytes) -> None:
@@ -114,9 +115,10 @@ class Circle:
         """Whether there is work left in this second for one more query, which then counts."""
         if now - self._since >= 1.0:
             self._since, self._work = now, 0
-        if self._work and self._work + len(self._pairs) > limits.BLIND_WORK:
+        cost = len(self._pairs) + limits.BLIND_TAGS
+        if self._work and self._work + cost > limits.BLIND_WORK:
             return False
-        self._work += len(self._pairs)
+        self._work += cost
         return True
 
     def asker(self, query: BlindQuery) -> bytes | None:
