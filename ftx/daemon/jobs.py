@@ -57,8 +57,8 @@ def _figures(job: Receiving) -> Figures:
     machine = job.machine
     totals = machine.totals
     return Figures(
-        files=None if totals is None else totals.files,
-        bytes=None if totals is None else totals.bytes,
+        files=job.offer.files if totals is None else totals.files,
+        bytes=job.offer.bytes if totals is None else totals.bytes,
         verified=machine.verified,
         durable=machine.durable,
         wire=machine.received,

@@ -79,6 +79,8 @@ def test_an_unknown_sender_is_let_in_once(lab: Lab, daemon: Daemon) -> None:
     lab.client("ctl", "approve", offer["job"][:8], home="receiver").ends()
     client.ends()
     assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
+    shown = daemon.call("jobs.show", job=offer["job"])
+    assert (shown["files"], shown["bytes_total"]) == (2, 3_000_010)
     log = daemon.text()
     assert f"words {offer['phrase']}" in log
     assert "approved by user 0" in log
