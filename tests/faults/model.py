@@ -18,7 +18,7 @@ import attrs
 if TYPE_CHECKING:
     from faults.stage import Bench, Stage
 
-__all__ = ["BROKEN", "HELD", "MISSED", "Kind", "Outcome", "Point", "Scenario", "Survey", "Verdict"]
+__all__ = ["BROKEN", "HELD", "MISSED", "Kind", "Outcome", "Point", "Scenario", "Survey", "UnreadyError", "Verdict"]
 
 #: Every invariant held; at least one did not; the moment never came (the run ended before it).
 HELD, BROKEN, MISSED = "held", "broken", "missed"
@@ -46,6 +46,10 @@ class Point:
         """The point of that name; ValueError where it is none."""
         kind, scenario, victim, label = name.split("/", 3)
         return cls(kind, scenario, victim, label)
+
+
+class UnreadyError(Exception):
+    """The state before could not be made this time: what was to be cut had ended already. The point is missed."""
 
 
 class Verdict:

@@ -113,8 +113,8 @@ def summary(report: Report, about: Mapping[str, str], scenarios: Mapping[str, st
         kind["seconds"] += line["seconds"]
         counts = kind["points"].setdefault(f"{point.scenario}/{point.victim}", [0, 0, 0])
         counts[(HELD, BROKEN, MISSED).index(line["verdict"])] += 1
-        if line["verdict"] != MISSED:
-            what = _what(point, line["call"])
+        what = _what(point, line["call"])
+        if what and line["verdict"] != MISSED:
             kind["hit"][what] = kind["hit"].get(what, 0) + 1
     for kind in kinds.values():
         kind["seconds"] = round(kind["seconds"])
@@ -127,10 +127,10 @@ def summary(report: Report, about: Mapping[str, str], scenarios: Mapping[str, st
 
 
 def _what(point: Point, call: str) -> str:
-    """What was hit: the call, or what the label says before its number."""
+    """What was hit: the call, or what the label says before its number; empty where it says nothing."""
     if point.label.startswith(("after/", "torn/")):
         return call.partition(" ")[0]
-    return point.label.rpartition("/")[0] or point.label.partition("-")[0]
+    return point.label.rpartition("/")[0]
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,12 +140,15 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m faults.report FILE...`: put what these files of evidence come to into the summary that is kept."""
+    from faults.cut_scenarios import SCENARIOS as CUT
+    from faults.cuts import KIND
     from faults.kinds import KINDS, SCENARIOS
 
+    about = {kind.name: kind.about for kind in KINDS.values()}
+    about[KIND] = "the power fails: the disk keeps what it had been told to keep, and any part of what came after"
+    scenarios = {scenario.name: scenario.about for scenario in (*CUT.values(), *SCENARIOS.values())}
     kept = json.loads(EVIDENCE.read_text("utf-8")) if EVIDENCE.exists() else {}
     for name in sys.argv[1:] if arguments is None else arguments:
-        about = {kind.name: kind.about for kind in KINDS.values()}
-        scenarios = {scenario.name: scenario.about for scenario in SCENARIOS.values()}
         kept = merged(kept, summary(Report(Path(name)), about, scenarios))
     text = json.dumps(kept, indent=1, ensure_ascii=False)
     # the innermost lists and objects in one line each

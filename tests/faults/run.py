@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from faults.kinds import KINDS, SCENARIOS
-from faults.model import BROKEN, MISSED, Outcome, Point, Scenario
+from faults.model import BROKEN, MISSED, Outcome, Point, Scenario, UnreadyError
 from faults.page import CALLS, Fault
 from faults.report import Report
 from faults.stage import Bench
@@ -60,7 +60,10 @@ def run_points(bench: Bench, report: Report, points: Sequence[Point], seconds: f
         started = time.monotonic()
         if started - begun > seconds:
             break
-        outcome: Outcome = KINDS[point.kind].run(bench, SCENARIOS[point.scenario], point)
+        try:
+            outcome = KINDS[point.kind].run(bench, SCENARIOS[point.scenario], point)
+        except UnreadyError as error:
+            outcome = Outcome(MISSED, call=str(error))
         report.add(point, outcome, time.monotonic() - started)
         if outcome.verdict == BROKEN:
             broken.append(point.name)

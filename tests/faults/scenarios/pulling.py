@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from faults.model import Scenario
+from faults.model import Scenario, UnreadyError
 from faults.page import Fault
 from faults.scenarios.sending import FOREIGN, SMALL, files_of, names_of
 from faults.stage import Bench, Stage
@@ -58,7 +58,7 @@ class PullingOn(Pulling):
         code = self.act(stage)
         stage.disarm()
         if code != -signal.SIGKILL or stage.running is None:
-            raise RuntimeError(f"the first attempt was not cut: {code}")
+            raise UnreadyError(f"the first attempt was not cut: {code}")
         stage.running.idle()
 
 

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from faults.model import Scenario
+from faults.model import Scenario, UnreadyError
 from faults.page import Fault
 from faults.stage import Bench, Stage
 from support.trees import MiB, digest_of, make_tree, snapshot
@@ -81,10 +81,10 @@ class Resuming(Sending):
         code = stage.send(*self.options, self.source(stage.bench)).wait()
         stage.disarm()
         if code != -signal.SIGKILL or stage.running is None:
-            raise RuntimeError(f"the first attempt was not cut: {code}")
+            raise UnreadyError(f"the first attempt was not cut: {code}")
         stage.running.idle()
         if not stage.running.partials():
-            raise RuntimeError("nothing was left to resume")
+            raise UnreadyError("nothing was left to resume")
 
 
 class Versions(Sending):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from faults.model import Scenario
+from faults.model import Scenario, UnreadyError
 from faults.page import Fault
 from faults.scenarios.sending import SMALL, Sending, names_of
 from faults.stage import Bench, Stage
@@ -231,7 +231,7 @@ class CleanUp(Sending):
             stage.disarm()
             stage.running.idle()
         if len(stage.running.partials()) != 2 * len(self.sizes):
-            raise RuntimeError(f"not cut: {stage.running.partials()}")
+            raise UnreadyError(f"not cut: {stage.running.partials()}")
         (stage.inbox / ".ftx" / "partial" / "whole-0123456789abcdef-1").write_bytes(b"of a process that is gone")
         stage.running.kill()
         stage.pages["daemon"].later((PARTIAL_DAYS + 1) * 86400)
