@@ -98,12 +98,16 @@ class Errors:
             if code == 0:
                 with verdict.holds("I2"):
                     scenario.after(stage)
-            if _RESTART in "".join(text for _, text in stage.said()) and stage.running is not None:
-                stage.running.kill()  # what the operator was told to do: the kernel may have dropped what it had
             survived = stage.running is not None and stage.running.alive
             if came_back(stage, verdict):
                 with verdict.holds("I9"):
-                    at_the_end(scenario, stage, scenario.act(stage), verdict)
+                    code_then = scenario.act(stage)
+                    if code_then and stage.running is not None and _RESTART in stage.running.text():
+                        # what the operator is told to do then: the kernel may have dropped what it had
+                        stage.running.kill()
+                        stage.up()
+                        survived, code_then = False, scenario.act(stage)
+                    at_the_end(scenario, stage, code_then, verdict)
                 if survived and usual is not None:
                     leaves_nothing_open(stage, usual, verdict)
         if hit is None and not verdict.broken:
