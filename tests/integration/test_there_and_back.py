@@ -116,7 +116,8 @@ def test_there_and_back(seed: int, user: int | None, lab: Lab) -> None:
     walk.holds(daemon.inbox / "old home", wanted)
     changed = sum(len(edits[way]) for way in ("inside", "longer", "shorter", "renamed", "new", "touched"))
     done = client.one("done")
-    assert done["files"] - done["files_identical"] <= changed, "changed permissions alone send no content"
+    # "twice" has two names: what changes under one changes under the other, too
+    assert done["files"] - done["files_identical"] <= changed + 1, "changed permissions alone send no content"
     daemon.clean_log()
     pulled(walk, wanted)
 
