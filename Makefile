@@ -1,7 +1,7 @@
 # What a developer runs, and what .ci/run runs. BIN is where the tools are: make check BIN=.venv/bin/
 BIN ?=
 
-.PHONY: check lint test kills network walk fuzz crowds races faults faults-quick cuts stall soak bench bench-quick docs
+.PHONY: check lint test kills network walk fuzz crowds races faults faults-quick cuts stall soak doctor bench bench-quick docs
 
 check: lint test
 
@@ -51,6 +51,10 @@ PART ?= 1/1
 races:
 	RACE_SECONDS=$(RACE_SECONDS) RACE_PART=$(PART) $(BIN)pytest -q -n $(RACERS) \
 		--timeout=$$(($(RACE_SECONDS) + 120)) tests/disk/test_races.py
+
+# The doctor on every broken set-up, between two hosts in network namespaces; a part of it is in `test`.
+doctor:
+	DOCTOR=all $(BIN)pytest -q -n 0 --timeout 300 tests/integration/test_doctor.py
 
 # Crowds at the door: 2,000 strangers at once during a transfer, 10,000 connections one after the other,
 # 1,000 slow jobs beside a fast one, 100,000 tiny files; a smaller run is part of `test`. Prints what a connection

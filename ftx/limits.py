@@ -487,6 +487,22 @@ PROBE_SILENCE: Final = 20.0
 #: How many times its size must be free on the disk before a probe writes there.
 PROBE_ROOM: Final = 10
 
+# -- diagnosis ---------------------------------------------------------------------------------------------
+#: ICMP echoes to one host, those after which a host that answers none is left alone, and seconds to wait for each.
+ECHOES: Final = 5
+ECHOES_UNANSWERED: Final = 3
+ECHO_WAIT: Final = 1.0
+#: Seconds in which a packet to everybody on a link must be heard back by its sender, and for an answer to a query.
+HEARING: Final = 0.4
+DOCTOR_QUERY: Final = 1.6
+#: Seconds for the firewall to print its rules.
+RULESET_WAIT: Final = 5.0
+#: Seconds for TCP to connect: the first packet is sent again after one and three.
+DOCTOR_CONNECT: Final = 5.0
+#: Addresses of one peer that are looked at, and seconds between two looks for an answer.
+DOCTOR_ADDRESSES: Final = 4
+DOCTOR_LOOK: Final = 0.02
+
 # -- what a person sees ------------------------------------------------------------------------------------
 #: Half-lives, in seconds, of the rate that is shown (lively) and of the one the time left comes from (calm).
 RATE_HALF_LIFE: Final = 1.0

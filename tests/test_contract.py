@@ -81,7 +81,6 @@ CONTRACT: Final[dict[str, str]] = {
 }
 #: What of it is not built yet.
 NOT_YET: Final[dict[str, str]] = {
-    "verbs": "doctor",
 }
 
 

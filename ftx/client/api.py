@@ -25,8 +25,10 @@ from ftx.client.settings import Settings
 from ftx.client.target import Target, parse_folder, parse_target
 from ftx.client.upload import Compare, Upload
 from ftx.client.way import OnEvent, Way, hinted, working
+from ftx.core.checks import Check, of_error
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
+from ftx.disk.keys import load as load_key
 from ftx.disk.peers import load
 from ftx.disk.places import prepare_home
 from ftx.disk.selection import LINKS, Selection
@@ -36,7 +38,7 @@ from ftx.text import show
 from ftx.wire.events import Discovered, Done, Event, Failed
 from ftx.wire.messages import CONFLICTS, FEATURES
 
-__all__ = ["Listed", "Run", "Settings", "discover", "get", "ls", "send"]
+__all__ = ["Check", "Listed", "Run", "Settings", "discover", "doctor", "get", "ls", "send"]
 
 
 def send(
@@ -275,3 +277,55 @@ def discover(
         return await discovering.search(reactor, settings, wait, put)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, lambda event: True)
+
+
+def doctor(
+    reactor: Any,
+    settings: Settings,
+    target: str = "",
+    *,
+    port: int | None = None,
+    control: str = "",
+    inbox: str = "",
+    raw: bool = True,
+    on_event: Callable[[Check], object] | None = None,
+) -> Run[Check, list[Check]]:
+    """Look at this machine, or with a `target` (and `port`, if it names none) at the way to that peer; change nothing.
+
+    Iterated, it gives every check as it is done; awaited, all of them. `control` is the control socket of the daemon on
+    this machine, `inbox` the folder that is configured for it, the usual places unless given. `raw=False` does without
+    a raw socket for ICMP. What does not work is a check that failed, and no error; FtxError `bad-target` only for a
+    target that is none.
+    """
+    # What only a doctor needs is imported when there is one.
+    from ftx.client.doctor import LocalExamination
+    from ftx.client.doctor_peer import PeerExamination
+
+    async def start(put: Callable[[Check], object], flow: Flow) -> list[Check]:
+        where = parse_target(target, option=True).with_port(port) if target else None
+        checks: list[Check] = []
+
+        def note(check: Check) -> None:
+            checks.append(check)
+            put(check)
+
+        async with working(reactor, 2) as worker:
+            if where is None:
+                socket = control or settings.places.control
+                await LocalExamination(reactor, settings, socket, inbox, worker, note).run()
+                return checks
+            try:
+                own, peers = await worker.run(_known, settings)
+            except FtxError as error:
+                note(of_error("files", error))
+                return checks
+            await PeerExamination(reactor, settings, where, own, peers, worker, note, raw=raw).run()
+        return checks
+
+    return Run(reactor, start, on_event, limits.EVENTS_QUEUED)
+
+
+def _known(settings: Settings) -> tuple[Identity | None, TrustStore]:
+    """This machine's key and peers as they are; nothing is made."""
+    own = load_key(settings.places.key) if os.path.lexists(settings.places.key) else None
+    return own, load(settings.places.peers)

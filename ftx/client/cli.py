@@ -30,6 +30,7 @@ _VERBS: Final = {
     "ls": "ftx.client.verbs.shares:ls",
     "receive": "ftx.client.verbs.receive:receive",
     "discover": "ftx.client.verbs.discover:discover",
+    "doctor": "ftx.client.verbs.doctor:doctor",
     "pair": "ftx.client.verbs.pair:pair",
     "peers": "ftx.client.verbs.peers:peers",
     "policy": "ftx.client.verbs.policy:policy",

@@ -17,6 +17,7 @@ __all__ = [
     "RESOLVE_NO_SYMLINKS",
     "RESOLVE_NO_XDEV",
     "call",
+    "clock_synchronised",
     "filesystem_type",
     "keep_freed_memory",
     "no_new_privileges",
@@ -79,6 +80,20 @@ _fallocate: Final = _function(
     ctypes.c_int64,
     ctypes.c_int64,
 )
+
+
+#: adjtimex(2): bytes of `struct timex`, and what the call returns while nothing keeps the clock right.
+_TIMEX: Final = 208
+_TIME_ERROR: Final = 5
+_adjtimex: Final = _function("adjtimex", ctypes.c_void_p)
+
+
+def clock_synchronised() -> bool | None:
+    """Whether the kernel believes that something keeps its clock right; None where it cannot be asked."""
+    if _adjtimex is None:
+        return None
+    state = _adjtimex(ctypes.create_string_buffer(_TIMEX * 2))  # all zeros: nothing is changed
+    return None if state < 0 else state != _TIME_ERROR
 
 
 def _check(result: int) -> int:

@@ -66,6 +66,7 @@ class _Attempt:
         name: str,
         accept: Accept,
         features: Sequence[str],
+        timeout: float,
     ) -> None:
         self.done: Deferred[Dialled] = Deferred()
         self._reactor = reactor
@@ -75,7 +76,7 @@ class _Attempt:
         self._address = place.host
         self._pairs = PAIRING in features
         self.connection = Connection(reactor, Role.CLIENT, name, self, str(place), features)
-        self._connecting: Deferred[Any] = _endpoint(reactor, place).connect(
+        self._connecting: Deferred[Any] = _endpoint(reactor, place, timeout).connect(
             credentials.client(_Single(self.connection))
         )
         self._connecting.addCallbacks(self._connected, self._failed)
@@ -141,13 +142,13 @@ class _Single(Factory):
         return self._connection
 
 
-def _endpoint(reactor: Any, place: Place) -> IStreamClientEndpoint:
+def _endpoint(reactor: Any, place: Place, timeout: float) -> IStreamClientEndpoint:
     address = canonical_address(place.host)
     if address is None:
-        return HostnameEndpoint(reactor, place.host.encode("idna"), place.port, timeout=limits.CONNECT_TIMEOUT)
+        return HostnameEndpoint(reactor, place.host.encode("idna"), place.port, timeout=timeout)
     kind = TCP4ClientEndpoint if address.version == 4 else TCP6ClientEndpoint
     host = str(address) if address.version == 4 else place.host
-    return kind(reactor, host, place.port, timeout=limits.CONNECT_TIMEOUT)
+    return kind(reactor, host, place.port, timeout=timeout)
 
 
 def _weight(error: FtxError) -> int:
@@ -164,11 +165,13 @@ async def dial(
     name: str,
     accept: Accept,
     features: Sequence[str] = FEATURES,
+    timeout: float = limits.CONNECT_TIMEOUT,
 ) -> Dialled:
     """Try all `places` at once and return the first connection that is ready.
 
-    `name` is what we call ourselves, `features` what our hello lists: with `pairing` in it we come to pair. Raises
-    FtxError: of the attempts' errors the one that says most. Cancelling gives all attempts up.
+    `name` is what we call ourselves, `features` what our hello lists: with `pairing` in it we come to pair. `timeout`
+    is for TCP to connect, in seconds. Raises FtxError: of the attempts' errors the one that says most. Cancelling gives
+    all attempts up.
     """
     if not places:
         raise FtxError("name-not-found")
@@ -190,7 +193,7 @@ async def dial(
 
     for place in places:
         try:
-            attempt = _Attempt(reactor, credentials, place, name, accept, features)
+            attempt = _Attempt(reactor, credentials, place, name, accept, features, timeout)
         except UnicodeError:
             failed(Failure(FtxError("name-not-found", f"{place} is not a host name")))
             continue

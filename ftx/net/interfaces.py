@@ -21,7 +21,7 @@ import ifaddr
 from ftx import limits
 from ftx.core.discovery import Address, Interface
 
-__all__ = ["interfaces", "missing", "own_addresses"]
+__all__ = ["interfaces", "links", "missing", "own_addresses"]
 
 # ioctl numbers and flags of <linux/sockios.h> and <linux/if.h>; the request is a name and a union of 24 bytes.
 _SIOCGIFFLAGS: Final = 0x8913
@@ -30,6 +30,7 @@ _IFF_UP: Final = 0x1
 _IFF_BROADCAST: Final = 0x2
 _IFF_LOOPBACK: Final = 0x8
 _IFF_POINTOPOINT: Final = 0x10
+_IFF_RUNNING: Final = 0x40
 _NAME: Final = 16
 _REQUEST: Final = 40
 
@@ -60,6 +61,17 @@ def interfaces() -> tuple[Interface, ...]:
                 )
             found[interface.index] = interface
     return tuple(sorted(found.values(), key=lambda item: item.index)[: limits.DISCOVERY_INTERFACES])
+
+
+def links() -> dict[str, bool]:
+    """Every network interface of this host, with addresses or without: whether it is up, and has a carrier."""
+    found: dict[str, bool] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has gone meanwhile
+                flags = int.from_bytes(_ioctl(asked, _SIOCGIFFLAGS, name)[:2], sys.byteorder)
+                found[name] = bool(flags & _IFF_UP) and bool(flags & _IFF_RUNNING)
+    return found
 
 
 def own_addresses(found: Iterable[Interface]) -> frozenset[Address]:

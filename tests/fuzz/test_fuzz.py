@@ -65,6 +65,7 @@ def test_the_corpus(name: str) -> None:
 #: What reads bytes or text from outside, and the target that reaches it. A new decoder has to be added here.
 REACHED = {
     "wire.announce.decode": "datagram",
+    "wire.icmp.decode_icmp": "icmp",
     "wire.jsonlines.decode_request": "control",
     "wire.jsonlines.decode_reply": "reply",
     "wire.messages.decode": "message",

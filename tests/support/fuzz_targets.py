@@ -38,7 +38,7 @@ from ftx.disk.settings import gather
 from ftx.errors import KINDS, FtxError, ProtocolError
 from ftx.net import tls
 from ftx.text import parse_size, show
-from ftx.wire import announce, jsonlines, messages
+from ftx.wire import announce, icmp, jsonlines, messages
 from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, FrameType, Piece
 
 __all__ = ["TARGETS", "Target"]
@@ -227,6 +227,19 @@ def _datagram(data: bytes) -> None:
         assert announce.encode_reply(message.body) + message.signature == data
     else:
         assert announce.encode_announcement(message) == data
+
+
+def _icmp(data: bytes) -> None:
+    """Answers to echoes, of both versions, with the header before them and without."""
+    for version, header in ((4, True), (4, False), (6, False)):
+        answer = icmp.decode_icmp(version, data, ip_header=header)
+        assert answer is None or (0 <= answer.identifier < 1 << 16 and 0 <= answer.sequence < 1 << 16)
+
+
+def _icmp_seeds() -> list[bytes]:
+    request = icmp.encode_echo(4, 1, 2, b"data")
+    quoted = b"\x45" + bytes(8) + b"\x01" + bytes(10) + request
+    return [b"\0\0\xff\xff" + request[4:], b"\x03\x04" + bytes(4) + b"\x05\xa0" + quoted]
 
 
 def _control(data: bytes) -> None:
@@ -441,6 +454,7 @@ TARGETS: dict[str, Target] = {
     "names": Target(_names, lambda: [b"a/b/c", b"..", b".ftx/x", b"a\x1b"]),
     "certificate": Target(_certificate, _certificates),
     "datagram": Target(_datagram, _datagrams),
+    "icmp": Target(_icmp, _icmp_seeds),
     "control": Target(_control, lambda: _REQUESTS),
     "reply": Target(_reply, lambda: _REPLIES),
     "identity": Target(_identity, lambda: [format_id(bytes(range(32))).encode()]),
