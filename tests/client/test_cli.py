@@ -25,9 +25,8 @@ from ftx.disk.seen import SeenName, remember
 from ftx.text import show
 
 VERBS = {
-    *("completion", "config", "ctl", "demo", "discover", "get", "hash", "id", "ls", "pair", "peers", "policy"),
-    *("receive", "send"),
-    "verify",
+    *("completion", "config", "ctl", "demo", "discover", "doctor", "get", "hash", "id", "ls", "pair", "peers"),
+    *("policy", "receive", "send", "verify"),
 }
 PEER_ID = format_id(bytes(range(32)))
 #: `python -m ftx.client.cli` with SIGINT as a terminal's shell leaves it: a runner in the background may ignore it.
@@ -338,7 +337,7 @@ def test_a_usage_error_is_exit_code_2_a_sentence_and_a_hint(here, args, said, hi
 @pytest.mark.parametrize(
     "args",
     [
-        ["doctor"],
+        ["mirror"],
     ],
     ids=" ".join,
 )
