@@ -316,6 +316,17 @@ def fault_calls() -> str:
     return "\n\n".join(lines)
 
 
+def fault_links() -> str:
+    """What was done to links and disks as a whole, and how often."""
+    kinds = _evidence()["kinds"]
+    rows = [
+        [f"`{name}`", f"`{what}`", f"{count:,}"]
+        for name in ("link", "power-cut")
+        for what, count in kinds.get(name, {"hit": {}})["hit"].items()
+    ]
+    return _table(["kind", "manner", "points"], rows)
+
+
 def fault_scenarios() -> str:
     """Every scenario, with how many points were tried of each kind."""
     found = _evidence()
@@ -358,6 +369,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "shapes": shapes,
     "fault-kinds": fault_kinds,
     "fault-calls": fault_calls,
+    "fault-links": fault_links,
     "fault-scenarios": fault_scenarios,
     "fault-findings": fault_findings,
 }

@@ -34,9 +34,10 @@ from support.trees import MiB
 
 from ftx.disk import linux
 
-__all__ = ["KIND", "Record", "check", "labels", "main", "recorded"]
+__all__ = ["ABOUT", "KIND", "Record", "check", "labels", "main", "recorded"]
 
 KIND = "power-cut"
+ABOUT = "the power fails: the disk keeps what it had been told to keep, and any part of what came after"
 IMAGE = 16 * MiB
 #: Nothing is written but what is asked for: the next commit by itself comes in ten minutes.
 OPTIONS = "commit=600"
@@ -163,7 +164,7 @@ def run_scenario(name: str, report: Report, given: argparse.Namespace, folder: P
     begun = time.monotonic()
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
         for label, outcome, seconds in pool.map(_checked, chosen[: given.most], [folder] * len(chosen)):
-            report.add(Point(KIND, name, "disk", label), outcome, seconds)
+            report.add(Point(KIND, f"cut-{name}", "disk", label), outcome, seconds)
             if outcome.verdict == BROKEN:
                 broken.append(f"{name}/{label}")
                 print(f"BROKEN {name}/{label}", *outcome.broken, sep="\n    ", flush=True)

@@ -15,6 +15,8 @@ from faults.stage import Bench, Stage
 from faults.wire import MANNERS, Link
 from support.lab import until
 
+from ftx.errors import KINDS
+
 __all__ = ["LinkFault"]
 
 #: What a client says of a handshake that was damaged or never went on: that this is no ftx, as far as it can tell.
@@ -31,6 +33,7 @@ PATIENCE = 0.3
 HARMLESS = ("delay", "trickle")
 #: Manners after which nothing may ever come.
 SILENT = ("half-open", "lose")
+_BUSY = KINDS["busy"].exit_code
 
 
 def _was_no_ftx(stage: Stage, code: int | None) -> bool:
@@ -42,7 +45,7 @@ class LinkFault:
     """The kind `link`. The victim is who sends what is hurt. Labels: `MANNER/record-N`, `MANNER/byte-N`."""
 
     name = "link"
-    about = "the link between client and daemon " + "; or ".join(MANNERS.values())
+    about = "the connection is reset, closed, damaged, held up or silent: at the end of each TLS record, and anywhere"
 
     def missing(self) -> str | None:
         """What the fork server needs."""
@@ -95,6 +98,9 @@ class LinkFault:
                 again = None
                 if came_back(stage, verdict):
                     with verdict.holds("I9"):
+                        again = scenario.act(stage)
+                    if again == _BUSY and manner in SILENT:
+                        # who was heard of within ALIVE is not asked; when the newcomer comes back, it is
                         again = scenario.act(stage)
             # a daemon that nobody told of the end keeps its job until it has heard nothing for SILENCE
             if again is not None:

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import mmap
 import os
+import shutil
 import signal
 import stat
 import struct
@@ -134,10 +135,9 @@ def missing_means() -> str | None:
         return "needs root, to mount"
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "needs /dev/fuse"
-    for device in ("/dev/loop-control", "/sbin/mkfs.ext4"):
-        if not os.path.exists(device):
-            return f"needs {device}"
-    return None
+    if not os.path.exists("/dev/loop-control"):
+        return "needs loop devices"
+    return None if shutil.which("mkfs.ext4") else "needs mkfs.ext4"
 
 
 def run(*command: str | Path) -> None:

@@ -140,13 +140,12 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m faults.report FILE...`: put what these files of evidence come to into the summary that is kept."""
-    from faults.cut_scenarios import SCENARIOS as CUT
-    from faults.cuts import KIND
+    from faults import cut_scenarios, cuts
     from faults.kinds import KINDS, SCENARIOS
 
-    about = {kind.name: kind.about for kind in KINDS.values()}
-    about[KIND] = "the power fails: the disk keeps what it had been told to keep, and any part of what came after"
-    scenarios = {scenario.name: scenario.about for scenario in (*CUT.values(), *SCENARIOS.values())}
+    about = {kind.name: kind.about for kind in KINDS.values()} | {cuts.KIND: cuts.ABOUT}
+    scenarios = {scenario.name: scenario.about for scenario in SCENARIOS.values()}
+    scenarios |= {f"cut-{name}": scenario.about for name, scenario in cut_scenarios.SCENARIOS.items()}
     kept = json.loads(EVIDENCE.read_text("utf-8")) if EVIDENCE.exists() else {}
     for name in sys.argv[1:] if arguments is None else arguments:
         kept = merged(kept, summary(Report(Path(name)), about, scenarios))

@@ -154,7 +154,7 @@ def _fill(inbox: Path) -> None:
 def commit() -> str:
     """What is being tested."""
     here = Path(__file__).resolve().parent
-    command = ["git", "-c", "safe.directory=*", "-C", str(here), "log", "-1", "--format=%h"]
+    command = ["git", "-c", "safe.directory=*", "-C", str(here), "log", "-1", "--format=%h", "--", "../../ftx"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 

@@ -21,7 +21,7 @@ def test_power_cuts() -> None:
     """After `Stored` a file is complete under its name and known; before, nothing partial is visible; all goes on."""
     names = os.environ.get("CUT_SCENARIOS", "tree backup state").split()
     words = [word for name in names for word in ("--scenario", name)]
-    words += ["--most", os.environ.get("CUTS", "6"), "--seed", os.environ.get("CUT_SEED", "1")]
+    words += ["--most", os.environ.get("CUTS", "5"), "--seed", os.environ.get("CUT_SEED", "1")]
     command = ["unshare", "-m", sys.executable, "-m", "faults.cuts", *words]
     try:
         run = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=100, check=False)
@@ -30,4 +30,4 @@ def test_power_cuts() -> None:
     if run.stdout.startswith("skipped: ") or run.stderr.startswith("unshare"):
         pytest.skip(run.stdout.strip() or run.stderr.strip())
     assert run.returncode == 0, run.stdout + run.stderr
-    assert f"{len(names) * int(os.environ.get('CUTS', '6'))} cuts, 0 broken" in run.stdout
+    assert f"{len(names) * int(os.environ.get('CUTS', '5'))} cuts, 0 broken" in run.stdout

@@ -73,7 +73,7 @@ def test_a_disk_that_stalls_in_sync(short_tmp: Path, disk: Recorded) -> None:
         with Gate(daemon.port, hold=3 * MiB) as gate:
             client = lab.sending(gate.url, "source")
             gate.wait()
-            client.reaches("progress", bytes_durable=MiB)
+            client.reaches("progress", bytes_confirmed=MiB)
             disk.stall()
             begun = time.monotonic()
             gate.open()
