@@ -88,13 +88,15 @@ def status_lines(status: _Map) -> list[str]:
     jobs, rates, discovery = _map(status.get("jobs")), _map(status.get("limits")), status.get("discovery")
     found = _map(discovery)
     interfaces = ", ".join(_text(name) for name in _list(found.get("interfaces"))) or "no interface"
+    whom = ", for paired peers only" if found.get("answers") == "paired" else ""
+    whom += ", and by DNS-SD" if found.get("published") is True else ""
     rows = [
         ("name", _text(status.get("name", "-"))),
         ("id", _text(status.get("id", "-"))),
         ("version", f"{_text(status.get('version', '-'))}, process {_text(status.get('pid', '-'))}"),
         ("up", duration(_count(status.get("uptime_s")))),
         ("listening", ", ".join(map(_address, _list(status.get("listening")))) or "nowhere"),
-        ("discovery", f"UDP port {_text(found.get('port', '-'))} on {interfaces}" if discovery else "off"),
+        ("discovery", f"UDP port {_text(found.get('port', '-'))} on {interfaces}{whom}" if discovery else "off"),
         ("inbox", _text(status.get("inbox", "-"), 4096)),
         ("jobs", _jobs(jobs)),
         ("received", size(_count(status.get("bytes_in")))),

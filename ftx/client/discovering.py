@@ -257,9 +257,12 @@ def nobody(settings: Settings) -> list[str]:
         said.append("asked on loopback only: nobody outside this machine can have heard it")
     else:
         said.append("no network interface is up: is a cable, or a Wi-Fi, connected?")
-    if settings.discovery_interfaces or settings.discovery_exclude:
-        restricted = ", ".join(show(name) for name in (*settings.discovery_interfaces, *settings.discovery_exclude))
-        said.append(f"other interfaces were left out by --discovery-interface or --discovery-exclude ({restricted})")
+    if settings.discovery_interfaces:
+        names = ", ".join(show(name) for name in settings.discovery_interfaces)
+        said.append(f"no other interface was used: discovery_interface is {names}")
+    if settings.discovery_exclude:
+        names = ", ".join(show(name) for name in settings.discovery_exclude)
+        said.append(f"left out: discovery_exclude is {names}")
     return [
         *said,
         "is a daemon running there, without --no-discovery? (ftx-client ctl status, on that machine)",

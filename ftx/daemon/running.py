@@ -35,6 +35,7 @@ from ftx.daemon.view import (
 from ftx.disk.landlock import READ
 from ftx.disk.peers import update
 from ftx.errors import FtxError
+from ftx.net.discovery import Responder
 from ftx.text import show
 from ftx.wire.events import Event, iso_time
 
@@ -72,7 +73,6 @@ class Running:
         daemon = self._daemon
         responder = daemon.responder
         counts = daemon.jobs.counts if daemon.jobs is not None else JobCounts()
-        found = responder is not None and responder.running
         return StatusResult(
             version=__version__,
             name=daemon.config.name,
@@ -80,7 +80,7 @@ class Running:
             pid=os.getpid(),
             uptime_s=round(time.monotonic() - self._since, 3),
             listening=[Address(host, port) for host, port in daemon.listening.addresses],
-            discovery=DiscoveryInfo(responder.port, list(responder.interfaces)) if found and responder else None,
+            discovery=self._discovery(responder) if responder is not None and responder.running else None,
             inbox=show(daemon.config.inbox, limits.PATH),
             shares=[] if daemon.serving is None else daemon.serving.names(),
             jobs=counts,
@@ -90,6 +90,12 @@ class Running:
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
             draining=daemon.jobs is not None and daemon.jobs.draining,
             sandbox=daemon.sandbox.status,
+        )
+
+    def _discovery(self, responder: Responder) -> DiscoveryInfo:
+        daemon = self._daemon
+        return DiscoveryInfo(
+            responder.port, list(responder.interfaces), daemon.config.answered, daemon.publisher is not None
         )
 
     def jobs(self, state: JobState | None) -> Sequence[JobInfo]:

@@ -45,10 +45,12 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class DiscoveryInfo(msgspec.Struct, frozen=True):
-    """Where the daemon answers discovery queries."""
+    """Where the daemon answers discovery queries, and whom: `everyone` or `paired`; and whether DNS-SD has it, too."""
 
     port: int
     interfaces: list[str]
+    answers: str = "everyone"
+    published: bool = False
 
 
 class JobCounts(msgspec.Struct, frozen=True):

@@ -111,6 +111,8 @@ async def test_I150_discovery_that_is_off_has_no_socket(
             except OSError:
                 free = False
         assert free is not opened
-        assert (daemon.view.status().discovery is not None) is opened
+        discovery = daemon.view.status().discovery
+        assert (discovery is not None) is opened
+        assert discovery is None or discovery.answers == said.get("discovery", "everyone")
     finally:
         await daemon.stopService()

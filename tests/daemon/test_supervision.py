@@ -111,7 +111,12 @@ def test_a_life_under_a_supervisor(supervised: Supervised) -> None:
     for name, kind in (("c.sock", socket.SOCK_STREAM), ("c.seq", socket.SOCK_SEQPACKET)):
         status = ask(folder / name, kind)
         assert status["listening"] == [{"address": "127.0.0.1", "port": port}]
-        assert status["discovery"] == {"port": discovery, "interfaces": ["lo"]}
+        assert status["discovery"] == {
+            "port": discovery,
+            "interfaces": ["lo"],
+            "answers": "everyone",
+            "published": False,
+        }
     found = subprocess.run(
         [sys.executable, "-m", "ftx", "--home", str(folder / "other"), "--json", "discover"],
         capture_output=True,
