@@ -111,15 +111,22 @@ class Circle:
         if wanted != self._pairs.keys():
             self._pairs = {one: self._pairs.get(one) or pair_key(one, self._own) for one in wanted}
 
+    def exhausted(self, now: float) -> bool:
+        """Whether there is no work left in this second for one more query; asked before anything is done for it."""
+        return now - self._since < 1.0 and self._work > 0 and self._work + self._cost > limits.BLIND_WORK
+
     def allowed(self, now: float) -> bool:
         """Whether there is work left in this second for one more query, which then counts."""
+        if self.exhausted(now):
+            return False
         if now - self._since >= 1.0:
             self._since, self._work = now, 0
-        cost = len(self._pairs) + limits.BLIND_TAGS
-        if self._work and self._work + cost > limits.BLIND_WORK:
-            return False
-        self._work += cost
+        self._work += self._cost
         return True
+
+    @property
+    def _cost(self) -> int:
+        return len(self._pairs) + limits.BLIND_TAGS
 
     def asker(self, query: BlindQuery) -> bytes | None:
         """What `seal` needs to answer whoever asks, None when the query is for somebody else."""

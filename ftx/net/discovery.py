@@ -243,7 +243,7 @@ class Responder:
         """Answer a datagram or drop it. The cheapest questions come first: most of a flood ends there."""
         counters = self.counters
         now = self._clock.seconds()
-        if self._limiter.exhausted(now):
+        if self._limiter.exhausted(now) or self._circle.exhausted(now):
             counters.limited += 1
             return
         interface = self._present.get(datagram.interface)
