@@ -28,13 +28,14 @@ Outcome = Stored | Have | Skip | Failed | Want
 
 @define(eq=False)
 class _Link:
-    """A link that is to be made. `name` is what is tried next; `status` its fstat once it is there."""
+    """A link that is to be made. `name` is what is tried next; it is `there`, and then has its time, and a `status`."""
 
     entry: LinkEntry
     path: Path
     digest: bytes
     name: bytes
     tries: int = 0
+    there: bool = False
     status: os.stat_result | None = None
 
     def record(self) -> NameRecord:
@@ -141,8 +142,9 @@ class _Linking:
             return False
         if self.device.root.link_target(folder_fd, record.final) != link.entry.target:
             return False
-        if record.inode == 0:  # a kill came between the link and its sync
-            link.name, link.status = record.final, found
+        if record.inode == 0:  # a kill, or an error, came between the link and its sync
+            link.name = record.final
+            link.status = self.device.root.date_link(folder_fd, record.final, link.entry.mtime_ns)
             self._sync([link])
             self.device.records.settle(self.job.peer, [(joined(link.path), link.record())])
         return True
@@ -173,7 +175,9 @@ class _Linking:
         try:
             self._open_up(folder)
             folder_fd = self._cursor.at(folder)
-            link.status = self.device.root.make_link(folder_fd, link.name, link.entry.target, link.entry.mtime_ns)
+            self.device.root.make_link(folder_fd, link.name, link.entry.target)
+            link.there = True
+            link.status = self.device.root.date_link(folder_fd, link.name, link.entry.mtime_ns)
         except FileExistsError:
             return True
         except (OSError, FtxError) as error:
@@ -194,7 +198,7 @@ class _Linking:
 
     def _forget(self) -> None:
         """Remove the records of links that were not made: they must not vouch for somebody else's."""
-        lost = [link for link in self._recorded.values() if link.status is None]
+        lost = [link for link in self._recorded.values() if not link.there]
         if lost:
             keys = [(joined(link.path), len(link.entry.target), link.entry.mtime_ns) for link in lost]
             self.device.records.forget(self.job.peer, keys)

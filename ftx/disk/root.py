@@ -411,10 +411,13 @@ class Root:
 
     # -- symbolic links: made and looked at, never followed ------------------------------------------------
 
-    def make_link(self, folder_fd: int, name: bytes, target: bytes, mtime_ns: int) -> os.stat_result:
-        """Make the symbolic link `name` to `target`; its status after its time is set. `EEXIST` for a taken name."""
+    def make_link(self, folder_fd: int, name: bytes, target: bytes) -> None:
+        """Make the symbolic link `name` to `target`. `EEXIST` for a taken name."""
         os.symlink(target, _single(name), dir_fd=folder_fd)
-        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder_fd, follow_symlinks=False)
+
+    def date_link(self, folder_fd: int, name: bytes, mtime_ns: int) -> os.stat_result:
+        """Set the time of the symbolic link `name`; its status after that."""
+        os.utime(_single(name), ns=(mtime_ns, mtime_ns), dir_fd=folder_fd, follow_symlinks=False)
         return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
 
     def link_target(self, folder_fd: int, name: bytes) -> bytes | None:

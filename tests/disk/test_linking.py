@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.faults import Fault
 from support.inboxes import JOB, MTIME, PEER, Sending, snapshot
 from support.kills import killed_after
 
@@ -160,6 +162,22 @@ def test_a_revoked_job_makes_no_links(inbox: Inbox, tmp_path: Path) -> None:
         job.make_links(entries({"t/b": b"a"}))
     job.close()
     assert snapshot(tmp_path / "inbox") == {}
+
+
+def test_a_link_without_its_time_is_known_again(inbox: Inbox, tmp_path: Path) -> None:
+    """It was made, and its time could not be set: it has failed, and is no second link when that is over."""
+    assert keep(inbox, {}) == {}
+    links = {"t/b": b"a"}
+    store = Sending(inbox, TREE).store
+    with Fault("utime", 1, errno.ENOSPC) as fault:
+        (outcome,) = store.make_links(entries(links))
+    assert fault.hit
+    assert isinstance(outcome, Failed)
+    (outcome,) = store.make_links(entries(links))
+    store.close()
+    assert isinstance(outcome, Have)
+    assert found(tmp_path / "inbox") == links
+    assert (tmp_path / "inbox" / "t" / "b").lstat().st_mtime_ns == MTIME
 
 
 def test_kill_while_links_are_made(tmp_path: Path) -> None:
