@@ -14,11 +14,12 @@ import msgspec
 from ftx import limits
 from ftx.errors import KINDS
 
-__all__ = ["Queued", "Verdict", "due", "verdict", "wait_after"]
+__all__ = ["Queued", "Verdict", "due", "limited", "verdict", "wait_after"]
 
 #: Of an attempt: the entry is done and goes; it is tried again; it has failed and stays.
 Verdict = Literal["done", "again", "failed"]
 
+_LIMIT: Final = "--limit="
 #: Exit codes of attempts that may go better later: not reached, out of time, interrupted, terminated.
 _LATER: Final = frozenset({4, 10, 130, 143})
 #: Errors of which the same is true, whatever their family.
@@ -82,3 +83,11 @@ def due(entries: Sequence[Queued], running: Collection[str], now: float) -> list
         busy.add(entry.target)
         found.append(entry)
     return found
+
+
+def limited(options: Sequence[str], most: int) -> list[str]:
+    """`options` with the lower one of their own limit and `most` (bytes per second, 0 for none)."""
+    own = [int(word.removeprefix(_LIMIT)) for word in options if word.startswith(_LIMIT)]
+    rates = [rate for rate in (*own, most) if rate]
+    rest = [word for word in options if not word.startswith(_LIMIT)]
+    return [*rest, *([f"{_LIMIT}{min(rates)}"] if rates else [])]

@@ -264,7 +264,7 @@ def options_of(params: QueueParams) -> list[str]:
         "port": params.port,
         "conflict": params.conflict,
         "links": params.links,
-        "limit": params.limit,
+        "limit": params.limit or None,
         "compress": params.compress,
     }
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]

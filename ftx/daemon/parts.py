@@ -110,12 +110,12 @@ def queue(daemon: Daemon, running: Jobs) -> Queue:
     if config.request.config:
         environ["FTX_CONFIG"] = absolute(config.request.config, config.request.cwd)
 
-    def command() -> list[str]:
-        outgoing = running.rates.daemon[1]
-        return [*words, *([f"--limit={outgoing}"] if outgoing else [])]
-
     file = QueueFile(os.path.join(config.places.state, "queue"))
-    return Queue(daemon.reactor, daemon.state_worker, file, command, environ, running.events, time.time)
+
+    def outgoing() -> int:
+        return running.rates.daemon[1]
+
+    return Queue(daemon.reactor, daemon.state_worker, file, words, environ, running.events, time.time, outgoing)
 
 
 def pairings(daemon: Daemon, running: Jobs) -> Pairings:

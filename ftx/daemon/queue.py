@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.core.queueing import Queued, due, verdict, wait_after
+from ftx.core.queueing import Queued, due, limited, verdict, wait_after
 from ftx.daemon.attempt import Attempt
 from ftx.daemon.events import EventStream
 from ftx.daemon.view import JobInfo, JobState, QueueEntry
@@ -44,20 +44,22 @@ class Queue:
         reactor: Any,
         worker: Worker,
         file: QueueFile,
-        command: Callable[[], Sequence[str]],
+        command: Sequence[str],
         environ: Mapping[str, str],
         stream: EventStream,
         wall: Callable[[], float],
+        outgoing: Callable[[], int],
     ) -> None:
         """`command` are the words of an attempt before its own options, `environ` is its environment.
 
-        `worker` is for the file.
+        `outgoing` says what the daemon may send, in bytes per second, 0 for no limit. `worker` is for the file.
         """
+        self._outgoing = outgoing
         self._reactor = reactor
         self._worker = worker
         self._lane = worker.lane()
         self._file = file
-        self._command = command
+        self._command = tuple(command)
         self._environ = environ
         self._stream = stream
         self._wall = wall
@@ -221,7 +223,7 @@ class Queue:
             self._timer = self._reactor.callLater(min(*later, limits.QUEUE_MOST), self._look)
 
     def _begin(self, entry: Queued) -> None:
-        words = [*self._command(), *entry.options, f"--to={entry.target}", "--"]
+        words = [*self._command, *limited(entry.options, self._outgoing()), f"--to={entry.target}", "--"]
         command = [os.fsencode(word) for word in words] + [base64.b64decode(path) for path in entry.sources]
         attempt = Attempt(self._reactor, entry, command, self._stream.publish)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ftx import limits
-from ftx.core.queueing import Queued, due, verdict, wait_after
+from ftx.core.queueing import Queued, due, limited, verdict, wait_after
 
 
 def entry(job: str, target: str = "pi:", **how: object) -> Queued:
@@ -59,3 +59,12 @@ def test_one_for_each_target_and_few_at_once() -> None:
     odd = [entry("later", not_before=5.0), entry("held", "b:", paused=True), entry("lost", "c:", failed=True)]
     assert due(odd, (), 4.9) == []
     assert [one.job for one in due(odd, (), 5.0)] == ["later"]
+
+
+def test_the_lower_limit_counts() -> None:
+    assert limited(["--into=a"], 0) == ["--into=a"]
+    assert limited(["--into=a"], 500) == ["--into=a", "--limit=500"]
+    assert limited(["--limit=70", "--into=a"], 500) == ["--into=a", "--limit=70"]
+    assert limited(["--limit=700"], 500) == ["--limit=500"]
+    assert limited(["--limit=700"], 0) == ["--limit=700"]
+    assert limited(["--limit=0"], 500) == ["--limit=500"]

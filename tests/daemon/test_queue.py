@@ -55,7 +55,7 @@ class Bench:
         stream = EventStream(reactor, lambda: Snapshot(jobs=[], offers=[]))
         stream.subscribe(self.heard.append, None, 0.1)
         self.queue = Queue(
-            reactor, self.worker, self.file, lambda: list(command), dict(os.environ), stream, lambda: self.now
+            reactor, self.worker, self.file, command, dict(os.environ), stream, lambda: self.now, lambda: 0
         )
 
     async def add(self, *lines: str, target: str = "pi:") -> str:

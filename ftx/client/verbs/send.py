@@ -206,7 +206,8 @@ def _later(sources: list[str], targets: list[Target], given: dict[str, Any]) -> 
             said = f"--later cannot be combined with --{name.replace('_', '-')}"
             raise FtxError("usage", said, "what is left with the daemon has nobody who waits for it")
     written = list(given["targets"]) or [given["args"][-1]]
-    wishes = {name: given[name] for name in ("port", "conflict", "links", "limit", "checksum")}
+    wishes = {name: given[name] for name in ("port", "conflict", "links", "checksum")}
+    wishes["limit"] = given["limit"] or None
     wishes["into"] = given["into"]
     wishes["exclude"] = list(given["exclude"])
     wishes["compress"] = None if given["compress"] == "auto" else given["compress"]
