@@ -145,7 +145,7 @@ _TABLE: Final = (
     ErrorKind("over-offer", 609, "more was sent than was offered"),
     ErrorKind("storage-failed", 610, "the receiver could not store it", "see the receiver's log"),
     ErrorKind("not-supported", 611, "the peer does not support this", "its version may be older than this one"),
-    ErrorKind("superseded", 612, "a newer connection took over this job"),
+    ErrorKind("superseded", 612, "a newer connection took over this job", "that one goes on with it: nothing is lost"),
     ErrorKind("too-large", 613, "larger than the receiver accepts", "ask whoever runs it"),
     ErrorKind("cancelled", 614, "cancelled by the peer", "ask them, then run the same command again to resume"),
     ErrorKind(

@@ -212,12 +212,11 @@ def test_the_connection_is_cut_again_and_again(lab: Lab, source: int) -> None:
 def test_two_at_once(lab: Lab, source: int) -> None:
     """Two runs over the same files: one does them, the other follows and finds them there; no second copy."""
     daemon = lab.daemon()
-    with Gate(daemon.port, hold=10 * MiB) as gate:
+    with Gate(daemon.port, rate=1 << 16) as gate:  # slow, and heard all the time: what is silent is taken over
         first = lab.sending(gate.url, "source")
-        gate.wait()
+        first.reaches("progress", bytes_confirmed=4 * MiB)
         second = lab.sending(daemon.url, "source")
         second.reaches("accepted")
-        gate.open()
         first.ends()
         second.ends()
         for client in (first, second):
