@@ -259,10 +259,12 @@ def discover(
     wait: float = limits.DISCOVERY_BURST,
     *,
     watch: bool = False,
+    hosts: Sequence[str] = (),
     on_event: Callable[[Discovered], object] | None = None,
 ) -> Run[Discovered, list[Discovered]]:
     """Ask on the network who is there for `wait` seconds. Iterated, it gives every answer at once; awaited, all.
 
+    `hosts`, names or addresses, are asked as well, wherever they are; those behind a router must let us ask.
     With `watch` it goes on until it is cancelled: `state` is `here` for what is new or has changed, `still` for what
     was said before, `gone` for who is missed.
 
@@ -273,8 +275,8 @@ def discover(
 
     async def start(put: Callable[[Discovered], object], flow: Flow) -> list[Discovered]:
         if watch:
-            await discovering.watch(reactor, settings, put)
-        return await discovering.search(reactor, settings, wait, put)
+            await discovering.watch(reactor, settings, put, hosts)
+        return await discovering.search(reactor, settings, wait, put, hosts)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, lambda event: True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from ftx.client.settings import Settings
 from ftx.client.sightings import Sightings
 from ftx.core.discovery import Interface, chosen, near
 from ftx.core.identity import format_id, parse_id, same
-from ftx.core.peers import TrustStore
+from ftx.core.peers import Peer, TrustStore
 from ftx.disk.keys import load_or_create
 from ftx.disk.peers import load
 from ftx.disk.seen import SeenName, remember
@@ -36,9 +36,11 @@ __all__ = ["nobody", "search", "watch"]
 Put = Callable[[Discovered], object]
 
 
-async def search(reactor: Any, settings: Settings, wait: float, put: Put) -> list[Discovered]:
+async def search(
+    reactor: Any, settings: Settings, wait: float, put: Put, hosts: Sequence[str] = ()
+) -> list[Discovered]:
     """See `ftx.client.api.discover`; `put` gets every answer as it comes."""
-    asking = await _begin(reactor, settings)
+    asking = await _begin(reactor, settings, hosts)
     try:
         found = await asking.round(wait, put)
         await asking.keep(found)
@@ -47,12 +49,12 @@ async def search(reactor: Any, settings: Settings, wait: float, put: Put) -> lis
         await asking.worker.stop()
 
 
-async def watch(reactor: Any, settings: Settings, put: Put) -> None:
+async def watch(reactor: Any, settings: Settings, put: Put, hosts: Sequence[str] = ()) -> None:
     """Search again and again until cancelled; `put` gets every answer, and who has gone.
 
     Between searches pass DISCOVERY_WATCH seconds, or less when links or addresses of this machine change.
     """
-    asking = await _begin(reactor, settings)
+    asking = await _begin(reactor, settings, hosts)
     sightings = Sightings()
     kept: set[str] = set()
     pausing = _Pause(reactor)
@@ -114,6 +116,8 @@ class _Asking:
     worker: Worker
     own: bytes | None
     peers: TrustStore
+    #: Hosts that were named: asked wherever they are.
+    hosts: tuple[str, ...]
 
     async def round(self, wait: float, put: Put) -> list[Discovered]:
         """One search of `wait` seconds: every answer, known peers first."""
@@ -133,7 +137,7 @@ class _Asking:
             port=settings.discovery_port,
             include=settings.discovery_interfaces,
             exclude=settings.discovery_exclude,
-            hosts=self._remembered([place_of(hint, DEFAULT_PORT).host for peer in recent for hint in peer.addresses]),
+            hosts=(*self.hosts, *self._remembered(recent)),
             on_reply=tell,
             on_address=tell,
             known=known.keys(),
@@ -147,7 +151,7 @@ class _Asking:
                 return
             published.append(event)
             put(event)
-            for address in self._remembered(list(one.addresses)):
+            for address in self._allowed(list(one.addresses)):
                 finder.ask(address)  # a claim so far: the daemon there can sign for itself
 
         browser = Browser(self.reactor, heard) if settings.mdns and available() else None
@@ -194,8 +198,12 @@ class _Asking:
             after_s=round(after, 4),
         )
 
-    def _remembered(self, hosts: list[str]) -> list[str]:
-        """Those of the remembered addresses that may be asked: on other interfaces than the chosen ones nobody is."""
+    def _remembered(self, peers: Iterable[Peer]) -> list[str]:
+        """Where these peers were seen, as far as one may ask there."""
+        return self._allowed([place_of(hint, DEFAULT_PORT).host for peer in peers for hint in peer.addresses])
+
+    def _allowed(self, hosts: list[str]) -> list[str]:
+        """Those of some addresses that may be asked: on other interfaces than the chosen ones nobody is."""
         include, exclude = self.settings.discovery_interfaces, self.settings.discovery_exclude
         if not include and not exclude:
             return hosts
@@ -226,7 +234,7 @@ class _Asking:
         )
 
 
-async def _begin(reactor: Any, settings: Settings) -> _Asking:
+async def _begin(reactor: Any, settings: Settings, hosts: Sequence[str]) -> _Asking:
     absent = missing(settings.discovery_interfaces, interfaces())
     if absent and len(absent) == len(settings.discovery_interfaces):
         names = ", ".join(show(name) for name in absent)
@@ -238,7 +246,7 @@ async def _begin(reactor: Any, settings: Settings) -> _Asking:
     except BaseException:
         await worker.stop()
         raise
-    return _Asking(reactor, settings, worker, own, peers)
+    return _Asking(reactor, settings, worker, own, peers, tuple(hosts))
 
 
 def _own(settings: Settings) -> tuple[bytes | None, TrustStore]:

@@ -215,3 +215,13 @@ async def test_discover_names_an_interface_that_does_not_exist(reactor, tmp_path
     settings = Settings(places(str(tmp_path), {}, 0, "/"), 1, ("nope",))
     with pytest.raises(FtxError, match="no network interface nope"):
         await discover(reactor, settings, 0.1, on_event=print)
+
+
+@bounded(10)
+async def test_discover_asks_at_the_hosts_that_are_named(reactor, announce, tmp_path):
+    """Also where no interface is used: what a person names is asked wherever it is; what is no host finds nobody."""
+    port = announce(Identity.generate(), "attic")
+    settings = Settings(places(str(tmp_path), {}, 0, "/"), port, ("lo",), discovery_exclude=("lo",))
+    assert await discover(reactor, settings, 0.2) == []
+    found = await discover(reactor, settings, 0.5, hosts=["a..b", "127.0.0.1"])
+    assert {(one.address, one.via) for one in found} == {("127.0.0.1", "unicast")}

@@ -27,8 +27,12 @@ __all__ = ["discover"]
 )
 @click.option("--watch", is_flag=True, help="Go on, and show who comes and goes, until interrupted.")
 @click.option("--plain", is_flag=True, help="One line for each answer, as it comes: fields between tabs, no heading.")
-def discover(wait: float, watch: bool, plain: bool) -> int:
+@click.argument("hosts", nargs=-1, metavar="[HOST]...")
+def discover(wait: float, watch: bool, plain: bool, hosts: tuple[str, ...]) -> int:
     """Ask on every network of this machine who is here, and list who answers.
+
+    Addresses of paired machines are asked as well, and each HOST, which may be a name or an address. A host behind a
+    router answers only if its daemon has our network in discovery_from.
 
     TRUST says what an answer proves: paired and mine are signed by a key that is known here; whoever is not paired may
     call itself anything. Exit code 11 when nobody answers. With --json, peers are printed as they answer.
@@ -54,7 +58,7 @@ def discover(wait: float, watch: bool, plain: bool) -> int:
         if watch:
             ticking.start(1.0, now=False)  # what was last seen grows older
         try:
-            found = await api.discover(reactor, settings, wait, watch=watch, on_event=screen.take)
+            found = await api.discover(reactor, settings, wait, watch=watch, hosts=hosts, on_event=screen.take)
         finally:
             if ticking.running:
                 ticking.stop()
