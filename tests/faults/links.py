@@ -38,7 +38,8 @@ _BUSY = KINDS["busy"].exit_code
 
 def _was_no_ftx(stage: Stage, code: int | None) -> bool:
     """Whether the client ended because what answered did not look like ftx, which is so before the sign-in."""
-    return code == 8 and bool(stage.clients) and any(words in stage.clients[-1].text() for words in NO_FTX)
+    said = "".join(client.text() for client in stage.clients)
+    return code == 8 and any(words in said for words in NO_FTX)
 
 
 class LinkFault:
