@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent.parent
 @pytest.mark.case("E97")
 def test_power_cuts() -> None:
     """After `Stored` a file is complete under its name and known; before, nothing partial is visible; all goes on."""
-    names = os.environ.get("CUT_SCENARIOS", "tree backup state").split()
+    names = os.environ.get("CUT_SCENARIOS", "tree state").split()
     words = [word for name in names for word in ("--scenario", name)]
     words += ["--most", os.environ.get("CUTS", "5"), "--seed", os.environ.get("CUT_SEED", "1")]
     command = ["unshare", "-m", sys.executable, "-m", "faults.cuts", *words]
