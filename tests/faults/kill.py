@@ -48,6 +48,8 @@ class Kill:
                 code = scenario.act(stage)
             hit = stage.hit(point.victim)
             stage.disarm()
+            if hit is not None and point.victim == "daemon" and stage.running is not None:
+                stage.running.wait()  # the client may know the end before the signal has done its work
             if stage.running is not None and point.victim == "client" and code == -signal.SIGKILL:
                 with verdict.holds("I10"):
                     stage.running.idle()
