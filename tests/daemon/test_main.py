@@ -72,7 +72,7 @@ def test_options_become_a_request() -> None:
         "name": "x",
     }
     assert (request.home, request.config) == ("h", "c")
-    assert request.environ == {"FTX_DISCOVERY_INTERFACE": "lo"}
+    assert request.environ == {"FTX_DISCOVERY_INTERFACE": "lo", "FTX_MDNS": "no"}
     again = Options()
     again.parseOptions([])
     assert again.request().options == {}, "nothing is shared between two command lines"
