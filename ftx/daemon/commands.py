@@ -4,6 +4,8 @@ A row says everything there is to say about a method: name, one line for people,
 its result (which `rpc.discover` publishes as JSON schemas), whether it changes something, and the function. To
 add a method is to add a row. The dispatcher knows no transport: it gets a `Request` and a `Client` from
 whichever door there is (`ftx.net.conversation`).
+
+It is longer than other modules because it is one table, which is read from top to bottom.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Claims come first, so that what another job of the same peer is just storing is never judged half-way; then the name
 records, then the disk. Folders are made here, so that the files in them have a place.
+
+It is longer than other modules because the questions have an order, which is the decision.
 """
 
 from __future__ import annotations

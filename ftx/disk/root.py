@@ -8,6 +8,9 @@ nothing that receives, uses a path that starts anywhere else; a test in `tests/d
 Files get their final names without replacing anything: by linkat(2) of an unnamed file, or by renameat2(2) with
 RENAME_NOREPLACE, or by link and unlink. The one exception is `replace()`, for operators who chose that: a plain
 rename, over a regular file only.
+
+It is longer than other modules because it is the one place that has to be believed: who audits what a name from the
+wire can do reads this file, and no other.
 """
 
 from __future__ import annotations

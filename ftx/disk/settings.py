@@ -6,6 +6,8 @@ A file has tables besides, read by `ftx.disk.rules`.
 `gather()` reads the layers, strongest first: options, environment, the file named by `--config`, the
 user's file, the system's file. What nobody set is not in the answer: defaults belong to whoever uses a
 setting.
+
+It is longer than other modules because it is one table, and the few readers of it.
 """
 
 from __future__ import annotations

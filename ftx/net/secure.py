@@ -12,6 +12,8 @@ that keeps a buffer of its own, and a protocol gets all records of one read in o
 What a read brought goes into OpenSSL at once; what OpenSSL has for the peer goes to the socket before it is given
 more, so ciphertext never piles up. Plaintext waits in a queue that its writer bounds: a registered producer is paused
 above `queue_high` bytes and resumed below `queue_low`.
+
+It is longer than other modules because what Twisted asks of a transport is that long.
 """
 
 from __future__ import annotations
