@@ -34,10 +34,14 @@ class Said:
 
 
 class StorageComplaints:
-    """Logs the first failures of each minute one by one and counts the others, which a peer may cause as it likes."""
+    """Logs the first failures of each minute one by one and counts the others, which a peer may cause as it likes.
+
+    What a person has to do is said whatever came before, each thing once a minute while it lasts.
+    """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
+        self._urged = Said(clock)
         self._since = float("-inf")
         self._count = 0
 
@@ -50,4 +54,9 @@ class StorageComplaints:
             self._since, self._count = now, 0
         self._count += 1
         if self._count <= limits.STORAGE_LINES:
+            _log.warn("storage: {sentence}", sentence=sentence)
+
+    def urge(self, sentence: str) -> None:
+        """What a person has to do: one of a few clean sentences, which are the same each time. In the reactor."""
+        if self._urged.is_news(sentence):
             _log.warn("storage: {sentence}", sentence=sentence)

@@ -55,9 +55,9 @@ __all__ = [
 ]
 
 
-def inbox(daemon: Daemon, report: Callable[[str], None]) -> Inbox:
-    """The inbox; `report` hears of failures of storage, in a worker's thread."""
-    return Inbox.open(daemon.config.inbox, rules=_name_rules(daemon.config), report=report)
+def inbox(daemon: Daemon, report: Callable[[str], None], urge: Callable[[str], None]) -> Inbox:
+    """The inbox; `report` hears of failures of storage, `urge` what a person has to do, in a worker's thread."""
+    return Inbox.open(daemon.config.inbox, rules=_name_rules(daemon.config), report=report, urge=urge)
 
 
 def _name_rules(config: Config) -> NameRules:

@@ -176,7 +176,7 @@ class Daemon(MultiService):
             config.account.become()
         if self._owns_process:
             self.sandbox.begin(config)
-        self.inbox = parts.inbox(self, self._report_storage)
+        self.inbox = parts.inbox(self, self._report_storage, self._urge)
         self.worker.start()
         self.share_worker.start()
         self.state_worker.start()
@@ -303,6 +303,10 @@ class Daemon(MultiService):
     def _report_storage(self, sentence: str) -> None:
         """A storage failure, from a worker thread, already clean for display."""
         self.reactor.callFromThread(self._storage.say, sentence)
+
+    def _urge(self, sentence: str) -> None:
+        """What a person has to do about the storage, from a worker thread."""
+        self.reactor.callFromThread(self._storage.urge, sentence)
 
     def _clean(self) -> Deferred[None] | None:
         if self.inbox is None:

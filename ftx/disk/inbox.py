@@ -65,6 +65,7 @@ class Inbox:
         umask: int = 0o022,
         rules: NameRules | None = None,
         report: Callable[[str], None] = _say_nothing,
+        urge: Callable[[str], None] = _say_nothing,
         means: Means | None = None,
         records_fd: int | None = None,
         passing: bool = False,
@@ -73,7 +74,8 @@ class Inbox:
 
         Received files get their permission bits less `umask`. `rules` say which names the operator accepts beyond the
         usual. `report` gets one sentence, fit for a log, for each failure of storage, from worker threads; it must not
-        raise. `means` takes kernel facilities away, for tests.
+        raise. Nor must `urge`, which gets one same sentence as long as files fail until a person does what it says.
+        `means` takes kernel facilities away, for tests.
 
         `records_fd` is another folder for the records than the inbox's own; it becomes the inbox's. A `passing` inbox
         is used for one transfer: closing it removes what it has made for itself, unless a partial is left.
@@ -107,7 +109,7 @@ class Inbox:
                 space=Space(root.fd),
                 syncs=Syncs(root.fd, means.syncfs),
                 rules=rules or NameRules(),
-                names=DurableNames(),
+                names=DurableNames(urge),
                 umask=umask,
                 report=report,
             )

@@ -28,12 +28,20 @@ __all__ = ["Cursor", "DurableNames", "Tree"]
 
 #: What the owner of a received folder always keeps: without it nothing can be sent into it again.
 _ENTER: Final = 0o500
+#: What a person has to do when a sync of a folder has failed.
+_RESTART: Final = "check the disk, then restart the daemon"
+
+
+def _say_nothing(sentence: str) -> None:
+    """What is told when nobody wants to know."""
 
 
 class DurableNames:
     """The folders whose names are durable in their parents, as far as that is known. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, urge: Callable[[str], None] = _say_nothing) -> None:
+        """`urge` gets one same sentence whenever a person has to do something: it must not get lost among others."""
+        self._urge = urge
         #: In the order in which they became known.
         self._known: dict[Path, None] = {}
         #: What is being synced, by somebody.
@@ -80,6 +88,11 @@ class DurableNames:
         status = os.fstat(fd)
         with self._lock:
             self._failed.add((status.st_dev, status.st_ino))
+        self.urge()
+
+    def urge(self) -> None:
+        """Something fails, or is going to, until a person does what has to be done."""
+        self._urge(f"a sync of a folder has failed, and nothing is stored there any more: {_RESTART}")
 
     def end(self, names: set[Path], durable: bool) -> None:
         """The sync of what `begin()` returned is over, and whether that went well."""
@@ -207,8 +220,8 @@ class Tree:
             except OSError:
                 continue  # gone: its sync will say so
             if failed:
-                why = "a sync of its folder has failed before; check the disk, then restart the daemon"
-                raise OSError(errno.EIO, why)
+                self._names.urge()
+                raise OSError(errno.EIO, f"a sync of its folder has failed before; {_RESTART}")
 
     def _note_failure(self, folders: Iterable[Path], error: OSError) -> None:
         """A sync of `folders` has failed; for want of space nothing is forgotten that was written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 from support.bounded import bounded, until
+from support.faults import Fault
 from support.hostile import Hostile, entry
+from support.inboxes import Sending
 from support.lab import free_port
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -90,6 +93,39 @@ async def test_a_flood_of_failures_is_no_flood_of_lines(reactor: Any, short_tmp:
         await daemon.stopService()
     assert sum(line.startswith("storage: ") for line in logged) == limits.STORAGE_LINES
     assert sum(line.startswith("connection from 127.0.0.1 ended: ") for line in logged) == 1
+
+
+@pytest.mark.case("E89")
+@bounded(30)
+async def test_what_a_person_has_to_do_is_said(reactor: Any, short_tmp: Path, logged: list[str]) -> None:
+    """A sync of a folder fails when the lines for failures are used up: the log says what to do, once."""
+    daemon = started(reactor, short_tmp)
+    inbox = daemon.inbox
+    assert inbox is not None
+    tree: dict[str, bytes | None] = {"folder": None, "folder/file": b"file"}
+
+    def fail() -> None:
+        for number in range(2 * limits.STORAGE_LINES):  # failures of files, as many as anybody likes
+            with Fault("fsync", 1, errno.EIO):
+                other = Sending(inbox, {f"other-{number}": b"other"}, job=b"o" * 16)
+                other.offer()
+                other.send_small()
+                other.store.close()
+        for _ in range(2):
+            with Fault("fsync", 2, errno.EIO):  # the first is the file's own
+                sending = Sending(inbox, tree)
+                sending.offer()
+                sending.send_small()
+                sending.store.close()
+                assert sending.result("folder/file") == "storage-failed"
+
+    try:
+        await deferToThread(fail)
+    finally:
+        await daemon.stopService()
+    said = [line for line in logged if line.startswith("storage: ")]
+    assert len([line for line in said if "input/output error" in line]) == limits.STORAGE_LINES
+    assert len([line for line in said if "restart the daemon" in line]) == 1, said
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,8 @@ def test_failed_sync_fails_the_whole_batch(inbox: Inbox, tmp_path: Path, failing
     disk = FailingDisk(failing)
     said: list[str] = []
     syncs = Syncs(folder, syncfs=disk.syncfs)
-    device = attrs.evolve(inbox._device, syncs=syncs, report=said.append)
+    urged: list[str] = []
+    device = attrs.evolve(inbox._device, syncs=syncs, report=said.append, names=DurableNames(urged.append))
     tree = [(b"d%d" % n, b"f") for n in range(20)]
     job = InboxJob(device, PEER, JOB, (), "rename")
     assert {type(answer) for answer in job.look_up([FolderEntry(n, path[:1]) for n, path in enumerate(tree)])} == {Made}
@@ -310,6 +311,8 @@ def test_failed_sync_fails_the_whole_batch(inbox: Inbox, tmp_path: Path, failing
     outcomes = job.store_whole([Whole(n + 100, [b"x"], block_digest([b"x"])) for n in range(20)])
     assert outcomes == [Failed(n + 100, "storage-failed") for n in range(20)]
     assert said == ["d0/f: input/output error"]
+    assert len(set(urged)) == failing - 1
+    assert all("restart the daemon" in sentence for sentence in urged)
     assert ("d0/f" in snapshot(tmp_path / "inbox")) is (failing == 2)
     job.close()
     # the next job stores it again; what lies in a folder whose sync has failed is believed by the next process only
