@@ -180,12 +180,12 @@ class Attempts:
         if not self.begun:
             # A first connection that is refused is not tried again. One that was taken and then dropped before a word
             # was said met a server with too many strangers at its door.
-            if error.name not in _DROPPED or attempt >= limits.RETRY_DROPPED:
+            if error.name not in _DROPPED or (self._retries is None and attempt >= limits.RETRY_DROPPED):
                 return False
         elif error.name not in _AWAY:
             return False
-        if self._retries is not None and attempt >= self._retries:
-            return False
+        if self._retries is not None:  # somebody has counted: however long they take
+            return attempt < self._retries
         return self._reactor.seconds() - last_heard < limits.RETRY_FOR
 
     async def _dial(self) -> Dialled:

@@ -130,7 +130,7 @@ class PeerExamination:
                     addresses[Place(host, place.port)] = None
             except FtxError as error:
                 if found.hint:
-                    error.hint = found.hint
+                    error.hint = f"{found.hint}; {error.hint}"
                 self.put(of_error("name", error, show(place.host), peer=True))
         if addresses:
             where = ", ".join(str(place) for place in addresses)
@@ -144,7 +144,7 @@ class PeerExamination:
         where = str(place)
         version = ip_address(place.host.partition("%")[0]).version
         echoed: Echoed = await self.worker.run(lambda: measure_echo(place.host, echo_means(version, raw=self.raw)))
-        answered = await self._query(place.host, found.expected)
+        near, ways, answered = await self._query(place.host, found.expected)
         met, began = _Met(), self.reactor.seconds()
         dialled, error = None, None
         try:
@@ -160,7 +160,9 @@ class PeerExamination:
             mtu = judge_mtu(place.host, "tcp", info.path_mtu, 0, black_hole=False)
         if mtu is not None:
             self.put(mtu)
-        self.put(answered)
+        cut_off = echoed.why in ("no-host", "no-route") or (error is not None and error.name == "network-unreachable")
+        port = self.settings.discovery_port
+        self.put(judge_query(place.host, answered, ways, near=near, port=port, cut_off=cut_off))
         for check in judge_dial(where, place.host, place.port, error, stood, proved=bool(met.key)):
             (failures.append if check.outcome == "fail" else self.put)(check)
         if not met.key and error is not None:
@@ -178,8 +180,11 @@ class PeerExamination:
             dialled.connection.finish()
         return identity.outcome == "pass"
 
-    async def _query(self, host: str, expected: bytes | None) -> Check:
-        """Ask by each way that may lead there, one after the other: a daemon answers one source once a second."""
+    async def _query(self, host: str, expected: bytes | None) -> tuple[bool, list[str], list[str]]:
+        """Ask by each way that may lead there, one after the other: a daemon answers one source once a second.
+
+        Returns whether it is on a link of ours, the ways that were tried, and those that were answered.
+        """
         address = ip_address(host.partition("%")[0])
         present = interfaces()
         near = address.is_loopback or any(on_link(address, one) for one in present)
@@ -192,7 +197,7 @@ class PeerExamination:
                 await deferLater(self.reactor, 1.05 / limits.REPLIES_PER_SOURCE, lambda: None)
             if await self._asked(way, host, expected):
                 answered.append(way.label)
-        return judge_query(host, answered, [way.label for way in ways], near=near, port=self.settings.discovery_port)
+        return near, [way.label for way in ways], answered
 
     async def _asked(self, way: Way, host: str, expected: bytes | None) -> bool:
         heard: list[Reply] = []
@@ -338,6 +343,8 @@ def _resolved(host: str) -> list[str]:
     except (OSError, UnicodeError) as error:
         again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
         why = "the name server does not answer" if again else "neither a peer nor a host is called so"
-        hint = "look at /etc/resolv.conf, or use an address" if again else "ftx-client discover shows who is here"
+        hint = "write it as ftx-client peers list or ftx-client discover shows it, or use an address"
+        if again:
+            hint += "; for the name of a host, look at the name server in /etc/resolv.conf"
         raise FtxError("name-not-found", f"{show(host)} was not found: {why}", hint) from error
     return list(dict.fromkeys(str(one[4][0]) for one in found))[: limits.DOCTOR_ADDRESSES]

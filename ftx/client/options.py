@@ -238,7 +238,7 @@ def _global_options() -> list[click.Option]:
             "--retries",
             metavar="N",
             type=_COUNT,
-            help="Retry a lost connection at most N times (default: for 30 seconds without a byte).",
+            help="Retry a lost connection N times, however long that takes (default: for 30 seconds without a byte).",
         ),
         option(
             "--discovery-port",

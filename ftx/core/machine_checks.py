@@ -95,6 +95,13 @@ def judge_hearing(name: str, way: str, result: str, reason: str, port: int) -> C
             "see the check of the UDP port",
             about,
         )
+    if result == "not-ready":
+        return fair(
+            way,
+            f"{what} on {about} cannot be sent yet: its IPv6 address is still being checked for duplicates",
+            f"try again in a few seconds; if that stays so, another machine may have it: ip -6 addr show {about}",
+            about,
+        )
     if result == "not-sent":
         return fair(way, f"{what} cannot be sent on {about}: {reason}", "peers there are found by other ways", about)
     return fair(

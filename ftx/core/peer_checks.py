@@ -46,7 +46,7 @@ _NOT_TAKEN: Final = {
         "a firewall there may drop it (ufw allow {port}/tcp), or the machine is off, or has another address by now",
     ),
     "network-unreachable": (
-        "there is no way to that address",
+        "cannot be tried: there is no way to that address",
         "check the cable, the Wi-Fi and the route: ip route get {host}",
     ),
 }
@@ -117,8 +117,13 @@ def judge_mtu(address: str, means: str, mtu: int, link: int, *, black_hole: bool
     return good("mtu", f"packets of up to {mtu} bytes pass ({how}){smaller}", address, **figures)
 
 
-def judge_query(address: str, answered: Sequence[str], tried: Sequence[str], *, near: bool, port: int) -> Check:
-    """Which ways of asking got an answer from the peer; `near` if it is on a link of ours."""
+def judge_query(
+    address: str, answered: Sequence[str], tried: Sequence[str], *, near: bool, port: int, cut_off: bool = False
+) -> Check:
+    """Which ways of asking got an answer from the peer; `near` if it is on a link of ours.
+
+    `cut_off` if the kernel knows no way there, or finds nobody on the link who has the address.
+    """
     names = {
         "broadcast": "broadcast",
         "multicast4": "IPv4 multicast",
@@ -127,6 +132,14 @@ def judge_query(address: str, answered: Sequence[str], tried: Sequence[str], *, 
     }
     said = ", ".join(names[way] for way in answered)
     figures: dict[str, Figure] = {"answered": " ".join(answered), "tried": " ".join(tried)}
+    if cut_off and not answered:
+        return fair(
+            "discovery",
+            "no query reaches that address",
+            "what the check of TCP or ICMP says about the way there comes first",
+            address,
+            **figures,
+        )
     if not near and not answered:
         return good("discovery", "it is behind a router, where nobody has to answer discovery", address, **figures)
     if not answered:

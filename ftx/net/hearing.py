@@ -26,9 +26,13 @@ from ftx.wire.announce import NONCE_BYTES, Query, Way, encode_query
 __all__ = ["Heard", "own_packets"]
 
 #: `port-taken`: the port cannot be listened on beside whoever holds it; `elsewhere`: heard, but not on that port.
-Result = Literal["heard", "not-heard", "elsewhere", "not-sent", "port-taken"]
+#: `not-ready`: our IPv6 address on the link is one that nothing may be sent from yet.
+Result = Literal["heard", "not-heard", "elsewhere", "not-sent", "not-ready", "port-taken"]
 _IP_PKTINFO: Final = 8
 _IP_MULTICAST_ALL: Final = 49
+#: The IPv6 addresses of this machine: address, interface, prefix, scope, flags and name (<linux/if_addr.h>).
+_ADDRESSES: Final = "/proc/net/if_inet6"
+_TENTATIVE: Final = 0x40
 
 
 @attrs.frozen
@@ -76,6 +80,8 @@ def _once(interface: Interface, to: Destination, port: int) -> tuple[Result, str
         try:
             _send(mouth, query, to, interface, ear.getsockname()[1])
         except OSError as error:
+            if to.address.version == 6 and _tentative(to.source.packed, interface.index):
+                return "not-ready", ""
             return "not-sent", (error.strerror or "input/output error").lower()
         return ("heard" if _comes(ear, query) else "not-heard"), ""
 
@@ -105,6 +111,15 @@ def _send(mouth: socket.socket, query: bytes, to: Destination, interface: Interf
         mouth.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 1)
         ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, to.source.packed + number)]
     mouth.sendmsg([query], ancillary, 0, _place(to, interface, port))
+
+
+def _tentative(address: bytes, index: int) -> bool:
+    """Whether the kernel still looks for another machine with that IPv6 address of ours (RFC 4862, 5.4)."""
+    with contextlib.suppress(OSError), open(_ADDRESSES, encoding="ascii") as listed:
+        for row in (line.split() for line in listed):
+            if row[:1] == [address.hex()] and int(row[1], 16) == index:
+                return bool(int(row[4], 16) & _TENTATIVE)
+    return False
 
 
 def _comes(ear: socket.socket, query: bytes) -> bool:

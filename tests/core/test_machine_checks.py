@@ -85,7 +85,8 @@ def test_versions_links_and_ports() -> None:
 
 @pytest.mark.parametrize(
     ("result", "expected"),
-    [("heard", "pass"), ("elsewhere", "fail"), ("port-taken", "warn"), ("not-sent", "warn"), ("not-heard", "warn")],
+    [("heard", "pass"), ("elsewhere", "fail"), ("port-taken", "warn"), ("not-sent", "warn"), ("not-heard", "warn"),
+     ("not-ready", "warn")],
 )
 @pytest.mark.parametrize("way", ["broadcast", "multicast4", "multicast6"])
 def test_own_packets(way: str, result: str, expected: str) -> None:
@@ -93,6 +94,7 @@ def test_own_packets(way: str, result: str, expected: str) -> None:
     check = judge_hearing("eth0", way, result, "network is unreachable", 7389)
     assert outcome(check) == expected
     assert ("ufw allow 7389/udp" in check.hint) is (result == "elsewhere")
+    assert ("yet" in check.message) is (result == "not-ready")
 
 
 def test_space() -> None:

@@ -64,9 +64,24 @@ def test_queries() -> None:
     assert outcome(judge_query(HOST, [], ["unicast"], near=False, port=7389)) == "pass"
 
 
+@pytest.mark.parametrize("near", [True, False])
+def test_a_query_that_cannot_arrive(near: bool) -> None:
+    """Where there is no way, no firewall there is to blame, nor a router; an answer all the same is one."""
+    check = judge_query(HOST, [], ["unicast"], near=near, port=7389, cut_off=True)
+    assert outcome(check) == "warn"
+    assert "firewall" not in check.hint
+    assert "router" not in check.message
+    assert "no way" not in check.message
+    assert outcome(judge_query(HOST, ["unicast"], ["unicast"], near=near, port=7389, cut_off=True)) == "pass"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("connection-refused", "refused"), ("connect-timeout", "filtered"), ("network-unreachable", "no way")],
+    [
+        ("connection-refused", "TCP refused"),
+        ("connect-timeout", "TCP filtered"),
+        ("network-unreachable", "TCP cannot be tried: there is no way"),
+    ],
 )
 def test_nobody_takes_the_connection(name: str, words: str) -> None:
     """Each is another thing to mend; all mean that the peer cannot be reached."""

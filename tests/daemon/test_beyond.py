@@ -383,6 +383,16 @@ def test_a_peer_that_stays_away() -> None:
     assert not Attempts._may_retry(attempts, FtxError("refused"), 1, 100.0)
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_tries_that_were_counted(begun: bool) -> None:
+    """With `--retries N` it is N of them, however long they take; and no others."""
+    clock = Clock()
+    clock.advance(1000.0)
+    attempts: Any = SimpleNamespace(begun=begun, _retries=9, _reactor=clock)
+    lost = FtxError("connection-lost")
+    assert [Attempts._may_retry(attempts, lost, tried, 0.0) for tried in range(11)] == [True] * 9 + [False] * 2
+
+
 @bounded(20)
 async def test_hosts_that_are_asked_by_name(reactor: Any) -> None:
     """Of more than DISCOVERY_HOSTS the others are not asked."""

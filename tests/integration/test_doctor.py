@@ -233,11 +233,15 @@ def test_broken_set_ups_of_this_machine(hosts: Hosts) -> None:
         for program in (mine, other):
             program.communicate("")
     hosts.sh(hosts.near, "ip link set near down")
+    away = hosts.doctor("192.0.2.2")
     down = one(hosts.doctor(), 1, "interface")
     assert (down["message"], down["hint"]) == (
         "near is down or not there",
         "ip link set near up, or plug the cable in",
     )
+    checks = found(away, 4)
+    assert checks["tcp"][0]["message"] == "TCP cannot be tried: there is no way to that address"
+    assert checks["discovery"][0]["message"] == "no query reaches that address"
 
 
 def test_a_firewall_of_this_machine(hosts: Hosts) -> None:
@@ -282,9 +286,9 @@ def test_broken_ways_to_a_peer(hosts: Hosts) -> None:
     until(lambda: there.call("daemon.status")["peers_paired"] == 1, "it is paired", said=there)
     try:
         runs = {"key": hosts.doctor("attic", home="wrong"), "web": hosts.doctor("192.0.2.2", "-p", "7300")}
+        runs["name"] = hosts.doctor("nobody")
         if ALL:
             runs["unpaired"] = hosts.doctor("192.0.2.2", home="stranger")
-            runs["name"] = hosts.doctor("nobody")
             runs["refused"] = hosts.doctor("192.0.2.2", "-p", "7301")
             runs["away"] = hosts.doctor("192.0.2.77")
         key = one(runs["key"], 5, "identity")
@@ -292,11 +296,13 @@ def test_broken_ways_to_a_peer(hosts: Hosts) -> None:
         assert "peers remove attic" in key["hint"]
         no_ftx = one(runs["web"], 4, "tls")
         assert "is no ftx" in no_ftx["message"]
+        name = one(runs["name"], 4, "name")
+        assert "nobody was not found" in name["message"]
+        assert "write it as ftx-client peers list" in name["hint"]
         if ALL:
             unpaired = one(runs["unpaired"], 5, "identity")
             assert "its key is not paired here; nor is this machine's key known there" in unpaired["message"]
             assert "ftx-client pair --open there" in unpaired["hint"]
-            assert "nobody was not found" in one(runs["name"], 4, "name")["message"]
             refused = one(runs["refused"], 4, "tcp")
             assert refused["message"].startswith("TCP refused")
             assert "-p PORT" in refused["hint"]
