@@ -19,6 +19,8 @@ folder is on the path (`pythonpath` in pyproject.toml), so `support` is a namesp
 
 Environment: every `FTX_…` and `XDG_…` variable is removed, `FTX_DISCOVERY_INTERFACE` is `lo` and HOME is a
 temporary folder, for this process and all it starts: a test that forgets to name a home finds nobody's files.
+Bytecode is kept even where PYTHONDONTWRITEBYTECODE is set, as images of containers do: the tests start a thousand
+processes, each of which would compile all of ftx again, and each worker would rewrite every test.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -51,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["FTX_DISCOVERY_INTERFACE"] = "lo"
     os.environ["FTX_MDNS"] = "no"  # a thread and an import for every daemon; whoever is about it says yes
     os.environ.pop("NO_COLOR", None)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     _sandbox = tempfile.mkdtemp(prefix="ftx-tests-")
     os.environ["HOME"] = _sandbox
 
