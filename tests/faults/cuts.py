@@ -5,8 +5,8 @@ is all before the last flush ahead of N, and a part, drawn by a seed, of what wa
 what was not flushed in any order, or not at all. On each state the file system is mounted, which replays its journal;
 what had been promised by then must be there, nothing half done may be visible, and the same once more must end well.
 
-`python -m faults.cuts`, from the folder `tests`, as root in a mount name space of its own (`unshare -m`): see
-`make cuts`. Evidence goes to the same report as that of every other kind of fault (`faults.run`).
+`python -m faults.cuts`, from the folder `tests`, as root: see `make cuts`. Evidence goes to the same report as that of
+every other kind of fault (`faults.run`); what it has for this commit already is not run again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from faults.cut_scenarios import SCENARIOS
 from faults.model import BROKEN, HELD, Outcome, Point
 from faults.recorder import Entry, Recorded, entries, missing_means, run
 from faults.report import Report
+from faults.space import own_mounts
 from support.trees import MiB
 
 from ftx.disk import linux
@@ -43,6 +44,8 @@ IMAGE = 16 * MiB
 OPTIONS = "commit=600"
 #: What a disk writes in one piece at most, when it is cut: a block of the file system.
 PIECE = 1024
+#: Points that are handed to each worker before the time is looked at.
+_SOME = 8
 
 
 @attrs.frozen
@@ -152,24 +155,40 @@ def _checked(label: str, folder: Path) -> tuple[str, Outcome, float]:
     return label, outcome, time.monotonic() - begun
 
 
-def run_scenario(name: str, report: Report, given: argparse.Namespace, folder: Path) -> tuple[int, list[str]]:
-    """Record a scenario and check its points; how many, and those that are broken."""
+def _chosen(record: Record, report: Report, given: argparse.Namespace) -> list[str]:
+    """The points of a record that the command line asks for, shuffled by the seed, but for those tried already."""
+    found = labels(record, given.subsets)
+    random.Random(f"{given.seed} {record.scenario}").shuffle(found)
+    part, parts = map(int, given.part.split("/"))
+    found = found[: given.most][part - 1 :: parts]
+    return [label for label in found if not report.done(_point(record.scenario, label))]
+
+
+def _point(name: str, label: str) -> Point:
+    return Point(KIND, f"cut-{name}", "disk", label)
+
+
+def run_scenario(
+    name: str, report: Report, given: argparse.Namespace, folder: Path, seconds: float
+) -> tuple[int, list[str]]:
+    """Record a scenario and check its points, for so long at most; how many, and those that are broken."""
     global _record
     work = folder / name
     work.mkdir()
     _record = recorded(name, work)
-    chosen = labels(_record, given.subsets)
-    random.Random(f"{given.seed} {name}").shuffle(chosen)
-    broken = []
+    chosen = _chosen(_record, report, given)
+    broken, count = [], 0
     begun = time.monotonic()
     with ProcessPoolExecutor(given.workers, mp_context=get_context("fork")) as pool:
-        for label, outcome, seconds in pool.map(_checked, chosen[: given.most], [folder] * len(chosen)):
-            report.add(Point(KIND, f"cut-{name}", "disk", label), outcome, seconds)
-            if outcome.verdict == BROKEN:
-                broken.append(f"{name}/{label}")
-                print(f"BROKEN {name}/{label}", *outcome.broken, sep="\n    ", flush=True)
+        while count < len(chosen) and time.monotonic() - begun < seconds:
+            some = chosen[count : count + _SOME * given.workers]
+            count += len(some)
+            for label, outcome, taken in pool.map(_checked, some, [folder] * len(some)):
+                report.add(_point(name, label), outcome, taken)
+                if outcome.verdict == BROKEN:
+                    broken.append(f"{name}/{label}")
+                    print(f"BROKEN {name}/{label}", *outcome.broken, sep="\n    ", flush=True)
     length, promises = len(_record.entries) - _record.start, len(_record.promises)
-    count = min(len(chosen), given.most)
     print(f"{name}: {length} entries, {promises} promises, {count} cuts, {time.monotonic() - begun:.0f} s", flush=True)
     shutil.rmtree(work)
     return count, broken
@@ -181,11 +200,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="only this one; may be repeated")
     parser.add_argument("--most", type=int, default=1 << 30, help="at most so many cuts of each scenario")
     parser.add_argument("--subsets", type=int, default=1, help="how many reordered states for each prefix")
+    parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th cut, beginning with the K-th")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--report", type=Path, default=None, help="the file that takes the evidence")
     given = parser.parse_args(arguments)
-    lacking = missing_means()
+    lacking = missing_means() or own_mounts()
     if lacking is not None:
         print(f"skipped: {lacking}")
         return 0
@@ -193,8 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="ftx-cuts-", dir=base))
     report, total, broken = Report(given.report), 0, []
     try:
-        for name in given.scenario or sorted(SCENARIOS):
-            count, found = run_scenario(name, report, given, folder)
+        names = given.scenario or sorted(SCENARIOS)
+        ends = time.monotonic() + given.seconds
+        for number, name in enumerate(names):  # each has its share of the time that is left
+            share = (ends - time.monotonic()) / (len(names) - number)
+            count, found = run_scenario(name, report, given, folder, share)
             total += count
             broken += found
     except subprocess.CalledProcessError as error:
