@@ -14,6 +14,7 @@ without a person's consent: where a rule would accept it, it is asked for instea
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import mimetypes
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,8 @@ __all__ = [
 #: What a rule can say.
 ACTIONS: Final = ("accept", "ask", "refuse")
 
+with contextlib.suppress(OSError):  # Python reads a machine's own lists all the same, which a sandbox may forbid
+    mimetypes.init()
 #: The types that Python knows by itself: a machine's own list would make two machines decide differently.
 _TYPES: Final = mimetypes.MimeTypes(filenames=())
 

@@ -1,4 +1,7 @@
-"""One attempt to send what is in the queue: a process `ftx-client send --json`, its events, and how it ended."""
+"""One attempt to send what is in the queue: a process `ftx-client send --json`, its events, and how it ended.
+
+The process ends with the daemon, whatever ends that (`ftx.client.bound`).
+"""
 
 from __future__ import annotations
 

@@ -65,9 +65,10 @@ class Hooks:
 
     def __init__(self, reactor: Any, folder: str, inbox: str, control: str) -> None:
         """`folder` is where working folders are made; hooks are told of `inbox` and `control`, the socket."""
-        #: Runs that ended well, and that did not, since the start.
+        #: Runs that ended well, those that did not or never began, and events that were lost, since the start.
         self.succeeded = 0
         self.failed = 0
+        self.dropped = 0
         self._reactor = reactor
         self._folder = folder
         self._inbox = inbox
@@ -153,7 +154,7 @@ class Hooks:
 
     def _queue(self, hook: _Hook, occasion: str, said: bytes) -> None:
         if len(hook.waiting) >= limits.HOOK_QUEUE:
-            self.failed += 1
+            self.dropped += 1
             self._complain(hook, f"{plural(limits.HOOK_QUEUE, 'event')} wait for it already: newer ones are lost")
             return
         hook.waiting.append((occasion, said))

@@ -1,4 +1,7 @@
-"""The log as JSON, one object a line: `--log-format json`, or `twistd --logger ftx.daemon.logs.json_lines`."""
+"""The log, with a level that can be changed: as text, or as JSON, one object a line (`--log-format json`).
+
+Under twistd: `twistd --logger ftx.daemon.logs.text_lines`, or `json_lines`.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ LEVELS: Final = ("debug", "info", "warn", "error")
 
 #: Values that go into a line as they are; anything else is in the message already.
 _PLAIN = (str, int, float, bool)
+_INSTEAD: Final = "run it with ftx-server, or as twistd -n --logger ftx.daemon.logs.text_lines ftx"
 
 
 class _Threshold(LogLevelFilterPredicate):
@@ -47,17 +51,17 @@ def log_level(level: str | None) -> str:
     FtxError `not-supported` where the log is that of `twistd` or of another application, which decides itself.
     """
     if not _THRESHOLD.used:
-        raise FtxError("not-supported", "the log is kept by the program that runs the daemon", "run it with ftx-server")
+        raise FtxError("not-supported", "the log is kept by the program that runs the daemon", _INSTEAD)
     if level is not None:
         _THRESHOLD.defaultLogLevel = LogLevel.levelWithName(level)
     found: str = _THRESHOLD.defaultLogLevel.name
     return found
 
 
-def text_lines(stream: TextIO) -> ILogObserver:
-    """An observer that writes events as text, one line each, to `stream`."""
+def text_lines(stream: TextIO | None = None) -> ILogObserver:
+    """An observer that writes events as text, one line each, to `stream`, else to stderr."""
     _THRESHOLD.used = True
-    observer: ILogObserver = FilteringLogObserver(textFileLogObserver(stream), [_THRESHOLD])
+    observer: ILogObserver = FilteringLogObserver(textFileLogObserver(stream or sys.stderr), [_THRESHOLD])
     return observer
 
 

@@ -72,6 +72,13 @@ def _doors(daemon: Daemon, status: StatusResult) -> Iterator[Metric]:
         yield Metric("ftx_control_dropped_total", "counter", said, control.clients_dropped)
         said = "Progress events that control clients lost because they read too slowly."
         yield Metric("ftx_control_events_dropped_total", "counter", said, control.events_dropped)
+    hooks = daemon.hooks
+    if hooks is not None:
+        yield Metric("ftx_hooks_runs_total", "counter", "Runs of hooks that are over.", hooks.succeeded + hooks.failed)
+        said = "Those of them that failed, or took too long, or could not be started."
+        yield Metric("ftx_hooks_failures_total", "counter", said, hooks.failed)
+        said = "Events that hooks were not run on, since too many waited already."
+        yield Metric("ftx_hooks_dropped_total", "counter", said, hooks.dropped)
     if daemon.responder is not None:
         answered = daemon.responder.counters.answered
         yield Metric("ftx_discovery_answered_total", "counter", "Discovery queries answered.", answered)

@@ -105,7 +105,8 @@ def queue(daemon: Daemon, running: Jobs) -> Queue:
     discovery = [f"--discovery-port={config.discovery_port}"]
     discovery += [f"--discovery-interface={name}" for name in config.discovery_interface]
     # -P: whatever is called ftx in the current folder is not us
-    words = [sys.executable, "-P", "-m", "ftx", "--json", "--no-input", *home, *discovery, "send"]
+    client = [sys.executable, "-P", "-m", "ftx.client.bound", str(os.getpid())]
+    words = [*client, "--json", "--no-input", *home, *discovery, "send"]
     environ = dict(os.environ)
     if config.request.config:
         environ["FTX_CONFIG"] = absolute(config.request.config, config.request.cwd)

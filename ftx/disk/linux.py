@@ -18,6 +18,7 @@ __all__ = [
     "RESOLVE_NO_XDEV",
     "call",
     "clock_synchronised",
+    "end_with_parent",
     "filesystem_type",
     "keep_freed_memory",
     "no_new_privileges",
@@ -37,6 +38,7 @@ RESOLVE_BENEATH: Final = 0x08
 #: The number is the same on every architecture (calls since 5.0 share one table).
 _SYS_OPENAT2: Final = 437
 _RENAME_NOREPLACE: Final = 1
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _FALLOC_KEEP_SIZE: Final = 1
 #: mallopt(3); the largest threshold that glibc takes for blocks of their own is 32 MiB.
@@ -118,6 +120,13 @@ def no_new_privileges() -> None:
     if _prctl is None:
         raise _missing()
     _check(_prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def end_with_parent(number: int) -> None:
+    """prctl(2), PR_SET_PDEATHSIG: this process gets the signal `number` when the thread that has started it ends."""
+    if _prctl is None:
+        raise _missing()
+    _check(_prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0))
 
 
 def openat2(dir_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:

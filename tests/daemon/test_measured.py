@@ -40,9 +40,13 @@ async def test_the_metrics_of_a_daemon(reactor: Any, short_tmp: Path) -> None:
         assert found["ftx_control_dropped_total"] == found["ftx_draining"] == found["ftx_jobs_paused"] == 0
         assert found["ftx_reactor_gap_seconds"] >= 0
         assert daemon.jobs is not None
+        assert daemon.hooks is not None
+        daemon.hooks.succeeded, daemon.hooks.failed, daemon.hooks.dropped = 5, 2, 1
         daemon.jobs.reports.errors["no-space"] = 2
         reply = await client.ask("metrics.get")
-        assert values(reply["result"]["text"])['ftx_job_errors_total{name="no-space"}'] == 2
+        found = values(reply["result"]["text"])
+        assert found['ftx_job_errors_total{name="no-space"}'] == 2
+        assert [found[f"ftx_hooks_{what}_total"] for what in ("runs", "failures", "dropped")] == [7, 2, 1]
     await Deferred.fromCoroutine(daemon._stop())
 
 

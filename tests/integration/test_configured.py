@@ -234,3 +234,18 @@ def test_L180_a_hostile_working_folder(lab: Lab) -> None:
 def _receives(lab: Lab) -> bool:
     """Whether the daemon of `receive` has made its socket, wherever that is."""
     return any(stat.S_ISSOCK(path.lstat().st_mode) for path in (lab.root / "home").rglob("*"))
+
+
+def test_the_log_of_twistd(lab: Lab) -> None:
+    """It says everything, and its level is not ours to change; with `--logger` it is our log, and is."""
+    twistd = ["-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+    plain = lab.daemon("plain", runner=[*twistd, "ftx"])
+    refused = lab.client("ctl", "log-level", "warn", home="plain", json=False)
+    ours = lab.daemon("ours", runner=[*twistd, "--logger", "ftx.daemon.logs.text_lines", "ftx"])
+    set_to = lab.client("ctl", "log-level", "warn", home="ours", json=False)
+    refused.ends(None)
+    assert "--logger ftx.daemon.logs.text_lines" in refused.text()
+    set_to.ends()
+    assert "the log says warn and above" in set_to.text()
+    assert ours.alive
+    plain.clean_log()

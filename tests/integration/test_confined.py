@@ -129,6 +129,10 @@ def test_what_is_queued_can_be_read(lab: Lab) -> None:
     refused = lab.client("send", "--later", "--to", strict.url, str(lab.root / "elsewhere" / "file"), json=False)
     refused.ends(3)
     assert "the daemon's sandbox keeps it from reading" in refused.text()
+    (strict.inbox / "more").write_text("y", "utf-8")
+    lab.client("send", "--later", "--to", strict.url, "--into", "sub", str(strict.inbox / "more")).ends()
+    until((strict.inbox / "sub" / "more").exists, "what it may read is sent", said=strict)
+    until(lambda: not strict.call("queue.list")["entries"], "an empty queue")
 
 
 @LANDLOCK

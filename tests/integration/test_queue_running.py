@@ -3,10 +3,50 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from pathlib import Path
 
 from support.lab import Lab, until
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                status = Path(f"/proc/{name}/status").read_text("utf-8", "replace")
+            except OSError:  # it has gone meanwhile
+                continue
+            if re.search(rf"^PPid:\t{pid}$", status, re.MULTILINE):
+                found.append(int(name))
+    return found
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and not just waiting to be counted."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except OSError:
+        return False
+
+
+def test_an_attempt_ends_with_its_daemon(lab: Lab, short_tmp: Path) -> None:
+    """Killed or crashed: nobody goes on sending whom no daemon could stop."""
+    (short_tmp / "file").write_bytes(b"content")
+    daemon = lab.daemon("home")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ftx://127.0.0.1:{silent.getsockname()[1]}"
+        lab.client("send", str(short_tmp / "file"), "--later", "--to", url).ends()
+        silent.settimeout(20)
+        taken, _ = silent.accept()
+        with taken:
+            [attempt] = children(daemon.pid)
+            daemon.signal(signal.SIGKILL)
+            daemon.wait()
+            until(lambda: not runs(attempt), "the attempt has ended", 4)
 
 
 def test_left_for_a_peer_that_is_away_over_a_crash(lab: Lab, short_tmp: Path) -> None:
