@@ -195,6 +195,13 @@ PLACES: Final = 16
 # -- memory (bytes) and work -------------------------------------------------------------------------------
 #: Received content waiting for the disk, per job; above it the transport is paused.
 RECEIVE_QUEUE: Final = 3 * MiB
+#: Received content in memory over all jobs of a daemon: what waits for the disk, and each block that is coming, whole.
+#: Thirty jobs at full speed have their queues in it; more take turns. Besides, each that waits has one read.
+RECEIVE_TOTAL: Final = 96 * MiB
+#: Of that, what the jobs of one key may take together: the others are not to wait for one peer.
+RECEIVE_SHARE: Final = 64 * MiB
+#: Seconds in which a block has to come while others wait for its room: 17 KiB/s. As for the rest of a frame.
+ROOM_TIME: Final = CRAWL_SECONDS
 #: Received bytes that come in chunks smaller than this are joined: an object for each would weigh more than they do.
 JOINED: Final = 1 * KiB
 #: Content of a piece up to which it is copied out of what was read from the socket, which a view would keep alive.

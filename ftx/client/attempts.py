@@ -179,8 +179,10 @@ class Attempts:
     def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:
         if not self.begun:
             # A first connection that is refused is not tried again. One that was taken and then dropped before a word
-            # was said met a server with too many strangers at its door.
-            if error.name not in _DROPPED or (self._retries is None and attempt >= limits.RETRY_DROPPED):
+            # was said met a server with too many strangers at its door; one that was not greeted in time, a server
+            # that has more of them to greet at once than it can.
+            enough = self._retries is None and attempt >= limits.RETRY_DROPPED
+            if error.name != "hello-timeout" and (error.name not in _DROPPED or enough):
                 return False
         elif error.name not in _AWAY:
             return False

@@ -36,6 +36,18 @@ class Arriving(Enrolling):
         #: The block whose pieces are coming: file, block, encoding, chunks, length and pieces so far.
         self._open: tuple[File, int, Encoding, list[memoryview], int, int] | None = None
 
+    def under_way(self, begun: tuple[int, int] | None) -> int:
+        """Bytes of the block whose pieces are coming, 0 for none.
+
+        `begun` is the entry and the block of a data frame of which the rest has not come.
+        """
+        if self._open is not None:
+            begun = self._open[0].number, self._open[1]
+        file = None if begun is None else self._files.get(begun[0])
+        if file is None or begun is None or file.life is Life.DRAINING:
+            return 0
+        return limits.BLOCK if file.pipe else max(0, block_length(file.size, begun[1]))
+
     def block_written(self, number: int, block: int, ok: bool, now: float) -> list[Effect]:
         """A block was compared and written (not yet durable), or did not verify."""
         file = self._files.get(number)

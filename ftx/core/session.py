@@ -136,6 +136,11 @@ class Session:
         """Received bytes that wait for the rest of their frame."""
         return self._decoder.buffered
 
+    @property
+    def content_begun(self) -> tuple[int, int] | None:
+        """Entry and block of the content whose frame is under way, None for none."""
+        return self._decoder.content_begun
+
     def receive(self, data: bytes, now: float) -> None:
         """Bytes from the peer. Take the events they complete with `next_event()` until it gives None."""
         self.receive_all((data,), now)

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.core.events import Resolved
 from ftx.core.policy import Rules
+from ftx.core.room import Room
 from ftx.core.trust import Trusted
 from ftx.daemon.approvals import Approvals
 from ftx.daemon.complaints import Said
@@ -29,6 +30,7 @@ from ftx.disk.keys import Identity
 from ftx.disk.ledger import Ledger
 from ftx.disk.store import Path, Store
 from ftx.errors import FtxError
+from ftx.net.allotment import Shared
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -106,11 +108,14 @@ class Jobs(Observer):
         self._identity = identity
         self._wall = wall
         self._running: dict[Receiving, _Running] = {}
+        #: The memory for content that is being received, of all jobs together.
+        self._room: Shared = Room()
         #: What waits to be sent, if anything may.
         self.queue: Queue | None = None
         #: No new jobs are taken any more.
         self.draining = False
         self._offers = Offers(
+            reactor,
             worker,
             store,
             self._deciding_by,
@@ -173,6 +178,7 @@ class Jobs(Observer):
             wall=self._wall,
             identity=self._identity,
             observer=self,
+            room=self._room,
         )
         job, peer = offer.job.hex(), peer_info(connection, trusted)
         report = Reported(job, trusted, peer, path_text(into), lambda: _figures(receiving))

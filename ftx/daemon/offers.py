@@ -8,11 +8,14 @@ its disk work is waited for, and only then does the newer one begin (`docs/proto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from ftx import limits
 from ftx.core.receipt import decode_receipt
 from ftx.core.trust import Trusted
 from ftx.daemon.approvals import Approvals
@@ -48,6 +51,7 @@ class Offers:
 
     def __init__(
         self,
+        clock: IReactorTime,
         worker: Worker,
         store: Store,
         by: Deciding,
@@ -59,6 +63,7 @@ class Offers:
         taken: Callable[[bytes, bytes], bool],
         draining: Callable[[], bool],
     ) -> None:
+        self._clock = clock
         self._worker = worker
         self._store = store
         self._by = by
@@ -68,6 +73,8 @@ class Offers:
         self._running_of = running_of
         self._taken = taken
         self._draining = draining
+        #: Keys of which the older jobs were asked lately whether they are alive: since when, and until they all were.
+        self._asked: dict[bytes, tuple[float, Deferred[None]]] = {}
         #: Offers that are being decided, by (peer, job): the same offer twice at once is busy.
         self._deciding: set[tuple[bytes, bytes]] = set()
 
@@ -137,18 +144,40 @@ class Offers:
             raise FtxError("busy", "the id of the job is in use by another one")
 
     async def _settle(self, offer: Offer, trusted: Trusted) -> None:
-        """Come to terms with the older jobs of the same key."""
-        jobs = self._running_of(trusted.id)
-        asked = [Deferred.fromCoroutine(proves_alive(job.connection)) for job in jobs]
-        for job, alive in zip(jobs, await gatherResults(asked, consumeErrors=True), strict=True):
-            if alive and job.offer.job == offer.job:
-                raise FtxError("busy")
-            if alive:
-                continue
-            older = job.connection
-            if hung_up(older):
-                older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
-            elif not older.over:
-                job.revoke()
-                older.fail(FtxError("superseded"))
-            await job.wait_stopped()
+        """Come to terms with the older jobs of the same key.
+
+        The same job is asked each time. The others are asked together, and an offer that follows within `limits.ALIVE`
+        goes by the same answers: a peer heard of within that time would not have been asked either. So many clients of
+        one key do not ask after each other, each after all.
+        """
+        jobs, now = self._running_of(trusted.id), self._clock.seconds()
+        self._asked = {key: asked for key, asked in self._asked.items() if now - asked[0] < limits.ALIVE}
+        if trusted.id not in self._asked and jobs:
+            # One that is not read because others have the memory is known to have sent something, and has its turn.
+            others = [_give_way(job) for job in jobs if not job.queued and job.offer.job != offer.job]
+            self._asked[trusted.id] = now, _all(others)
+        same = _all([_give_way(job) for job in jobs if job.offer.job == offer.job])
+        if trusted.id in self._asked:
+            await self._asked[trusted.id][1]
+        await same
+        if any(job.offer.job == offer.job for job in self._running_of(trusted.id)):
+            raise FtxError("busy")
+
+
+async def _give_way(job: Receiving) -> None:
+    """Ask after an older job; if its peer is not there any more, end it and wait for its disk work."""
+    older = job.connection
+    if await proves_alive(older):
+        return
+    if hung_up(older):
+        older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
+    elif not older.over:
+        job.revoke()
+        older.fail(FtxError("superseded"))
+    await job.wait_stopped()
+
+
+def _all(coroutines: Sequence[Coroutine[Any, Any, None]]) -> Deferred[None]:
+    """Fires when all of them are done. Several may wait for it."""
+    running = [Deferred.fromCoroutine(one) for one in coroutines]
+    return gatherResults(running, consumeErrors=True).addCallback(lambda _: None)

@@ -51,6 +51,11 @@ class Backlog:
         """Whether nothing is under way."""
         return self._working == 0
 
+    @property
+    def held(self) -> int:
+        """Bytes of content that wait for the disk."""
+        return self._held
+
     def hold(self, size: int) -> None:
         """Content of `size` bytes waits for the disk; negative: no more."""
         self._held += size

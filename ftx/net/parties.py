@@ -25,7 +25,7 @@ class Job(Protocol):
         """Part of a block. May raise FtxError."""
 
     def turn(self) -> None:
-        """Everything that had arrived was handed over."""
+        """Everything that had arrived was handed over, if only the beginning of a frame."""
 
     def next_deadline(self) -> float | None:
         """When `tick` is due, or None."""

@@ -23,6 +23,7 @@ from ftx.core.receiver import Receiver, ReceiverState
 from ftx.disk import store
 from ftx.disk.keys import Identity
 from ftx.errors import FtxError
+from ftx.net.allotment import Allotment, Shared
 from ftx.net.backlog import Backlog
 from ftx.net.storing import Storing
 from ftx.net.transfer import Connection
@@ -69,8 +70,12 @@ class Receiving:
         observer: Observer,
         tops: Collection[bytes] | None = None,
         links: bool = False,
+        room: Shared | None = None,
     ) -> None:
-        """`tops`: of a pull, the names at the top that were asked for; `links`: whether links were asked for."""
+        """`tops`: of a pull, the names at the top that were asked for; `links`: whether links were asked for.
+
+        `room` is the memory for content that this job shares with others, if there are any.
+        """
         self.offer = offer
         self.connection = connection
         features = in_force(connection.session.features, offer.kind, links)
@@ -87,6 +92,10 @@ class Receiving:
         #: Since when the transport has had enough of our answers.
         self._full_since: float | None = None
         self._backlog = Backlog(connection, self)
+        self._allotment: Allotment | None = None
+        if room is not None:
+            key = b"" if connection.peer is None else connection.peer.id
+            self._allotment = Allotment(room, key, connection, self._backlog, self._coming)
         self._storing = Storing(
             self.machine,
             job_store,
@@ -130,6 +139,7 @@ class Receiving:
     def turn(self) -> None:
         """All that had arrived was handed over: send what that led to."""
         self._flush()
+        self._review()
 
     def next_deadline(self) -> float | None:
         """When to tick again."""
@@ -139,6 +149,8 @@ class Receiving:
         """Progress and syncs that are due. A sender that does not read for `limits.SILENCE` is dead."""
         if self._full_since is not None and now - self._full_since >= limits.SILENCE:
             raise FtxError("peer-silent")
+        if self._allotment is not None:
+            self._allotment.tick(self.machine.received, now)
         self._next_tick = now + limits.PROGRESS_FASTEST
         self._perform(self.machine.tick(now))
 
@@ -166,6 +178,7 @@ class Receiving:
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
             self._store.stop_looking()
+            self._review()
             self._finish()
 
     # -- steering ------------------------------------------------------------------------------------------
@@ -252,6 +265,7 @@ class Receiving:
         """A piece of disk work has ended: send what that led to, and see whether it was the last."""
         self._storing.next_basis()
         self._flush()
+        self._review()
         self._leave_if_done()
         if self._over:
             self._finish()
@@ -266,6 +280,18 @@ class Receiving:
         self._leave_if_done()
         if self._over:
             self._finish()
+
+    def _review(self) -> None:
+        if self._allotment is not None:
+            self._allotment.review()
+
+    def _coming(self) -> int:
+        return 0 if self._over else self.machine.under_way(self.connection.session.content_begun)
+
+    @property
+    def queued(self) -> bool:
+        """Whether it is not read because other jobs have the memory."""
+        return self._allotment is not None and self._allotment.waits
 
     @property
     def over(self) -> bool:
@@ -316,6 +342,8 @@ class Receiving:
             self._store.close()
 
     def _closed(self, outcome: object) -> None:
+        if self._allotment is not None:
+            self._allotment.close()
         if isinstance(outcome, Failure):
             if outcome.check(FtxError) is None:
                 _log.failure("a job could not be closed", failure=outcome)

@@ -56,6 +56,11 @@ class Throttle:
         for limit in self.limits:
             limit._throttles.add(self)
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is a rate at all."""
+        return any(limit.rate for limit in self.limits)
+
     def portion(self, most: int) -> int:
         """How many bytes should pass at once: `most`, or fewer under a limit."""
         return min((limit._bucket.portion() for limit in self.limits if limit.rate), default=most)

@@ -137,7 +137,7 @@ class Connection(Protocol):
                     self.job.piece(event)
                 else:
                     self._handle(event)
-            if left < limits.FRAMES_PER_TURN and self.job is not None and not self._over:
+            if self.job is not None and not self._over:
                 self.job.turn()
         except FtxError as error:
             self.fail(error)
@@ -195,9 +195,13 @@ class Connection(Protocol):
 
     def signed_in(self) -> None:
         """The peer is who we want: larger reads from now on."""
+        self.read_at_once(limits.READ_SIZE_SIGNED_IN)
+
+    def read_at_once(self, size: int) -> None:
+        """From now on no more than `size` bytes are read at once."""
         transport: Any = self.transport
         if isinstance(transport, SecureTransport):
-            transport.read_size = limits.READ_SIZE_SIGNED_IN
+            transport.read_size = size
 
     def carry_content(self) -> None:
         """This end sends content from now on: more of it may wait for the network, so that blocks follow each other."""
@@ -219,6 +223,14 @@ class Connection(Protocol):
             self.unlimited()
             transport.incoming = Throttle(self.clock, incoming) if incoming else None
             transport.outgoing = Throttle(self.clock, outgoing) if outgoing else None
+
+    @property
+    def limited(self) -> bool:
+        """Whether we read no faster than at a rate that somebody has set."""
+        transport: Any = self.transport
+        if not isinstance(transport, SecureTransport) or transport.incoming is None:
+            return False
+        return transport.incoming.limited
 
     def unlimited(self) -> None:
         """Hold nothing up any more: what is left to be said is short."""

@@ -272,6 +272,11 @@ class FrameDecoder:
         """Whether a frame is under way: its first byte has come, its last has not."""
         return self._type is not None or len(self._buffer) > 0
 
+    @property
+    def content_begun(self) -> tuple[int, int] | None:
+        """Entry and block of the data frame under way, once its header has come."""
+        return None if self._data is None else self._data[:2]
+
     def feed(self, data: bytes) -> None:
         """Add bytes as they came from the transport."""
         self._buffer.append(data)

@@ -393,6 +393,18 @@ def test_tries_that_were_counted(begun: bool) -> None:
     assert [Attempts._may_retry(attempts, lost, tried, 0.0) for tried in range(11)] == [True] * 9 + [False] * 2
 
 
+def test_a_first_connection_that_nobody_greets() -> None:
+    """A server with too many to greet is tried again for RETRY_FOR seconds; one that refuses is not tried again."""
+    clock = Clock()
+    attempts: Any = SimpleNamespace(begun=False, _retries=None, _reactor=clock)
+    late = FtxError("hello-timeout")
+    clock.advance(limits.RETRY_FOR - 0.1)
+    assert Attempts._may_retry(attempts, late, limits.RETRY_DROPPED, 0.0)
+    assert not Attempts._may_retry(attempts, FtxError("connection-refused"), 0, 0.0)
+    clock.advance(0.2)
+    assert not Attempts._may_retry(attempts, late, 0, 0.0)
+
+
 @bounded(20)
 async def test_hosts_that_are_asked_by_name(reactor: Any) -> None:
     """Of more than DISCOVERY_HOSTS the others are not asked."""

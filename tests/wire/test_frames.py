@@ -179,6 +179,18 @@ def test_our_own_data_frames(size: int) -> None:
     assert {piece[:2] for piece in pieces} == {(7, 8)}
 
 
+def test_what_has_begun_is_known_from_its_header() -> None:
+    """Entry and block of a data frame, from the last byte of its header to the last of its content."""
+    wire = b"".join(data_frames(7, 5, b"abc", bytes(32)))
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    for position in range(len(wire)):
+        decoder.feed(wire[position : position + 1])
+        item = decoder.next_item()
+        begun = HEADER + DATA_HEADER <= position + 1 < len(wire)
+        assert decoder.content_begun == ((7, 5) if begun else None)
+        assert (item is not None) is (position + 1 == len(wire))
+
+
 def test_our_own_zero_run() -> None:
     """A zero block is its header and its digest."""
     wire = b"".join(data_frames(7, 8, bytes(limits.BLOCK), DIGEST, zero=True))
