@@ -43,6 +43,9 @@ class ErrorKind:
         return self.number // 100
 
 
+#: A receiver needs a moment to notice that the other end of a connection has gone.
+_BUSY_HINT: Final = "try again in a second; if it stays so, wait for the other transfer"
+
 _TABLE: Final = (
     # -- 1 internal -------------------------------------------------------------------------------------
     ErrorKind("internal", 101, "something went wrong inside ftx", "run again with --debug and report what it prints"),
@@ -133,7 +136,7 @@ _TABLE: Final = (
     ErrorKind("denied", 602, "the peer's user said no", "ask them, then send it again"),
     ErrorKind("approval-timeout", 603, "nobody approved in time", "send it again when somebody is there to say yes"),
     ErrorKind("quota", 604, "the quota is used up", "try again tomorrow, or ask whoever runs the peer for more"),
-    ErrorKind("busy", 605, "the peer is busy with the same files", "wait for the other transfer, then run this again"),
+    ErrorKind("busy", 605, "the peer is busy with the same files", _BUSY_HINT),
     ErrorKind("no-space", 606, "the receiver has too little space", "free some space there, then run this again"),
     ErrorKind(
         "exists",

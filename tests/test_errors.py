@@ -96,3 +96,8 @@ def test_whose_fault() -> None:
         FtxError("no-such-name")
     with pytest.raises(KeyError):
         kind("no-such-name")
+
+
+def test_busy_says_when_to_try_again() -> None:
+    """A connection that has just been cut keeps the next one out for a moment; whoever tries once only is told."""
+    assert "again in a second" in kind("busy").hint

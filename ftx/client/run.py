@@ -54,10 +54,11 @@ class Stop:
 Main = Callable[[Any, Stop], Coroutine["Deferred[Any]", Any, int]]
 
 
-def run(main: Main, options: Options, *, what: str, resume: str = "") -> int:
+def run(main: Main, options: Options, *, what: str, resume: str = "", endless: bool = False) -> int:
     """Run `main` on the reactor until it ends, and return the exit code. Once per process.
 
     `what` begins an error's sentence (`cannot send to pi`). `resume` is shown as advice when the run is cut short.
+    What is `endless` goes on until its user has seen enough: SIGINT is how it ends, silently and with exit code 0.
     An FtxError is reported with its hint and gives its exit code; anything else that is raised is reported in one
     sentence (and, with `--debug`, a traceback) and gives 1.
     """
@@ -67,7 +68,7 @@ def run(main: Main, options: Options, *, what: str, resume: str = "") -> int:
 
     steady(reactor)
     _begin_logging(options)
-    bridge = _Bridge(reactor, main, options, what, resume)
+    bridge = _Bridge(reactor, main, options, what, resume, endless)
     bridge.reactor.callWhenRunning(bridge.start)
     bridge.reactor.run()
     options.output.close_view()
@@ -77,13 +78,14 @@ def run(main: Main, options: Options, *, what: str, resume: str = "") -> int:
 class _Bridge:
     """One run: from the first turn of the reactor to its stop."""
 
-    def __init__(self, reactor: Any, main: Main, options: Options, what: str, resume: str) -> None:
+    def __init__(self, reactor: Any, main: Main, options: Options, what: str, resume: str, endless: bool) -> None:
         self.reactor = reactor
         self.code = 1
         self._main = main
         self._options = options
         self._what = what
         self._resume = resume
+        self._endless = endless
         self._stop = Stop(lambda: reactor.callLater(0, self._finish))
         self._signals = 0
         self._ended = False
@@ -124,6 +126,9 @@ class _Bridge:
     def _cut(self, error: FtxError) -> None:
         """Say what happened, cancel the main, and end soon whatever it does."""
         if self._stop.error is not None or self._ended or self._running is None:
+            return
+        if self._endless and error.name == "interrupted":
+            self._finish()
             return
         error.hint = f"to resume: {self._resume}" if self._resume else ""
         self._stop.error = error

@@ -234,3 +234,11 @@ async def main(reactor, stop):
 """
     assert finished(body, options).stderr.splitlines() == [f"{level}: ours" for level in shown]
     assert "theirs" in finished(body, "debug=True").stderr
+
+
+def test_what_goes_on_until_it_is_interrupted_ended_well():
+    """A watch: Ctrl-C is no failure there, and needs no word; SIGTERM is somebody else's."""
+    body = "main = idle\nwhole = run\ndef run(*a, **k):\n    return whole(*a, endless=True, **k)\n"
+    code, out, err, _ = interrupted(body, signal.SIGINT)
+    assert (code, out, err) == (0, "", "")
+    assert interrupted(body, signal.SIGTERM)[0] == 143

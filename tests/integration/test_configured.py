@@ -242,10 +242,22 @@ def test_the_log_of_twistd(lab: Lab) -> None:
     plain = lab.daemon("plain", runner=[*twistd, "ftx"])
     refused = lab.client("ctl", "log-level", "warn", home="plain", json=False)
     ours = lab.daemon("ours", runner=[*twistd, "--logger", "ftx.daemon.logs.text_lines", "ftx"])
-    set_to = lab.client("ctl", "log-level", "warn", home="ours", json=False)
     refused.ends(None)
     assert "--logger ftx.daemon.logs.text_lines" in refused.text()
-    set_to.ends()
-    assert "the log says warn and above" in set_to.text()
-    assert ours.alive
+    assert ours.call("daemon.log_level", level="warn") == {"level": "warn"}
     plain.clean_log()
+
+
+def test_watches_that_their_user_ends(lab: Lab) -> None:
+    """Ctrl-C ends a watch well, whatever it watched."""
+    loopback = {"FTX_DISCOVERY_INTERFACE": "lo"}
+    lab.daemon(discovery=True, environ=loopback)
+    watching = [
+        lab.client("ctl", "watch", home="home"),
+        lab.client("discover", "--watch", home="other", environ=loopback),
+    ]
+    for client in watching:
+        until(lambda client=client: client.events, "something is seen", said=client)  # type: ignore[misc]
+        client.signal(signal.SIGINT)
+        client.ends(0)
+    assert watching[1].events[-1]["event"] == "summary"

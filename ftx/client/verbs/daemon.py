@@ -50,7 +50,7 @@ def _run(verb: str, *args: str) -> int:
         live = screen if verb == "watch" and options.output.full_screen() else None
         return await run_ctl(reactor, path, verb, args, json=options.json, out=out, screen=live)
 
-    return run(main, options, what=f"ctl {verb}")
+    return run(main, options, what=f"ctl {verb}", endless=verb == "watch")
 
 
 @ctl.command(short_help="Show what the daemon is doing.")
@@ -71,7 +71,7 @@ def watch(events: tuple[str, ...]) -> int:
     """Show the jobs on a live screen, with bars, rates and offers; `q` quits.
 
     Without a terminal, with --json or --progress plain, or with EVENTs by name: the daemon's events, line by line,
-    until it stops or you interrupt.
+    until it stops or you interrupt. Ctrl-C is an end like any other: exit code 0.
     """
     return _run("watch", *events)
 

@@ -35,13 +35,15 @@ def discover(wait: float, watch: bool, plain: bool, hosts: tuple[str, ...]) -> i
     router answers only if its daemon has our network in discovery_from.
 
     TRUST says what an answer proves: paired and mine are signed by a key that is known here; whoever is not paired may
-    call itself anything. Exit code 11 when nobody answers. With --json, peers are printed as they answer.
+    call itself anything. Exit code 11 when nobody answers;
+    a --watch that you end with Ctrl-C has exit code 0. With --json, peers are printed as they answer.
     """
     from ftx.client.run import run
 
     options = current()
 
     async def main(reactor: Any, stop: Any) -> int:
+        from twisted.internet.defer import CancelledError
         from twisted.internet.task import LoopingCall
 
         from ftx.client import api
@@ -59,6 +61,10 @@ def discover(wait: float, watch: bool, plain: bool, hosts: tuple[str, ...]) -> i
             ticking.start(1.0, now=False)  # what was last seen grows older
         try:
             found = await api.discover(reactor, settings, wait, watch=watch, hosts=hosts, on_event=screen.take)
+        except CancelledError:
+            if watch and stop.error is None:
+                output.record(Summary(exit=0, targets=[]))
+            raise
         finally:
             if ticking.running:
                 ticking.stop()
@@ -76,7 +82,7 @@ def discover(wait: float, watch: bool, plain: bool, hosts: tuple[str, ...]) -> i
         output.note(_summary(found, time.monotonic() - began))
         return code
 
-    return run(main, options, what="cannot look for peers")
+    return run(main, options, what="cannot look for peers", endless=watch)
 
 
 def _summary(found: Sequence[Discovered], seconds: float) -> str:
