@@ -95,6 +95,8 @@ PATTERN: Final = 255
 SERVED_PER_KEY: Final = 16
 #: Stars in a pattern of a peer: the time to match one grows with a power of their number.
 PATTERN_STARS: Final = 3
+#: Patterns of a peer in one request that have more than one star.
+DEAR_PATTERNS: Final = 8
 #: Folders of `get` of which the records are kept, the latest used.
 LANDINGS: Final = 200
 #: Events that wait for whoever iterates over them before the connection is read no further.
