@@ -2,8 +2,9 @@
 
 One job of a peer can meet another of the same peer: the same job on a newer connection, or a job over the same files.
 The older one is asked whether it is alive. If it answers, it keeps what it has: the same job is refused as `busy`,
-other files of a different job go on. If it does not, it is superseded: its right to change anything on the disk ends,
-its disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9).
+other files of a different job go on. If it does not, it is ended: its right to change anything on the disk ends, its
+disk work is waited for, and only then does the newer one begin (`docs/protocol.md`, section 9). The same job is told
+that it is superseded and must not come back; a different one, that its peer was silent: if that was only busy, it may.
 """
 
 from __future__ import annotations
@@ -154,9 +155,9 @@ class Offers:
         self._asked = {key: asked for key, asked in self._asked.items() if now - asked[0] < limits.ALIVE}
         if trusted.id not in self._asked and jobs:
             # One that is not read because others have the memory is known to have sent something, and has its turn.
-            others = [_give_way(job) for job in jobs if not job.queued and job.offer.job != offer.job]
+            others = [_give_way(job, "peer-silent") for job in jobs if not job.queued and job.offer.job != offer.job]
             self._asked[trusted.id] = now, _all(others)
-        same = _all([_give_way(job) for job in jobs if job.offer.job == offer.job])
+        same = _all([_give_way(job, "superseded") for job in jobs if job.offer.job == offer.job])
         if trusted.id in self._asked:
             await self._asked[trusted.id][1]
         await same
@@ -164,8 +165,8 @@ class Offers:
             raise FtxError("busy")
 
 
-async def _give_way(job: Receiving) -> None:
-    """Ask after an older job; if its peer is not there any more, end it and wait for its disk work."""
+async def _give_way(job: Receiving, reason: str) -> None:
+    """Ask after an older job; if its peer is not there any more, end it for `reason` and wait for its disk work."""
     older = job.connection
     if await proves_alive(older):
         return
@@ -173,7 +174,7 @@ async def _give_way(job: Receiving) -> None:
         older.abort(FtxError("connection-lost"))  # what it had sent is still made durable
     elif not older.over:
         job.revoke()
-        older.fail(FtxError("superseded"))
+        older.fail(FtxError(reason))
     await job.wait_stopped()
 
 

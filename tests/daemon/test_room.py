@@ -181,3 +181,30 @@ async def test_an_offer_waits_for_none_of_those_that_wait_for_room(end: Receivin
                 return again.until(Refuse).number
 
         assert await deferToThread(offered) == kind("busy").number
+
+
+@bounded(20)
+async def test_another_job_whose_peer_is_slow_to_answer_may_come_back(reactor: Any, short_tmp: Path) -> None:
+    """One that says nothing while another job of its key is offered is not told that this one took over."""
+    clock = Clock()
+    ticking = LoopingCall(lambda: clock.advance(0.005))
+    ticking.start(0.005)
+    end = ReceivingEnd(reactor, short_tmp, clock=clock)
+    try:
+        with ExitStack() as closing:
+            [slow] = await crowd(end, closing, 1)
+            older = jobs(end)[0]
+            clock.advance(limits.ALIVE + 0.5)
+            coming = deferToThread(wanted, end, b"another")
+
+            def over() -> bool:
+                clock.advance(0.05)
+                return older.connection.over
+
+            await until(over)
+            assert await deferToThread(slow.end) == kind("peer-silent").number
+            closing.enter_context(await coming)
+            assert len(jobs(end)) == 1
+    finally:
+        await end.stop()
+        ticking.stop()

@@ -221,7 +221,8 @@ def test_two_at_once(lab: Lab, source: int) -> None:
         second.ends()
         for client in (first, second):
             assert client.one("done")["files_failed"] == 0
-            assert {event["error"]["name"] for event in client.of("retry")} <= {"busy", "superseded", "connection-lost"}
+            reasons = {"busy", "superseded", "peer-silent", "connection-lost"}
+            assert {event["error"]["name"] for event in client.of("retry")} <= reasons
     assert snapshot(daemon.inbox / "source") == snapshot(lab.root / "source")
     assert len(visible(daemon.inbox)) == 4
     daemon.clean_log()
