@@ -29,6 +29,7 @@ from ftx.core.checks import Check, of_error
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.keys import load as load_key
+from ftx.disk.landing import check_landing
 from ftx.disk.peers import load
 from ftx.disk.places import prepare_home
 from ftx.disk.selection import LINKS, Selection
@@ -148,6 +149,8 @@ def get(
         _check_links(links)
         Selection.of(exclude)
         async with working(reactor, limits.WORKER_THREADS) as worker:
+            if output is None:  # nobody need be asked for what has no place here
+                await worker.run(check_landing, folder)
             identity, peers = await worker.run(_identified, settings)
             job = secrets.token_bytes(16)
             way = Way(reactor, settings, worker, identity, peers, put, warn)

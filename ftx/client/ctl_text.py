@@ -107,6 +107,9 @@ def status_lines(status: _Map) -> list[str]:
         rows.append(("draining", "no new jobs; the daemon stops when the running ones have ended"))
     if status.get("sandbox"):
         rows.append(("sandbox", _text(status.get("sandbox"))))
+    metrics = ", ".join(f"http://{_address(one)}/metrics" for one in _list(status.get("metrics")))
+    if metrics:
+        rows.append(("metrics", metrics))
     shares = _list(status.get("shares"))
     if shares:
         rows.append(("shares", ", ".join(_text(name) for name in shares)))

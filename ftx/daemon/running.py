@@ -90,6 +90,7 @@ class Running:
             peers_paired=daemon.reception.paired if daemon.reception is not None else 0,
             draining=daemon.jobs is not None and daemon.jobs.draining,
             sandbox=daemon.sandbox.status,
+            metrics=[] if daemon.scraped is None else [Address(*one) for one in daemon.scraped.addresses],
         )
 
     def _discovery(self, responder: Responder) -> DiscoveryInfo:

@@ -104,7 +104,7 @@ def _module_folders(config: Config) -> Iterator[str]:
 
 
 class Sandbox:
-    """The sandbox of a daemon. `status` is for people: `landlock 7`, `off`, or `none: why`."""
+    """The sandbox of a daemon. `status` is for people: `landlock 7`, `landlock 7, strict`, `off`, or `none: why`."""
 
     def __init__(self) -> None:
         self.status = "off"
@@ -133,7 +133,7 @@ class Sandbox:
             self._without(config, "Landlock has been asked for and is not in force")
             self._allowed = None
             return
-        self.status = f"landlock {version}"
+        self.status = f"landlock {version}" + (", strict" if config.sandbox == "strict" else "")
         threads = len(os.listdir("/proc/self/task")) - 1 if os.path.isdir("/proc/self/task") else 0
         if threads:
             self.status += f", without {plural(threads, 'thread')} that somebody started before"

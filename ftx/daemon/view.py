@@ -100,8 +100,10 @@ class StatusResult(msgspec.Struct, frozen=True, kw_only=True):
     peers_paired: int
     #: No new jobs are taken: the daemon stops when the running ones have ended.
     draining: bool = False
-    #: What keeps the daemon to its own files: `landlock 7`, `off`, or `none: why`.
+    #: What keeps the daemon to its own files: `landlock 7`, `landlock 7, strict`, `off`, or `none: why`.
     sandbox: str = "off"
+    #: Where a Prometheus finds `/metrics`; empty without.
+    metrics: list[Address] = []
 
 
 class ReloadResult(msgspec.Struct, frozen=True):

@@ -21,10 +21,18 @@ from ftx.disk.names import NameRules
 from ftx.errors import FtxError
 from ftx.text import show
 
-__all__ = ["open_landing"]
+__all__ = ["check_landing", "open_landing"]
 
 _CONTEXT: Final = "ftx 2026-11-22 landing v1"
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def check_landing(folder: str) -> None:
+    """FtxError `local-io` for what can be no folder, by a look that changes nothing. Blocking."""
+    there = os.path.lexists(folder)
+    if not os.path.isdir(folder if there else os.path.dirname(os.path.abspath(folder))):
+        why = "not a directory" if there else "no such file or directory"
+        raise FtxError("local-io", f"the folder {show(folder)} cannot be used: {why}")
 
 
 def open_landing(folder: str, state: str, report: Callable[[str], None], *, any_names: bool = False) -> Inbox:

@@ -65,7 +65,7 @@ def daemon() -> SmallDaemon:
 def test_status_has_exactly_the_fields_that_are_promised(daemon: SmallDaemon) -> None:
     promised = (
         "version name id pid uptime_s listening discovery inbox shares jobs bytes_in bytes_out limits peers_paired "
-        "draining sandbox"
+        "draining sandbox metrics"
     )
     assert list(ask(daemon, "daemon.status")) == promised.split()
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from ftx import limits
+from ftx.client.ctl_text import status_lines
 from ftx.daemon.config import Request, load
 from ftx.daemon.gap import Gap
 from ftx.daemon.service import make_service
@@ -27,10 +28,15 @@ def values(text: str) -> dict[str, float]:
 @bounded(30)
 async def test_the_metrics_of_a_daemon(reactor: Any, short_tmp: Path) -> None:
     options: dict[str, Any] = {"listen": ["tcp:0:interface=127.0.0.1"], "no_discovery": True, "limit_in": "5M"}
+    options["metrics"] = "tcp:0"
     daemon = make_service(load(Request(options, str(short_tmp / "home"))), reactor, owns_process=False)
     daemon.privilegedStartService()
     daemon.startService()
     with LocalClient(daemon.config.control) as client:
+        status = (await client.ask("daemon.status"))["result"]
+        [place] = status["metrics"]
+        assert place["address"] == "127.0.0.1"
+        assert f"metrics    http://127.0.0.1:{place['port']}/metrics" in status_lines(status)
         reply = await client.ask("metrics.get")
         found = values(reply["result"]["text"])
         disk = os.statvfs(short_tmp)

@@ -126,6 +126,7 @@ def test_what_is_queued_can_be_read(lab: Lab) -> None:
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0
     strict = lab.daemon("home", "--sandbox", "strict")
+    assert strict.call("daemon.status")["sandbox"] == f"landlock {landlock()}, strict"
     refused = lab.client("send", "--later", "--to", strict.url, str(lab.root / "elsewhere" / "file"), json=False)
     refused.ends(3)
     assert "the daemon's sandbox keeps it from reading" in refused.text()

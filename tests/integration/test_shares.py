@@ -357,3 +357,12 @@ def test_who_asks_for_much_at_once_is_told_to_wait(lab: Lab, tree: Path) -> None
             late.send(Request(os.urandom(16), [[b"photos"]], [], 0))
             assert isinstance(late.receive(), Offer)
     daemon.clean_log()
+
+
+def test_a_destination_that_is_no_folder(lab: Lab) -> None:
+    """It is looked at before anybody is asked: here nobody would answer."""
+    (lab.root / "plain").write_bytes(b"content")
+    for name, why in (("plain", "not a directory"), ("no/such", "no such file or directory")):
+        client = lab.client("get", "ftx://127.0.0.1:9/music/a", str(lab.root / name), json=False)
+        client.ends(3)
+        assert why in client.text()
