@@ -213,13 +213,17 @@ def checksum(file: SourceFile, memory: DigestMemory, now: float, check: Callable
     if block_count(file.size) == 1:
         return file_digest(file.size, [block_digest([read_whole(file)])])
     large = LargeSource.open(0, file, memory, now)
+    changed = False
     try:
         for index in large.known.inverted():
             check()
             large.block(index, False)
         return large.digest()
+    except FtxError as error:
+        changed = error.name == "source-changed"
+        raise
     finally:
-        large.close()
+        large.close(forget=changed)
 
 
 def _no_room() -> FtxError:

@@ -113,7 +113,8 @@ class SourceProblem:
     """Something that cannot be sent, and why; nothing else is said about it.
 
     `special-file` (links, devices, pipes, sockets), `source-unreadable`, `source-vanished`, `source-missing` (of a
-    link that is followed), or `bad-name` (deeper or longer than the protocol allows).
+    link that is followed), or `bad-name` (deeper or longer than the protocol allows); what reading it for its digest
+    ended with, where that is done before it is announced.
     """
 
     path: Path

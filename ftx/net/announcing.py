@@ -29,7 +29,8 @@ __all__ = ["Announcing"]
 class Announcing:
     """Feeds `machine` with what `walk` finds. It is told to `go_on()` whenever there may be room for more.
 
-    With `checksums` every file is read before it is announced, so that the receiver may find it by its content.
+    With `checksums` every file is read before it is announced, so that the receiver may find it by its content; what
+    cannot be read is not announced.
     `perform` carries out effects, `problem` hears of what cannot be sent; `may_go_on` is asked before each step, and
     `over` while a file is read for its digest, by the thread that reads it.
     """
@@ -79,20 +80,24 @@ class Announcing:
 
     def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
         """The next items of the walk, files with their digests where those are wanted."""
-        return [(item, self._checksum(item)) for item in self._walk.batch(room)]
+        return [self._checksum(item) for item in self._walk.batch(room)]
 
-    def _checksum(self, item: SourceItem) -> bytes | None:
+    def _checksum(self, item: SourceItem) -> tuple[SourceItem, bytes | None]:
+        """`item` and its digest, if it is to have one; in its place the problem of a file that cannot be read.
+
+        Without its digest it would not be recognised, and if it can be read when it is sent, it is there twice.
+        """
         if not self._checksums or not isinstance(item, SourceFile):
-            return None
+            return item, None
 
         def check() -> None:
             if self._over():
                 raise FtxError("interrupted")
 
         try:
-            return checksum(item, self._memory, self._wall(), check)
-        except FtxError:
-            return None  # what is wrong with it is said when it is to be sent
+            return item, checksum(item, self._memory, self._wall(), check)
+        except FtxError as error:
+            return (item if self._over() else SourceProblem(item.path, error.as_value())), None
 
     def _walked_some(self, items: Sequence[tuple[SourceItem, bytes | None]]) -> None:
         self._walking = False

@@ -10,6 +10,7 @@ import pytest
 from faults.errors import Errors
 from faults.forks import missing_means
 from faults.kill import Kill
+from faults.kinds import KINDS, SCENARIOS
 from faults.model import BROKEN, HELD, Outcome, Point, Scenario
 from faults.page import CHANGES, Fault
 from faults.report import Report
@@ -106,6 +107,17 @@ def test_tracebacks_are_found(bench: Bench) -> None:
     outcome = Errors().run(bench, scenario, Point("errno", "renamed", "client", "renameat2-EIO/1"))
     assert outcome.verdict == BROKEN
     assert any(why.startswith("I8: Traceback") for why in outcome.broken)
+
+
+@pytest.mark.parametrize("name", ["errno/checksum/client/read-EIO/3"])
+def test_a_point_that_was_broken_holds(bench: Bench, name: str) -> None:
+    """What was found, and no smaller test can show, is tried each time."""
+    point = Point.parse(name)
+    scenario = SCENARIOS[point.scenario]
+    scenario.prepare(bench)
+    bench.settled()
+    outcome = KINDS[point.kind].run(bench, scenario, point)
+    assert outcome.verdict == HELD, outcome
 
 
 def test_what_was_found_is_looked_for() -> None:
