@@ -1,13 +1,14 @@
 """Run points of the fault lab: `python -m faults.run`, from the folder `tests`. See `make faults`.
 
 Which points there are follows from a fault-free run of each scenario (a survey, taken once for each report). They are
-shuffled by the seed, so that any number of them is a sample; a part takes every n-th of them. What the report has for
-this commit already is not run again.
+shuffled by the seed, and the kinds take turns, so that any number of them is a sample; a part takes every n-th of each
+kind. What the report has for this commit already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import time
@@ -52,25 +53,32 @@ def planned(report: Report, kinds: Sequence[str], scenarios: Sequence[str]) -> I
                     yield Point(kind, name, victim, label)
 
 
-def run_points(bench: Bench, report: Report, points: Sequence[Point], seconds: float, loud: bool = True) -> list[str]:
-    """Run points, in order, until the time is over; the names of those that were broken."""
+def run_points(
+    bench: Bench, report: Report, points: Sequence[Point], seconds: float, least: int = 0
+) -> dict[str, list[Outcome]]:
+    """Run points, in order, until the time is over and `least` of each kind were not missed; what became of them."""
     begun = time.monotonic()
-    broken = []
+    found: dict[str, list[Outcome]] = {point.kind: [] for point in points}
     for number, point in enumerate(points):
         started = time.monotonic()
-        if started - begun > seconds:
-            break
+        outcomes = found[point.kind]
+        if started - begun > seconds and len(outcomes) - _missed(outcomes) >= least:
+            continue
         try:
             outcome = KINDS[point.kind].run(bench, SCENARIOS[point.scenario], point)
         except UnreadyError as error:
             outcome = Outcome(MISSED, call=str(error))
         report.add(point, outcome, time.monotonic() - started)
+        outcomes.append(outcome)
         if outcome.verdict == BROKEN:
-            broken.append(point.name)
             print(f"BROKEN {point.name} ({outcome.call})", *outcome.broken[:8], sep="\n    ", flush=True)
-        elif loud and number % 100 == 99:
+        elif number % 100 == 99:
             print(f"{number + 1} of {len(points)}, {time.monotonic() - begun:.0f} s", flush=True)
-    return broken
+    return found
+
+
+def _missed(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.verdict == MISSED for outcome in outcomes)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -82,6 +90,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--part", default="1/1", metavar="K/N", help="every N-th point, beginning with the K-th")
     parser.add_argument("--most", type=int, default=1 << 30, metavar="N", help="at most N for each of the above")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
+    parser.add_argument("--least", type=int, default=0, metavar="N", help="but not before N of each kind were hit")
     parser.add_argument("--report", type=Path, default=None, help="the file that takes the evidence")
     parser.add_argument("--sample", action="store_true", help="take the surveys of the summary that is kept")
     parser.add_argument("--within", type=Path, default=None, help="the folder to work in")
@@ -93,13 +102,14 @@ def _chosen(options: argparse.Namespace, report: Report, kinds: list[str], scena
     points = list(planned(report, kinds, scenarios))
     random.Random(options.seed).shuffle(points)
     taken: dict[tuple[str, str, str], int] = {}
-    chosen = []
+    chosen: dict[str, list[Point]] = {kind: [] for kind in kinds}
     for point in points:
         line = (point.kind, point.scenario, point.victim)
         taken[line] = taken.get(line, 0) + 1
         if taken[line] <= options.most:
-            chosen.append(point)
-    return [point for point in chosen[part - 1 :: parts] if not report.done(point)]
+            chosen[point.kind].append(point)
+    turns = itertools.zip_longest(*(found[part - 1 :: parts] for found in chosen.values()))
+    return [point for turn in turns for point in turn if point is not None and not report.done(point)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,10 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         report.add_survey(name, victim, calls)
         points = asked or _chosen(options, report, kinds, scenarios)
         print(f"{len(points)} points, seed {options.seed}", flush=True)
-        broken = run_points(bench, report, points, options.seconds)
-    tried = [report.points[point.name]["verdict"] for point in points if point.name in report.points]
-    print(f"{len(tried)} points tried, {tried.count(MISSED)} missed, {len(broken)} broken")
-    return 1 if broken else 0
+        found = run_points(bench, report, points, options.seconds, options.least)
+    broken = {kind: sum(one.verdict == BROKEN for one in outcomes) for kind, outcomes in found.items()}
+    for kind, outcomes in found.items():
+        print(f"{kind}: {len(outcomes)} points tried, {_missed(outcomes)} missed, {broken[kind]} broken")
+    return 1 if any(broken.values()) else 0
 
 
 if __name__ == "__main__":

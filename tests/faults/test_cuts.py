@@ -21,7 +21,7 @@ def test_power_cuts() -> None:
     """After `Stored` a file is complete under its name and known; before, nothing partial is visible; all goes on."""
     names = os.environ.get("CUT_SCENARIOS", "tree state").split()
     words = [word for name in names for word in ("--scenario", name)]
-    words += ["--most", os.environ.get("CUTS", "5"), "--seed", os.environ.get("CUT_SEED", "1")]
+    words += ["--most", os.environ.get("CUTS", "3"), "--seed", os.environ.get("CUT_SEED", "1")]
     command = [sys.executable, "-m", "faults.cuts", *words]
     run = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, timeout=100, check=False)
     if run.stdout.startswith("skipped: "):
