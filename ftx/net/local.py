@@ -160,7 +160,10 @@ class PrivateListener:
         return cls(path, door, folder, (made.st_dev, made.st_ino))
 
     def close(self) -> None:
-        """Stop listening and remove the name, if it is still the socket that was made. Once."""
+        """Stop listening and remove the name, if it is still the socket that was made. Once.
+
+        A name that cannot be removed (`EROFS`) stays: nobody listens there, and the next start takes it away.
+        """
         self.listening.close()
         if self._folder is None:
             return
@@ -169,8 +172,8 @@ class PrivateListener:
             found = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
             if (found.st_dev, found.st_ino) == self._made:
                 os.unlink(name, dir_fd=self._folder)
-        except FileNotFoundError:
-            pass  # somebody tidied up before us
+        except OSError:
+            pass  # somebody tidied up before us, or the file system takes no changes any more
         finally:
             os.close(self._folder)
 

@@ -507,6 +507,25 @@ async def test_a_socket_that_is_not_ours_any_more_is_left_alone_on_stop(reactor:
     assert path.read_text() == "somebody's"
 
 
+@bounded(20)
+async def test_a_socket_that_cannot_be_removed_stops_no_stop(reactor: Any, short_tmp: Path) -> None:
+    """The disk has become read-only: the server ends all the same, and the next one takes the dead socket away."""
+    path = Path(socket_path(short_tmp))
+    server = SmallDaemon(reactor).serve(str(path))
+    path.parent.chmod(0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        await server.stop()
+    finally:
+        os.seteuid(user)
+        path.parent.chmod(0o700)
+    assert path.is_socket()
+    await SmallDaemon(reactor).serve(str(path)).stop()
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
 @bounded(20)
 async def test_J153_a_folder_that_others_can_write_to(reactor: Any, short_tmp: Path, mode: int) -> None:
