@@ -19,8 +19,8 @@ from support.counted import calls, counted, tracing
 from support.lab import Daemon, Lab
 from support.trees import MiB, make_tree
 
-FEW, MANY = 100, 500
-SHORT, LONG = 8, 24
+FEW, MANY = 100, 300
+SHORT, LONG = 6, 18
 #: What waits or wakes: how often depends on who runs when, not on what is done.
 SCHEDULING = {"futex", "epoll_wait", "epoll_ctl", "sched_yield", "mprotect", "brk", "madvise", "munmap", "mmap"}
 SYNCS = {"fsync", "fdatasync", "syncfs"}
@@ -122,8 +122,8 @@ def test_peak_memory_and_gaps_of_fixed_jobs(lab: Lab, daemon: Daemon) -> None:
     No turn of the daemon's reactor takes as long as blocking disk work would. The bound is far above what is needed,
     for the machine may be busy: it finds a sync or a digest in the wrong thread.
     """
-    make_tree(lab.root / "large", {"large": 32 * MiB})
-    make_tree(lab.root / "twice", {"large": 64 * MiB})
+    make_tree(lab.root / "large", {"large": 16 * MiB})
+    make_tree(lab.root / "twice", {"large": 32 * MiB})
     make_tree(lab.root / "few", {f"{number // 100}/{number}": 64 for number in range(500)})
     make_tree(lab.root / "many", {f"{number // 100}/{number}": 64 for number in range(1000)})
     peaks = {}

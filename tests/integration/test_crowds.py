@@ -37,7 +37,7 @@ CYCLES = int(os.environ.get("CROWD_CYCLES", "200"))
 WARM_UP = int(os.environ.get("CROWD_WARM_UP", "200"))
 #: Peers with a slow job each, and tiny files.
 SLOW = int(os.environ.get("CROWD_SLOW", "40"))
-TINY = int(os.environ.get("CROWD_TINY", "2400"))
+TINY = int(os.environ.get("CROWD_TINY", "1600"))
 #: Resident bytes that one connection may cost before sign-in, TLS included.
 PER_CONNECTION = 128 * KiB
 

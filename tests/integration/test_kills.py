@@ -4,7 +4,7 @@ The moment is drawn from a seed, as a part of what the daemon will have written 
 be there, byte for byte, under its own names; nothing may ever have been visible that was not complete; nothing that was
 durable may have come again, and nothing may be read again that either side remembers.
 
-A few seeds per side belong to the ordinary run; `make kills` runs many (the variable KILL_SEEDS says how many).
+Two seeds per side belong to the ordinary run; `make kills` runs many (the variable KILL_SEEDS says how many).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.trees import MiB, digest_of, make_tree, snapshot, visible
 
 from ftx import limits
 
-SEEDS = range(int(os.environ.get("KILL_SEEDS", "3")))
+SEEDS = range(int(os.environ.get("KILL_SEEDS", "2")))
 
 #: Bytes besides content that a resuming client reads (journals, its tree), beyond what starting up costs.
 SLACK = MiB

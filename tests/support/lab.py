@@ -402,10 +402,10 @@ class Lab:
             env=given,
         )
 
-    def two_hosts(self) -> tuple[int, int] | None:
+    def two_hosts(self, six: bool = False) -> tuple[int, int] | None:
         """Two networks of their own, 192.0.2.1 and 192.0.2.2, joined by a link: a process in each.
 
-        None where this user may not make networks.
+        `six`: they have fe80::1 and fe80::2, too. None where this user may not make networks.
         """
         hosts = []
         for _ in range(2):
@@ -426,7 +426,10 @@ class Lab:
 
         ip(first, "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(second))
         for number, (host, name) in enumerate(((first, "near"), (second, "far")), 1):
+            ip(host, "link", "set", name, "addrgenmode", "none")
             ip(host, "addr", "add", f"192.0.2.{number}/24", "broadcast", "+", "dev", name)
+            if six:  # without the seconds of looking for duplicates, in which nothing can be sent (RFC 4862)
+                ip(host, "addr", "add", f"fe80::{number}/64", "dev", name, "nodad")
             ip(host, "link", "set", name, "up")
         return first, second
 
