@@ -41,6 +41,8 @@ class Supplying(Announcing):
         self._ready: deque[Departing] = deque()
         self._current: Departing | None = None
         self._blocks: Iterator[tuple[int, bool]] | None = None
+        #: Bytes of digests of older copies that are on offer for all entries together.
+        self._basis_held = 0
 
     def source(self, number: int) -> Any:
         """What the owner gave with the file."""
@@ -148,9 +150,12 @@ class Supplying(Announcing):
             raise ProtocolError("protocol-error", "an older copy was offered of a file that needs none")
         if len(message.digests) % limits.DIGEST or message.first * limits.DIGEST != len(entry.basis):
             raise ProtocolError("protocol-error", "the digests of an older copy did not follow each other")
+        if message.first % limits.BASIS_DIGESTS:
+            raise ProtocolError("protocol-error", "the digests of an older copy came in crumbs")
         entry.basis += message.digests
-        held = sum(len(other.basis) for other in self._entries.values())
-        if len(entry.basis) > block_count(entry.size) * limits.DIGEST or held > limits.BASIS_BLOCKS * limits.DIGEST:
+        self._basis_held += len(message.digests)
+        most = limits.BASIS_BLOCKS * limits.DIGEST
+        if len(entry.basis) > block_count(entry.size) * limits.DIGEST or self._basis_held > most:
             raise ProtocolError("protocol-error", "more digests of older copies came than there may be")
 
     def _want_again(self, entry: Departing | None, block: int) -> None:
@@ -171,6 +176,10 @@ class Supplying(Announcing):
             self._ready.append(entry)
 
     # -- within ------------------------------------------------------------------------------------------------
+
+    def _forget(self, entry: Departing) -> list[Effect]:
+        self._basis_held -= len(entry.basis)
+        return super()._forget(entry)
 
     def _close_failed(self, entry: Departing, number: int) -> list[Effect]:
         entry.active, entry.closed, entry.withdrawn = False, True, True

@@ -14,7 +14,7 @@ from ftx.core.receiver import Receiver
 from ftx.core.sender import Sender
 from ftx.errors import ProtocolError
 from ftx.wire.frames import Encoding, Piece, copy_frame
-from ftx.wire.messages import Accept, Basis, EntryEnd, FileEntry, Manifest, Needs, WantAll
+from ftx.wire.messages import Accept, Basis, EntryEnd, Failed, FileEntry, Manifest, Needs, Results, WantAll
 
 MIB = limits.BLOCK
 OLD = random.Random(11).randbytes(6 * MIB + 777)
@@ -103,10 +103,34 @@ def _offered(blocks: int) -> Sender:
     ],
 )
 def test_what_cannot_be_a_basis(said: list[Any]) -> None:
-    """A gap, half a digest, more blocks than the file, a file of one block, none, one that was answered."""
+    """A gap, half a digest, crumbs, a second beginning, a file of one block, none, one that was answered."""
     machine = _offered(3)
     with pytest.raises(ProtocolError):
         [machine.receive(message) for message in said]
+
+
+def test_crumbs_end_the_session() -> None:
+    """Only the last message of a file may be short, so that there cannot be a message for each block."""
+    machine = _offered(3000)
+    machine.receive(Basis(0, 0, bytes(limits.BASIS_DIGESTS * limits.DIGEST)))
+    machine.receive(Basis(0, limits.BASIS_DIGESTS, bytes(limits.DIGEST)))
+    with pytest.raises(ProtocolError, match="crumbs"):
+        machine.receive(Basis(0, limits.BASIS_DIGESTS + 1, bytes(limits.DIGEST)))
+
+
+def test_what_has_a_result_makes_room() -> None:
+    """The bound is over the files without a result."""
+    machine = Sender(offer(), features=frozenset({"delta", "repair"}))
+    machine.receive(Accept(machine.offer.job, 2048, 4096, 2, 0))
+    for name in (b"f", b"g"):
+        machine.add_file((name,), limits.BASIS_BLOCKS * MIB, 0, 0o644, None)
+    machine.end_manifest()
+    digests = bytes(limits.BASIS_DIGESTS * limits.DIGEST)
+    for first in range(0, limits.BASIS_BLOCKS, limits.BASIS_DIGESTS):
+        machine.receive(Basis(0, first, digests))
+    machine.receive(Results([Failed(0, 607)]))
+    for first in range(0, limits.BASIS_BLOCKS, limits.BASIS_DIGESTS):
+        machine.receive(Basis(1, first, digests))
 
 
 def test_no_more_is_remembered_than_there_may_be() -> None:
