@@ -12,12 +12,10 @@ from types import FrameType
 
 __all__ = ["main"]
 
-#: As a shell reports a process that SIGINT has ended (`interrupted` of ftx.errors, which is not imported yet).
-_INTERRUPTED = 130
-
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    os._exit(_INTERRUPTED)
+    """As a shell reports it (`interrupted` and `terminated` of ftx.errors, which is not imported yet)."""
+    os._exit(128 + signum)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,17 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Without `argv` the command line is that of the process, and so is the end: it does not return.
 
-    Nothing has begun while it is imported, so Ctrl-C just ends it. No core is ever written: the key would be in it.
+    Nothing has begun while it is imported, so Ctrl-C just ends it, and so does SIGTERM until a verb that runs a
+    reactor takes it over. No core is ever written: the key would be in it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if usual:
         signal.signal(signal.SIGINT, _leave)
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ends:
+        signal.signal(signal.SIGTERM, _leave)
     from ftx.client.cli import main as run
 
     if usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     code = run(argv)
+    if ends:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if argv is None:
         _end(code)
     return code

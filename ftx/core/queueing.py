@@ -14,7 +14,7 @@ import msgspec
 from ftx import limits
 from ftx.errors import KINDS
 
-__all__ = ["Queued", "Verdict", "due", "limited", "verdict", "wait_after"]
+__all__ = ["Queued", "Verdict", "due", "limited", "passing", "unreached", "verdict", "wait_after"]
 
 #: Of an attempt: the entry is done and goes; it is tried again; it has failed and stays.
 Verdict = Literal["done", "again", "failed"]
@@ -22,6 +22,7 @@ Verdict = Literal["done", "again", "failed"]
 _LIMIT: Final = "--limit="
 #: Exit codes of attempts that may go better later: not reached, out of time, interrupted, terminated.
 _LATER: Final = frozenset({4, 10, 130, 143})
+_UNREACHED: Final = 4
 #: Errors of which the same is true, whatever their family.
 _PASSING: Final = frozenset({"approval-timeout", "busy", "no-space", "quota", "source-changed", "superseded"})
 
@@ -58,13 +59,25 @@ def wait_after(attempts: int) -> float:
 
 
 def verdict(exit_code: int, error: str) -> Verdict:
-    """What an attempt with this exit code comes to, whose last error had this name (empty for none)."""
+    """What an attempt with this exit code comes to, whose last error had this name (empty for none).
+
+    A negative code is the number of a signal: whoever sent it, the system or a person, it says nothing of what is sent.
+    """
     if exit_code == 0:
         return "done"
-    if exit_code in _LATER or error in _PASSING:
-        return "again"
+    return "again" if exit_code < 0 or exit_code in _LATER or passing(error) else "failed"
+
+
+def passing(error: str) -> bool:
+    """Whether an attempt that came to an error of this name may go better later."""
     known = KINDS.get(error)
-    return "again" if known is not None and known.exit_code in _LATER else "failed"
+    return error in _PASSING or (known is not None and known.exit_code in _LATER)
+
+
+def unreached(error: str) -> bool:
+    """Whether it says that the peer was not reached: then it is worth an attempt that the peer shows itself."""
+    known = KINDS.get(error)
+    return known is not None and known.exit_code == _UNREACHED
 
 
 def due(entries: Sequence[Queued], running: Collection[str], now: float) -> list[Queued]:

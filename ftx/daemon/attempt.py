@@ -6,6 +6,7 @@ The process ends with the daemon, whatever ends that (`ftx.client.bound`).
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,9 +18,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.core.queueing import Queued
-from ftx.errors import KINDS
-from ftx.text import kept
+from ftx.core.queueing import Queued, passing
+from ftx.errors import KINDS, FtxError
+from ftx.text import kept, plural
 from ftx.wire import events
 
 __all__ = ["Attempt"]
@@ -59,6 +60,8 @@ class Attempt(ProcessProtocol):
         self._grace: IDelayedCall | None = None
         self._ended: Deferred[None] = Deferred()
         self._waiting: list[Deferred[None]] = []
+        #: Why files of it failed: for each kind of error the first one.
+        self._reasons: dict[str, events.ErrorInfo] = {}
         self._over = False
 
     def run(self, environ: Mapping[str, str]) -> Deferred[None]:
@@ -87,9 +90,36 @@ class Attempt(ProcessProtocol):
         return waiting
 
     @property
+    def sent(self) -> bool:
+        """Whether all is at the receiver."""
+        return self._over and self.code == 0
+
+    @property
     def error(self) -> events.ErrorInfo | None:
-        """Why it failed, in the client's own words; None when all went well, and when it had no words."""
-        return None if self.failed is None else self.failed.error
+        """Why it failed, in the client's own words; None when all went well, and when it had no words.
+
+        Where only files failed it is an error of theirs that may pass, or else `partial`.
+        """
+        if self.failed is not None:
+            return self.failed.error
+        if self.done is None or not self.done.exit:
+            return self._signalled()
+        for name, reason in self._reasons.items():
+            if passing(name):
+                return reason
+        what = f"{plural(self.done.files_failed, 'file')} failed"
+        first = next(iter(self._reasons.values()), None)
+        said = what if first is None else f"{what}: {first.message}"
+        return events.error_info(FtxError("partial", said).as_value())
+
+    def _signalled(self) -> events.ErrorInfo | None:
+        """That a signal ended it, if so; a client that is still being loaded leaves with the code of that."""
+        terminated = KINDS["terminated"]
+        if self.code >= 0 and self.code != terminated.exit_code:
+            return None
+        number = -self.code if self.code < 0 else signal.SIGTERM
+        why = f"its process was ended by signal {int(number)}"
+        return events.error_info(FtxError(terminated.name, why).as_value())
 
     @property
     def kept(self) -> str:
@@ -144,6 +174,11 @@ class Attempt(ProcessProtocol):
             self.peer = event.peer
         if isinstance(event, events.Progress):
             self.progress = event
+        elif isinstance(event, events.FileEvent):
+            if event.status == "failed" and event.error is not None and event.error.name in KINDS:
+                self._reasons.setdefault(event.error.name, event.error)
+        elif isinstance(event, events.Retry):  # the client will tell of every file once more
+            self._reasons.clear()
         elif isinstance(event, events.Done):
             self.done = event
         elif isinstance(event, events.Failed):

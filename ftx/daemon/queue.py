@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.core.queueing import Queued, due, limited, verdict, wait_after
+from ftx.core.queueing import Queued, due, limited, unreached, verdict, wait_after
 from ftx.daemon.attempt import Attempt
 from ftx.daemon.events import EventStream
 from ftx.daemon.view import JobInfo, JobState, QueueEntry
@@ -65,6 +65,10 @@ class Queue:
         self._wall = wall
         self._entries: dict[str, Queued] = {}
         self._running: dict[str, Attempt] = {}
+        #: Of these, the ones whose peer has shown itself meanwhile.
+        self._seen: set[str] = set()
+        #: When the waiting of an entry was last cut short since its peer had shown itself.
+        self._urged: dict[str, float] = {}
         self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
         self._idle: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
@@ -115,6 +119,7 @@ class Queue:
             await self._save()
         except FtxError:
             self._entries.pop(entry.job, None)
+            self._put_soon()  # what was saved besides, meanwhile, may have it
             raise
         _log.info("job {job} is to be sent to {target}", job=entry.job, target=show(target))
         self._look()
@@ -130,14 +135,17 @@ class Queue:
         if entry is None:
             raise FtxError("no-such-job", f"the queue has no job {show(job, 64)}", "ftx-client ctl queue lists them")
         shown = self._shown(entry)
+        attempt = self._running.get(job)
         del self._entries[job]
         try:
             await self._save()
         except FtxError:
-            self._entries.setdefault(job, entry)
+            if attempt is None or not attempt.sent:
+                self._entries.setdefault(job, entry)
+            self._look()
             raise
-        attempt = self._running.get(job)
-        if attempt is not None:
+        self._urged.pop(job, None)
+        if attempt is not None:  # it may have ended by itself meanwhile, and was remembered then
             ended = attempt.wait()
             attempt.end()
             await ended
@@ -155,8 +163,14 @@ class Queue:
         if entry.failed:
             hint = "ftx-client ctl queue remove takes it out"
             raise FtxError("job-over", f"job {job[:8]} has failed: {entry.why}", hint)
-        self._entries[job] = msgspec.structs.replace(entry, paused=paused, not_before=0.0)
-        await self._save()
+        changed = self._entries[job] = msgspec.structs.replace(entry, paused=paused, not_before=0.0)
+        try:
+            await self._save()
+        except FtxError:
+            if self._entries.get(job) is changed:
+                self._entries[job] = entry
+            self._look()
+            raise
         attempt = self._running.get(job)
         if paused and attempt is not None:
             ended = attempt.wait()
@@ -179,13 +193,31 @@ class Queue:
     def peer_seen(self, name: str) -> None:
         """A paired peer has signed in here: what waits for it need not wait any longer."""
         for job, entry in self._entries.items():
-            if entry.not_before and job not in self._running and entry.target.partition(":")[0] == name:
-                self._entries[job] = msgspec.structs.replace(entry, not_before=0.0)
+            if entry.target.partition(":")[0] != name:
+                continue
+            if job in self._running:
+                self._seen.add(job)
+            else:
+                self._entries[job] = self._urge(entry)
         self._look()
+
+    def _urge(self, entry: Queued) -> Queued:
+        """Its peer has shown itself: what could not reach it before need not wait any longer.
+
+        That is done once in so many seconds, or two daemons that have something for each other would never rest.
+        """
+        if not (entry.not_before and unreached(entry.error)):
+            return entry
+        now = self._reactor.seconds()
+        wait = self._urged.get(entry.job, float("-inf")) + limits.QUEUE_FIRST - now
+        if wait > 0:
+            return msgspec.structs.replace(entry, not_before=min(entry.not_before, self._wall() + wait))
+        self._urged[entry.job] = now
+        return msgspec.structs.replace(entry, not_before=0.0)
 
     def drain(self) -> Deferred[None]:
         """Begin nothing more; fires when nothing is under way."""
-        self._close()
+        self.close()
         waiting: Deferred[None] = Deferred()
         if self._running:
             self._idle.append(waiting)
@@ -200,7 +232,8 @@ class Queue:
             attempt.end()
         await idle
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Begin nothing more, and count nothing against an entry: what ends now was ended."""
         self._closed = True
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
@@ -215,14 +248,17 @@ class Queue:
             return
         now = self._wall()
         entries = list(self._entries.values())
-        for entry in due(entries, self._running, now):
-            self._begin(entry)
-        later = [entry.not_before - now for entry in entries if not entry.failed and not entry.paused]
+        began = [self._begin(entry) for entry in due(entries, self._running, now)]
+        if not all(began):
+            self._put_soon()
+        later = [entry.not_before - now for entry in self._entries.values() if not entry.failed and not entry.paused]
         later = [seconds for seconds in later if seconds > 0]
         if later:  # the clock on the wall may be set: look again before long in any case
             self._timer = self._reactor.callLater(min(*later, limits.QUEUE_MOST), self._look)
 
-    def _begin(self, entry: Queued) -> None:
+    def _begin(self, entry: Queued) -> bool:
+        """Whether an attempt has begun: else there is no process for it, and the entry waits."""
+        self._seen.discard(entry.job)
         words = [*self._command, *limited(entry.options, self._outgoing()), f"--to={entry.target}", "--"]
         command = [os.fsencode(word) for word in words] + [base64.b64decode(path) for path in entry.sources]
         attempt = Attempt(self._reactor, entry, command, self._stream.publish)
@@ -230,11 +266,12 @@ class Queue:
             ended = attempt.run(self._environ)
         except OSError as error:
             reason = (error.strerror or "error").lower()
-            self._again(entry, "internal", f"no process can be started: {reason}", failed=False)
-            return
+            self._again(entry, None, "internal", f"no process can be started: {reason}", failed=False)
+            return False
         self._running[entry.job] = attempt
         ended.addCallback(lambda _: Deferred.fromCoroutine(self._ended(attempt)))
         ended.addErrback(lambda failure: _log.failure("the queue failed", failure=failure))
+        return True
 
     async def _ended(self, attempt: Attempt) -> None:
         """An attempt is over, and its process gone."""
@@ -244,6 +281,7 @@ class Queue:
         came_to = verdict(attempt.code, "" if error is None else error.name)
         if came_to == "done":
             self._entries.pop(job, None)
+            self._urged.pop(job, None)
             self.sent += 1
             self._remember(attempt.entry, attempt, None)
         elif entry is None:
@@ -251,41 +289,52 @@ class Queue:
         elif not (self._closed or entry.paused):
             if error is None:
                 why = f"the attempt ended with exit code {attempt.code} and no reason"
-                self._again(entry, "internal", why, failed=came_to == "failed")
+                self._again(entry, attempt, "internal", why, failed=came_to == "failed")
             else:
-                self._again(entry, error.name, error.message, failed=came_to == "failed")
-        try:
-            await self._save()
-        except FtxError as trouble:
-            _log.error("the queue is not on disk as it is: {reason}", reason=trouble.message)
+                self._again(entry, attempt, error.name, error.message, failed=came_to == "failed")
+        self._seen.discard(job)
+        await self._put()
         self._look()
         if not self._running:
             waiting, self._idle = self._idle, []
             for deferred in waiting:
                 deferred.callback(None)
 
-    def _again(self, entry: Queued, error: str, why: str, *, failed: bool) -> None:
+    def _again(self, entry: Queued, attempt: Attempt | None, error: str, why: str, *, failed: bool) -> None:
         """Note what an attempt came to; unless it `failed` for good, there will be another."""
         attempts = entry.attempts + 1
         seconds = wait_after(attempts)
-        self._entries[entry.job] = entry = msgspec.structs.replace(
+        entry = msgspec.structs.replace(
             entry, attempts=attempts, not_before=self._wall() + seconds, error=error, why=why, failed=failed
         )
+        if entry.job in self._seen and not failed:
+            entry = self._urge(entry)
+        seconds = max(entry.not_before - self._wall(), 0.0)
+        self._entries[entry.job] = entry
         info = self._error(entry)
         if info is None:
             return
-        target = show(entry.target)
+        target, peer = show(entry.target), self._peer(entry, attempt)
         if failed:
             self.failed += 1
             self.errors[error] = self.errors.get(error, 0) + 1
-            code, peer = kind(error).exit_code, self._peer(entry)
+            files, content = (None, None) if attempt is None else attempt.stored
             self._stream.publish(
-                events.Failed(job=entry.job, peer=peer, error=info, exit=code, resumable=False, direction="out")
+                events.Failed(
+                    job=entry.job,
+                    peer=peer,
+                    error=info,
+                    exit=kind(error).exit_code,
+                    resumable=False,
+                    files_stored=files,
+                    bytes_stored=content,
+                    direction="out",
+                )
             )
             _log.warn("job {job} to {target} has failed: {why}", job=entry.job, target=target, why=show(why))
         else:
             self._stream.publish(
-                events.Retry(job=entry.job, peer=self._peer(entry), attempt=attempts, delay_s=seconds, error=info)
+                events.Retry(job=entry.job, peer=peer, attempt=attempts, delay_s=seconds, error=info)
             )
             if attempts == 1:  # the next ones are no news
                 _log.info("job {job} to {target} waits: {why}", job=entry.job, target=target, why=show(why))
@@ -293,7 +342,7 @@ class Queue:
     def _remember(self, entry: Queued, attempt: Attempt | None, error: FtxError | None) -> None:
         """An entry has left the queue: tell of it, and keep it among the last jobs."""
         state: JobState = "done" if error is None else "failed"
-        peer = self._peer(entry) if attempt is None or attempt.peer is None else attempt.peer
+        peer = self._peer(entry, attempt)
         if attempt is not None and error is None and attempt.done is not None:
             self._stream.publish(msgspec.structs.replace(attempt.done, direction="out"))
         info = None if error is None else events.error_info(error.as_value())
@@ -322,7 +371,9 @@ class Queue:
 
     # -- what is shown -------------------------------------------------------------------------------------
 
-    def _peer(self, entry: Queued) -> events.PeerInfo:
+    def _peer(self, entry: Queued, attempt: Attempt | None) -> events.PeerInfo:
+        if attempt is not None and attempt.peer is not None:
+            return attempt.peer
         return events.PeerInfo(name=show(entry.target, limits.NAME))
 
     def _error(self, entry: Queued) -> events.ErrorInfo | None:
@@ -362,7 +413,7 @@ class Queue:
         return JobInfo(
             job=entry.job,
             state=self._state(entry),
-            peer=self._peer(entry) if attempt is None or attempt.peer is None else attempt.peer,
+            peer=self._peer(entry, attempt),
             direction="out",
             files=None if progress is None else progress.files_total,
             bytes_total=None if progress is None else progress.bytes_total,
@@ -381,3 +432,15 @@ class Queue:
         """Put the entries on disk as they are now."""
         entries = list(self._entries.values())
         await self._lane.run(self._file.save, entries)
+
+    async def _put(self) -> None:
+        """The same where nobody is told whether it can be done, but by the log."""
+        try:
+            await self._save()
+        except FtxError as trouble:
+            _log.error("the queue is not on disk as it is: {reason}", reason=trouble.message)
+
+    def _put_soon(self) -> None:
+        """The same, and nobody waits."""
+        saved = Deferred.fromCoroutine(self._put())
+        saved.addErrback(lambda failure: _log.failure("the queue failed", failure=failure))

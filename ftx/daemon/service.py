@@ -229,6 +229,8 @@ class Daemon(MultiService):
 
     async def _stop(self) -> None:
         self._ending.begun = True
+        if self.jobs is not None and self.jobs.queue is not None:
+            self.jobs.queue.close()  # a supervisor ends its attempts together with us: that is no failure of theirs
         self.gap.stop()
         for call in (self._watching, self._cleaning):
             if call.running:

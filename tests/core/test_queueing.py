@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ftx import limits
-from ftx.core.queueing import Queued, due, limited, verdict, wait_after
+from ftx.core.queueing import Queued, due, limited, unreached, verdict, wait_after
 
 
 def entry(job: str, target: str = "pi:", **how: object) -> Queued:
@@ -40,11 +40,18 @@ def test_attempts_are_ever_further_apart_up_to_a_bound() -> None:
         (2, "", "failed"),
         (1, "connection-lost", "again"),
         (1, "no such error", "failed"),
-        (-9, "", "failed"),
+        (-9, "", "again"),
+        (-15, "", "again"),
     ],
 )
 def test_what_an_attempt_comes_to(exit_code: int, error: str, expected: str) -> None:
     assert verdict(exit_code, error) == expected
+
+
+def test_what_it_helps_to_see_the_peer_for() -> None:
+    assert [name for name in ("connection-refused", "busy", "no-space", "terminated", "", "?") if unreached(name)] == [
+        "connection-refused"
+    ]
 
 
 def test_one_for_each_target_and_few_at_once() -> None:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
 from support.bounded import bounded, until
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from ftx import limits
 from ftx.core.queueing import Queued
 from ftx.daemon.events import EventStream
 from ftx.daemon.queue import Queue
 from ftx.disk.queue import QueueFile
-from ftx.errors import FtxError
+from ftx.errors import FtxError, kind
 from ftx.net.worker import Worker
 from ftx.wire.events import Done, Event, Failed, Retry, Snapshot
 
 #: Stands for `ftx-client send`: says what the file that it is given says, and ends as the last line says.
 _SAYS = """
-import sys, time
+import os, sys, time
 lines = open(sys.argv[-1]).read().splitlines()
 for line in lines[:-1]:
     print(line, flush=True)
     if line == "hang":
         time.sleep(60)
-sys.exit(int(lines[-1]))
+code = int(lines[-1])
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
 _DONE = (
     '{"event":"done","v":1,"result":"ok","files":2,"directories":0,"bytes":10,"bytes_wire":10,"files_identical":0,'
@@ -40,14 +48,46 @@ _REFUSED = (
     '{"event":"failed","error":{"code":401,"name":"connection-refused","message":"nobody there","hint":""},'
     '"exit":4,"resumable":true}'
 )
+_DONE_BUT = _DONE.replace('"files_failed":0', '"files_failed":1').replace('"exit":0', '"exit":6')
+
+
+def _file(name: str) -> str:
+    """What a client says of a file that failed for the reason of this name."""
+    error = f'{{"code":{kind(name).number},"name":"{name}","message":"of {name}"}}'
+    return f'{{"event":"file","path":"a","status":"failed","error":{error}}}'
+
+
+class Odd:
+    """A reactor whose time is that of a `clock`, and which starts no processes if it cannot."""
+
+    def __init__(self, reactor: Any, can_start: bool = True) -> None:
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
+        self.seconds = self.clock.seconds
+        self.can_start = can_start
+        self._reactor = reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def spawnProcess(self, *args: Any, **named: Any) -> Any:
+        if not self.can_start:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return self._reactor.spawnProcess(*args, **named)
 
 
 class Bench:
     """A queue below `folder`; what it publishes is in `heard`."""
 
-    def __init__(self, reactor: Any, folder: Path, command: Sequence[str] = (sys.executable, "-c", _SAYS)) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        folder: Path,
+        command: Sequence[str] = (sys.executable, "-c", _SAYS),
+        file: QueueFile | None = None,
+    ) -> None:
         self.folder = folder
-        self.file = QueueFile(str(folder / "queue"))
+        self.file = file or QueueFile(str(folder / "queue"))
         self.heard: list[Event] = []
         self.now = 1000.0
         self.worker = Worker(reactor, 1)
@@ -79,6 +119,13 @@ async def bench(reactor: Any, tmp_path: Path) -> AsyncIterator[Bench]:
     await made.queue.start()
     yield made
     await made.stop()
+
+
+def _error(bench: Bench) -> tuple[str, str]:
+    """What the oldest entry waits for, or has failed for."""
+    error = bench.queue.list()[0].error
+    assert error is not None
+    return error.name, error.message
 
 
 def of(heard: Sequence[Event], kind: type[Event]) -> list[Any]:
@@ -159,12 +206,147 @@ async def test_a_client_that_never_ends_its_line_is_ended(bench: Bench) -> None:
 async def test_a_client_that_does_not_heed_the_end_is_killed(reactor: Any, tmp_path: Path) -> None:
     deaf = "import signal,time;signal.signal(signal.SIGTERM,signal.SIG_IGN)"
     says = "print('{\"event\":\"accepted\"}',flush=True);time.sleep(60)"
-    bench = Bench(reactor, tmp_path, (sys.executable, "-c", f"{deaf};{says}"))
+    odd = Odd(reactor)
+    bench = Bench(odd, tmp_path, (sys.executable, "-c", f"{deaf};{says}"))
     await bench.queue.start()
     job = await bench.add("0")
     await until(lambda: len(bench.heard) > 1)
-    await bench.queue.remove(job)  # within limits.QUEUE_GRACE
+    removed = Deferred.fromCoroutine(bench.queue.remove(job))
+    await until(lambda: bool(odd.clock.calls))
+    odd.clock.advance(limits.QUEUE_GRACE - 0.1)
+    assert bench.queue.counts == (1, 0)
+    odd.clock.advance(0.1)
+    await removed
     assert bench.queue.counts == (0, 0)
+    await bench.stop()
+
+
+@bounded(30)
+async def test_files_that_failed_decide_whether_there_is_another_attempt(bench: Bench) -> None:
+    """A quota passes; a name that is taken does not, and then the whole is `partial`."""
+    job = await bench.add(_file("exists"), _file("quota"), _DONE_BUT.replace('"exit":0', '"exit":9'), "9")
+    await until(lambda: bench.state(job) == "waiting")
+    assert _error(bench) == ("quota", "of quota")
+    await bench.queue.remove(job)
+    retried = '{"event":"retry","attempt":1,"delay_s":1,"error":{"code":404,"name":"connection-lost","message":""}}'
+    job = await bench.add(_file("quota"), retried, _file("exists"), _DONE_BUT, "6")
+    await until(lambda: bench.state(job) == "failed")
+    assert _error(bench) == ("partial", "1 file failed: of exists")
+    [said] = [event for event in of(bench.heard, Failed) if event.job == job]
+    assert (said.error.name, said.files_stored) == ("partial", 2)
+
+
+@bounded(30)
+async def test_an_attempt_that_a_signal_ends_is_no_failure(bench: Bench) -> None:
+    job = await bench.add("-15")
+    await until(lambda: bench.state(job) == "waiting")
+    assert _error(bench) == ("terminated", "its process was ended by signal 15")
+
+
+@bounded(30)
+async def test_no_process_can_be_started(reactor: Any, tmp_path: Path) -> None:
+    """It is tried again when it is time, and that is on disk."""
+    odd = Odd(reactor, can_start=False)
+    bench = Bench(odd, tmp_path)
+    await bench.queue.start()
+    job = await bench.add(_DONE, "0")
+    await until(lambda: bench.file.load()[0].attempts == 1)
+    odd.can_start = True
+    bench.now += limits.QUEUE_FIRST
+    odd.clock.advance(limits.QUEUE_FIRST)
+    await until(lambda: bench.state(job) == "gone")
+    await bench.stop()
+
+
+_WAITS = """
+import os, sys, time
+while not os.path.exists({go!r}):
+    time.sleep(0.01)
+print({says!r}, flush=True)
+sys.exit({code})
+"""
+
+
+def _waiting(go: Path, says: str, code: int) -> tuple[str, ...]:
+    """A client that says this when the file `go` is there."""
+    return (sys.executable, "-c", _WAITS.format(go=str(go), says=says, code=code))
+
+
+@bounded(30)
+async def test_a_peer_that_is_seen_while_it_is_tried_is_tried_once_more(reactor: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    odd = Odd(reactor)
+    bench = Bench(odd, tmp_path, _waiting(go, _REFUSED, 4))
+    await bench.queue.start()
+    job = await bench.add("0")
+    bench.queue.peer_seen("pi")
+    bench.queue.peer_seen("attic")
+    go.touch()
+    await until(lambda: bench.queue.list()[0].attempts == 2 and bench.state(job) == "waiting")
+    assert bench.queue.list()[0].next_s == 2 * limits.QUEUE_FIRST
+    assert [event.delay_s for event in of(bench.heard, Retry)] == [0, 2 * limits.QUEUE_FIRST]
+    odd.clock.advance(1)  # seen so soon again: not at once, and not as late either
+    bench.queue.peer_seen("pi")
+    assert (bench.state(job), bench.queue.list()[0].next_s) == ("waiting", limits.QUEUE_FIRST - 1)
+    await bench.stop()
+
+
+@bounded(30)
+async def test_a_peer_that_is_seen_and_said_no_is_not_tried_at_once(bench: Bench) -> None:
+    full = _REFUSED.replace("401", "606").replace("connection-refused", "no-space")
+    job = await bench.add(full, "6")
+    await until(lambda: bench.state(job) == "waiting")
+    bench.queue.peer_seen("pi")
+    assert (bench.state(job), bench.queue.list()[0].next_s) == ("waiting", limits.QUEUE_FIRST)
+
+
+@attrs.frozen
+class Held(QueueFile):
+    """A file that is saved while `go` is set and not else, and not at all while `broken` is."""
+
+    go: threading.Event = attrs.field(factory=threading.Event)
+    broken: threading.Event = attrs.field(factory=threading.Event)
+
+    def save(self, entries: Sequence[Queued]) -> None:
+        self.go.wait(20)
+        if self.broken.is_set():
+            raise FtxError("state-unusable")
+        super().save(entries)
+
+
+@bounded(30)
+async def test_one_that_ends_while_it_is_taken_out_is_told_of_once(reactor: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    held = Held(str(tmp_path / "queue"))
+    bench = Bench(reactor, tmp_path, _waiting(go, _DONE, 0), held)
+    held.go.set()
+    await bench.queue.start()
+    job = await bench.add("0")
+    held.go.clear()
+    removed = Deferred.fromCoroutine(bench.queue.remove(job))
+    go.touch()
+    await until(lambda: bool(of(bench.heard, Done)))
+    held.go.set()
+    await removed
+    assert of(bench.heard, Failed) == []
+    assert [shown.state for shown in bench.queue.jobs()] == ["done"]
+    await bench.stop()
+
+
+@bounded(30)
+async def test_what_cannot_be_saved_stays_as_it_was(reactor: Any, tmp_path: Path) -> None:
+    held = Held(str(tmp_path / "queue"))
+    bench = Bench(reactor, tmp_path, file=held)
+    held.go.set()
+    await bench.queue.start()
+    job = await bench.add('{"event":"accepted"}', "hang", "0")
+    await until(lambda: len(bench.heard) > 1)
+    held.broken.set()
+    for change in (bench.queue.pause(job, True), bench.queue.remove(job)):
+        with pytest.raises(FtxError):
+            await change
+        assert (bench.state(job), bench.queue.list()[0].paused) == ("active", False)
+    held.broken.clear()
     await bench.stop()
 
 
