@@ -16,7 +16,7 @@ import pytest
 from faults.kinds import KINDS
 
 TESTS = Path(__file__).parent.parent
-SECONDS = float(os.environ.get("FAULT_SECONDS", "8"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "4"))
 SEED = os.environ.get("FAULT_SEED", "1")
 
 
