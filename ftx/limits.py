@@ -491,7 +491,7 @@ PROBES_AT_ONCE: Final = 2
 PROBES_PER_KEY: Final = 12
 PROBE_SPAN: Final = 60.0
 PROBE_KEYS: Final = 1024
-#: Seconds without content after which the server gives a probe up.
+#: Seconds without content after which the server gives a probe up; what it sends has so long beyond PROBE_SECONDS.
 PROBE_SILENCE: Final = 20.0
 #: How many times its size must be free on the disk before a probe writes there.
 PROBE_ROOM: Final = 10

@@ -42,8 +42,7 @@ class Probes:
             _log.info("a probe of {peer} was refused: {reason}", peer=show(trusted.name), reason=error.message)
             connection.send(Refuse(probe.job, error.number))
             return
-        job = probe.job.hex()
-        incoming, outgoing = self._rates.begin(trusted, job)
+        incoming, outgoing = self._rates.begin(trusted, None)
         counts = incoming if probe.kind == ProbeKind.UP else outgoing if probe.kind == ProbeKind.DOWN else ()
         connection.limit(incoming, outgoing)
         try:
@@ -52,5 +51,4 @@ class Probes:
             await Probed(connection, probe, rate, self._worker, self._write_disk).run()
         finally:
             connection.unlimited()
-            self._rates.end(job)
             self._allowance.give_back()

@@ -56,12 +56,15 @@ class Rates:
 
     # -- for the jobs --------------------------------------------------------------------------------------
 
-    def begin(self, trusted: Trusted, job: str) -> tuple[Sequence[Limit], Sequence[Limit]]:
+    def begin(self, trusted: Trusted, job: str | None) -> tuple[Sequence[Limit], Sequence[Limit]]:
         """A job of this peer begins: the limits that count for what comes, and for what goes.
 
-        A stranger's name is its own choice, so it shares the limit of no peer.
+        A stranger's name is its own choice, so it shares the limit of no peer. What has no limit of its own, such as a
+        probe, is None: its number is the peer's choice, and must not be that of a job.
         """
-        pairs = [self._daemon, self._jobs.setdefault(job, self._pair())]
+        pairs = [self._daemon]
+        if job is not None:
+            pairs.append(self._jobs.setdefault(job, self._pair()))
         if trusted.known:
             pairs.append(self._peers.setdefault(trusted.name, self._pair()))
         return [pair.incoming for pair in pairs], [pair.outgoing for pair in pairs]

@@ -171,16 +171,22 @@ class Probed(_Party):
         self._conclude(message.bytes, self._inflow.elapsed)
 
     def next_deadline(self) -> float | None:
-        """When a client that has to send is given up."""
-        return self._last + limits.PROBE_SILENCE if self._inflow is not None else None
+        """When a client that has to send, or to take what it asked for, is given up."""
+        if self._inflow is not None:
+            return self._last + limits.PROBE_SILENCE
+        return None if self._pouring is None else self._began + limits.PROBE_SECONDS + limits.PROBE_SILENCE
 
     def tick(self, now: float) -> None:
-        """The client has sent nothing for too long: pings alone keep no place."""
-        raise FtxError("peer-silent", "a probe was begun and no content came")
+        """The client has sent, or taken, nothing for too long: pings alone keep no place."""
+        what = "no content came" if self._inflow is not None else "its content was not taken"
+        raise FtxError("peer-silent", f"a probe was begun and {what}")
 
     def lost(self, error: FtxError) -> None:
-        """The client has gone; a disk that is still writing is waited for."""
-        self._end()
+        """The client has gone; a disk that is still writing is waited for, and keeps the place."""
+        if self._probe.kind == ProbeKind.DISK:
+            self._leave()
+        else:
+            self._end()
 
     # -- within --------------------------------------------------------------------------------------------
 

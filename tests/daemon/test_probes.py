@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,93 @@ async def test_a_client_that_sends_nothing_loses_its_place(reactor: Any, short_t
         stopping = end.stop()
         clock.advance(limits.ABORT_AFTER)
         await stopping
+
+
+@bounded(60)
+async def test_a_client_that_takes_nothing_loses_its_place(reactor: Any, short_tmp: Path) -> None:
+    """Nor do pings keep the place of one that asks for content and does not read it."""
+    clock = Clock()
+    end = ReceivingEnd(reactor, short_tmp, clock=clock)
+    clock.advance(100)
+    probes = end.reception._probes
+    assert probes is not None
+
+    def takes_nothing() -> None:
+        with end.hostile() as peer:
+            peer.greet(features=["probe"])
+            peer.send(Probe(JOB, ProbeKind.DOWN, limits.PROBE))
+            released.wait(30)
+
+    released = threading.Event()
+    holding = deferToThread(takes_nothing)
+    try:
+        await until(lambda: probes._allowance._running == 1)
+        clock.advance(limits.PROBE_SECONDS + limits.PROBE_SILENCE - 1)
+        assert probes._allowance._running == 1
+        clock.advance(2)
+        clock.advance(limits.ABORT_AFTER)
+        await until(lambda: probes._allowance._running == 0)
+    finally:
+        released.set()
+        await holding
+        stopping = end.stop()
+        clock.advance(limits.ABORT_AFTER)
+        await stopping
+
+
+@bounded(60)
+async def test_a_disk_that_is_still_writing_keeps_its_place(reactor: Any, end: ReceivingEnd) -> None:
+    """Clients that leave do not make room for more writes at once than there may be."""
+    probes = end.reception._probes
+    assert probes is not None
+    written, begun = threading.Event(), []
+
+    def slow(_: int) -> float:
+        begun.append(1)
+        written.wait(30)
+        return 1.0
+
+    def leave(number: int) -> None:
+        with end.hostile() as peer:
+            peer.greet(features=["probe"])
+            peer.send(Probe(JOB, ProbeKind.DISK, 1))
+            if number == limits.PROBES_AT_ONCE:
+                assert isinstance(peer.receive(), Refuse)
+            else:
+                reached.wait(30)
+
+    probes._write_disk = slow
+    try:
+        for number in range(limits.PROBES_AT_ONCE + 1):
+            reached = threading.Event()
+            leaving = deferToThread(leave, number)
+            await until(lambda number=number: len(begun) > min(number, limits.PROBES_AT_ONCE - 1))  # type: ignore[misc]
+            reached.set()
+            await leaving
+            await until(lambda: all(one.over for one in end.connections))
+        assert probes._allowance._running == len(begun) == limits.PROBES_AT_ONCE
+    finally:
+        written.set()
+    await until(lambda: probes._allowance._running == 0)
+
+
+@bounded(60)
+async def test_a_probe_with_the_number_of_a_job_ends_no_limit(reactor: Any, end: ReceivingEnd) -> None:
+    """What a probe is called is its client's choice: the limit of a running job stays."""
+    rates, job = end.jobs.rates, JOB.hex()
+    rates.begin(Trusted(bytes(32), "me", own=True), job)
+    rates.change(f"job:{job}", 1000, 1000)
+
+    def asks() -> ProbeDone:
+        with end.hostile() as peer:
+            peer.greet(features=["probe"])
+            peer.send(Probe(JOB, ProbeKind.DISK, 1))
+            done: ProbeDone = peer.until(ProbeDone)
+            return done
+
+    assert (await deferToThread(asks)).rate == 0
+    await until(lambda: all(one.over for one in end.connections))
+    assert f"job:{job}" in [one.scope for one in rates.list()]
 
 
 @bounded(60)
