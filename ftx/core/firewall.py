@@ -2,7 +2,8 @@
 
 nftables prints its rules as JSON (libnftables-json(5)), iptables as the words of its own command (iptables-save(8)).
 Both are walked as the kernel walks them: base chains of the input hook by priority, rules in order, chains that are
-jumped to. A match that is not understood neither matches nor does not: then the answer is that it is not clear.
+jumped to. A match that is not understood neither matches nor does not, and a statement or target that is not may do
+anything: then the answer is that it is not clear.
 """
 
 from __future__ import annotations
@@ -74,34 +75,76 @@ def _walk(
     depth: int,
 ) -> tuple[str, set[str]]:
     """The verdict of a chain, empty where it has none; and what rules that are not understood might have said."""
-    doubt: set[str] = set()
     if not depth:
-        return "", {"dropped"}
+        return "", set(_BOTH)
+    doubt: set[str] = set()
     for rule in chains.get(place, ()):
         matches: bool | None = True
         for expression in rule.get("expr", ()):
-            key, value = next(iter(expression.items())) if isinstance(expression, dict) and expression else ("", None)
-            verdict = {"accept": "accepted", "drop": "dropped", "reject": "dropped"}.get(key, "")
-            if key in ("jump", "goto") and isinstance(value, dict):
-                verdict, below = _walk(chains, (*place[:2], str(value.get("target"))), packet, depth - 1)
-                doubt |= below
-            if verdict and matches:
-                return verdict, doubt
-            if verdict:
-                doubt.add(verdict)
-            elif key == "return" and matches:
-                return "", doubt
+            key, value = _looked_up(*_statement(expression), packet)
+            if key in _ENDS:
+                verdict, ends = _VERDICTS.get(key, ""), key in ("return", "goto")
+                if key in ("jump", "goto"):
+                    target = value.get("target") if isinstance(value, dict) else None
+                    verdict, below = _walk(chains, (*place[:2], str(target)), packet, depth - 1)
+                    doubt |= below
+                if matches and (verdict or ends):
+                    return verdict, doubt
+                doubt |= _might(verdict, ends) if matches is None else set()
+            elif key == "match":
+                matches = _and(matches, _nft_match(value, packet))
+            elif key in _SOMETIMES:
+                matches = _and(matches, None)
             elif key not in _PASSING:
-                matches = _and(matches, _nft_match(value, packet) if key == "match" else None)
+                matches = None
+                doubt |= _BOTH
             if matches is False:
                 break
     return "", doubt
 
 
+#: What a rule that is not understood may do.
+_BOTH: Final = frozenset({"accepted", "dropped"})
+_VERDICTS: Final = {"accept": "accepted", "drop": "dropped", "reject": "dropped"}
+#: Statements with which a rule ends, where it matches.
+_ENDS: Final = frozenset({*_VERDICTS, "return", "jump", "goto"})
+#: Statements that let some packets through to the rest of the rule, and we do not know which.
+_SOMETIMES: Final = frozenset({"limit", "quota", "ct count", "xt match"})
 #: Statements that change nothing about what becomes of a packet.
-_PASSING: Final = frozenset(
-    {"counter", "log", "comment", "notrack", "jump", "goto", "return", "accept", "drop", "reject"}
-)
+_PASSING: Final = frozenset({"counter", "log", "comment", "notrack", "continue"})
+
+
+def _might(verdict: str, ends: bool) -> set[str]:
+    """What a rule says that may match or not; where one only ends its chain, whatever comes later may be left out."""
+    return {verdict} if verdict else set(_BOTH) if ends else set()
+
+
+def _statement(expression: Any) -> tuple[str, Any]:
+    """The name of a statement, empty where it has none, and what belongs to it."""
+    if not isinstance(expression, dict) or not expression:
+        return "", None
+    key, value = next(iter(expression.items()))
+    if key == "xt" and isinstance(value, dict) and value.get("type") == "match":
+        return "xt match", value
+    return str(key), value
+
+
+def _looked_up(key: str, value: Any, packet: Packet) -> tuple[str, Any]:
+    """A statement; of a map of verdicts, the one for this packet: a match that fails where there is none."""
+    if key != "vmap" or not isinstance(value, dict):
+        return key, value
+    left, data = value.get("key"), value.get("data")
+    actual = _nft_actual(left, packet) if isinstance(left, dict) else None
+    pairs = data.get("set") if isinstance(data, dict) else None
+    if actual is None or not isinstance(pairs, list):
+        return key, value
+    for pair in pairs:
+        found = _among(actual, pair[0]) if isinstance(pair, list) and len(pair) == 2 else None
+        if found is None:
+            return key, value
+        if found and actual != "":
+            return _statement(pair[1])
+    return "match", {"op": "==", "left": left, "right": {"set": []}}
 
 
 def _and(one: bool | None, other: bool | None) -> bool | None:
@@ -183,36 +226,43 @@ def judge_iptables(saved: str, packet: Packet) -> Verdict:
             table = line[1:].strip()
         elif table != "filter":
             continue
-        elif line.startswith(":INPUT "):
-            policy = "dropped" if line.split()[1] == "DROP" else "accepted"
+        elif line.startswith(":"):
+            name, *rest = line[1:].split()
+            chains.setdefault(name, [])
+            if name == "INPUT":
+                policy = "dropped" if rest[:1] == ["DROP"] else "accepted"
         elif line.startswith("-A "):
             try:
-                words = shlex.split(line)
-            except ValueError:
-                continue
-            chains.setdefault(words[1], []).append(words[2:])
+                _, name, *words = shlex.split(line)
+            except ValueError:  # whatever it is, and of whatever chain
+                name, words = "INPUT", ["-j", "?"]
+            chains.setdefault(name, []).append(words)
     verdict, doubt = _follow(chains, "INPUT", packet, _DEPTH)
     return _settled(verdict or policy, doubt)
 
 
+_TARGETS: Final = {"ACCEPT": "accepted", "DROP": "dropped", "REJECT": "dropped"}
+#: Targets behind which the next rule has its turn.
+_NO_TARGETS: Final = frozenset({"", "LOG", "NFLOG", "ULOG", "AUDIT", "MARK", "CONNMARK", "SET", "TRACE"})
+
+
 def _follow(chains: Mapping[str, list[list[str]]], name: str, packet: Packet, depth: int) -> tuple[str, set[str]]:
-    doubt: set[str] = set()
     if not depth:
-        return "", {"dropped"}
+        return "", set(_BOTH)
+    doubt: set[str] = set()
     for words in chains.get(name, ()):
         matches, target = _ipt_match(words, packet)
-        verdict = {"ACCEPT": "accepted", "DROP": "dropped", "REJECT": "dropped"}.get(target, "")
-        if matches is False:
+        if matches is False or target in _NO_TARGETS:
             continue
+        verdict, ends = _TARGETS.get(target, ""), target == "RETURN" or "-g" in words
         if target in chains:
             verdict, below = _follow(chains, target, packet, depth - 1)
             doubt |= below
-        if verdict and matches:
+        elif not verdict and not ends:
+            doubt |= _BOTH
+        if matches and (verdict or ends):
             return verdict, doubt
-        if verdict:
-            doubt.add(verdict)
-        elif target == "RETURN" and matches:
-            return "", doubt
+        doubt |= _might(verdict, ends) if matches is None else set()
     return "", doubt
 
 

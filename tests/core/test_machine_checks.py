@@ -188,12 +188,44 @@ def nft(*rules: str, policy: str = "accept", chains: str = "") -> dict[str, Any]
         (["udp dport 7389 accept", "ip saddr 192.0.2.0/24 drop"], "drop", "accepted"),
         (["jump ours"], "drop", "accepted"),
         (["udp dport 53 jump ours"], "drop", "dropped"),
+        (["goto ours"], "drop", "accepted"),
+        (["goto empty", "accept"], "drop", "dropped"),
+        (["jump empty", "accept"], "drop", "accepted"),
+        (["ip saddr 192.0.2.0/24 goto empty", "accept"], "drop", "unclear"),
+        (["ip saddr 192.0.2.0/24 return", "accept"], "drop", "unclear"),
+        (["udp dport 7389 return", "accept"], "drop", "dropped"),
+        (["udp dport vmap { 53 : accept, 7000-7400 : drop }"], "accept", "dropped"),
+        (["tcp dport vmap { 7389 : drop }"], "accept", "accepted"),
+        (["udp dport vmap { 7389 : goto empty }", "accept"], "drop", "dropped"),
+        (["ct state vmap { established : accept, invalid : drop }", "udp dport 7389 accept"], "drop", "accepted"),
+        (["ip saddr vmap { 192.0.2.1 : drop }"], "accept", "unclear"),
+        (["udp dport 7389 limit rate 5/second accept"], "drop", "unclear"),
     ],
 )
 def test_nftables(rules: list[str], policy: str, expected: str) -> None:
     """As nftables itself prints them."""
-    chains = "add chain inet f ours\nadd rule inet f ours th dport 7389 accept"
+    chains = "add chain inet f ours\nadd rule inet f ours th dport 7389 accept\nadd chain inet f empty"
     assert judge_nftables(nft(*rules, policy=policy, chains=chains), UDP) == expected
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        {"xt": {"type": "target", "name": "DROP"}},
+        {"xt": None},
+        {"queue": {"num": 0}},
+        {"a later one": 1},
+        {"vmap": {"key": {"payload": {"protocol": "udp", "field": "dport"}}, "data": "@map"}},
+        {"vmap": None},
+        {},
+    ],
+)
+def test_statements_that_are_not_understood(statement: dict[str, Any]) -> None:
+    """Whatever the policy: it is not clear."""
+    for policy in ("accept", "drop"):
+        base = {"family": "inet", "table": "f", "name": "in", "hook": "input", "prio": 0, "policy": policy}
+        rule = {"family": "inet", "table": "f", "chain": "in", "expr": [statement]}
+        assert judge_nftables({"nftables": [{"chain": base}, {"rule": rule}]}, UDP) == "unclear"
 
 
 def test_nothing_that_is_listed_is_trusted() -> None:
@@ -224,10 +256,18 @@ def test_nothing_that_is_listed_is_trusted() -> None:
         (['-i eth+ -m comment --comment "let in" -j ACCEPT'], "DROP", "accepted"),
         (["-s 192.0.2.0/24 -j ACCEPT"], "DROP", "unclear"),
         (["-j ours"], "DROP", "accepted"),
+        (["-j empty", "-j ACCEPT"], "DROP", "accepted"),
+        (["-g empty", "-j ACCEPT"], "DROP", "dropped"),
+        (["-s 192.0.2.0/24 -g empty", "-j ACCEPT"], "DROP", "unclear"),
+        (["-s 192.0.2.0/24 -j RETURN", "-j ACCEPT"], "DROP", "unclear"),
+        (["-p udp --dport 7389 -j NFQUEUE --queue-num 0"], "ACCEPT", "unclear"),
+        (["-p udp --dport 53 -j NFQUEUE --queue-num 0"], "ACCEPT", "accepted"),
+        (['-p udp -j LOG --log-prefix "in: "', "-j ACCEPT"], "DROP", "accepted"),
+        (['-m comment --comment "open -j ACCEPT'], "DROP", "unclear"),
     ],
 )
 def test_iptables(rules: list[str], policy: str, expected: str) -> None:
     """As iptables-save prints them; other tables do not count."""
-    saved = f"*nat\n:INPUT DROP [0:0]\nCOMMIT\n*filter\n:INPUT {policy} [0:0]\n:ours - [0:0]\n"
+    saved = f"*nat\n:INPUT DROP [0:0]\nCOMMIT\n*filter\n:INPUT {policy} [0:0]\n:ours - [0:0]\n:empty - [0:0]\n"
     saved += "-A ours -p udp --dport 7389 -j ACCEPT\n" + "".join(f"-A INPUT {rule}\n" for rule in rules) + "COMMIT\n"
     assert judge_iptables(saved, UDP) == expected
