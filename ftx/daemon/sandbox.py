@@ -19,6 +19,7 @@ from twisted.logger import Logger
 import ftx
 from ftx import limits
 from ftx.daemon.config import Config
+from ftx.disk.hooks import HookSetting
 from ftx.disk.landlock import EXECUTE, READ, TIDY, WRITE, Rule, abi, restrict
 from ftx.disk.private import ensure_folder
 from ftx.errors import FtxError, StartupError
@@ -83,16 +84,22 @@ def made(config: Config) -> Iterator[Rule]:
     for path in (*_PROGRAMS, sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *_module_folders(config)):
         yield Rule(path, EXECUTE)
     for hook in config.hook:
-        yield Rule(os.path.dirname(os.path.realpath(hook.command[0])), EXECUTE)
-        for word in hook.command[1:]:
-            if word.startswith("/") and os.path.exists(word):
-                yield Rule(word, EXECUTE)
+        program, *others = _hook_paths(hook)
+        yield Rule(os.path.dirname(os.path.realpath(program)), EXECUTE)
+        yield from (Rule(path, EXECUTE) for path in others)
     yield from (Rule(path, READ) for path in _SYSTEM)
     # As any other user, it can read nothing there that is a secret; and files there are replaced, not rewritten.
     etc = [os.path.join("/etc", name) for name in _ETC] if os.geteuid() == 0 else ["/etc"]
     yield from (Rule(path, READ) for path in etc)
     yield from (Rule(path, WRITE) for path in _DEVICES)
     yield from (Rule(path, WRITE | EXECUTE) for path in config.sandbox_also)
+
+
+def _hook_paths(hook: HookSetting) -> Iterator[str]:
+    """What a hook's command names: its program, and the files and folders among its words."""
+    program, *words = hook.command
+    yield program
+    yield from (word for word in words if word.startswith("/") and os.path.exists(word))
 
 
 def _module_folders(config: Config) -> Iterator[str]:
@@ -119,20 +126,31 @@ class Sandbox:
         if config.sandbox == "off":
             return
         rules = list(made(config))
+        abstract = os.environ.get("NOTIFY_SOCKET", "").startswith("@")
+        unusable: list[tuple[Rule, str]] = []
         try:
-            self._use_own_temporary(config)
             version = abi()
             if version < _ABI_LEAST:
                 raise OSError(0, f"version {version} of it cannot do what is needed here")
-            version = restrict(rules, abstract_sockets=os.environ.get("NOTIFY_SOCKET", "").startswith("@"))
+            temporary = _own_temporary(config)
+            version = restrict(
+                rules,
+                abstract_sockets=abstract,
+                unusable=lambda rule, error: unusable.append((rule, (error.strerror or "error").lower())),
+            )
         except OSError as error:
             self._without(config, f"the kernel has no Landlock for us: {(error.strerror or 'error').lower()}")
             return
-        self._allowed = [(os.path.realpath(rule.path), rule.rights) for rule in rules]
+        for rule, why in unusable:
+            _log.warn("sandbox: {path} is left out: {why}", path=show(rule.path, limits.PATH), why=why)
+        left_out = {rule.path for rule, _ in unusable}
+        self._allowed = [(os.path.realpath(rule.path), rule.rights) for rule in rules if rule.path not in left_out]
         if _writable(_PROBE):
             self._without(config, "Landlock has been asked for and is not in force")
             self._allowed = None
             return
+        tempfile.tempdir = temporary
+        os.environ |= {"TMPDIR": temporary, "SQLITE_TMPDIR": temporary}  # SQLite and what we start ask the environment
         self.status = f"landlock {version}" + (", strict" if config.sandbox == "strict" else "")
         threads = len(os.listdir("/proc/self/task")) - 1 if os.path.isdir("/proc/self/task") else 0
         if threads:
@@ -156,15 +174,15 @@ class Sandbox:
         self.status = f"none: {why}"
         _log.warn("no sandbox: {why}", why=why)
 
-    def _use_own_temporary(self, config: Config) -> None:
-        """Put temporary files where nobody else's are: below the state, which stays writable."""
-        folder = os.path.join(config.places.state, "tmp")
-        try:
-            ensure_folder(folder, "home-unusable")
-        except FtxError as error:  # a disk that is full: what exists goes on working
-            _log.warn("no temporary files: {why}", why=error.message)
-        tempfile.tempdir = folder
-        os.environ |= {"TMPDIR": folder, "SQLITE_TMPDIR": folder}  # SQLite and what we start ask the environment
+
+def _own_temporary(config: Config) -> str:
+    """A folder for temporary files where nobody else's are: below the state, which stays writable."""
+    folder = os.path.join(config.places.state, "tmp")
+    try:
+        ensure_folder(folder, "home-unusable")
+    except FtxError as error:  # a disk that is full: what exists goes on working
+        _log.warn("no temporary files: {why}", why=error.message)
+    return folder
 
 
 def _writable(path: str) -> bool:
@@ -182,7 +200,10 @@ def missing(sandbox: Sandbox, config: Config) -> dict[str, str]:
     Keys are `share NAME` and `hook NAME`; values are paths, clean for display.
     """
     found = {f"share {one.name}": one.path for one in config.share if not sandbox.covers(one.path, READ)}
-    found |= {f"hook {one.name}": one.command[0] for one in config.hook if not sandbox.covers(one.command[0], EXECUTE)}
+    for hook in config.hook:
+        apart = [path for path in _hook_paths(hook) if not sandbox.covers(path, EXECUTE)]
+        if apart:
+            found[f"hook {hook.name}"] = apart[0]
     return {what: show(path, limits.PATH) for what, path in found.items()}
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import attrs
 
+from ftx.disk import fds
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -141,4 +142,4 @@ class Account:
             if os.fstat(folder).st_uid == 0:  # it is still the one that was made
                 os.fchown(folder, self.uid, self.gid)
         finally:
-            os.close(folder)
+            fds.close(folder)

@@ -183,4 +183,4 @@ class _Sizes:
             elif stat.S_ISREG(status.st_mode):
                 yield True, status.st_size
         finally:
-            os.close(fd)
+            fds.close(fd)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from ftx.disk import keys, peers
+from ftx.disk import fds, keys, peers
 from ftx.disk.places import Places
 from ftx.disk.trial import write_speed
 from ftx.errors import FtxError
@@ -123,5 +123,5 @@ def speed_of(path: str) -> float:
     except FtxError:
         return 0.0
     finally:
-        os.close(folder)
+        fds.close(folder)
     return PROBE / seconds if seconds > 0 else 0.0

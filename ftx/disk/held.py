@@ -9,6 +9,7 @@ import stat
 import attrs
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.disk.names import PRIVATE
 from ftx.disk.root import Root
 from ftx.disk.store import Path
@@ -82,7 +83,7 @@ class Held:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
             return self.root.link_target(fd, name) if stat.S_ISLNK(status.st_mode) else None
         finally:
-            os.close(fd)
+            fds.close(fd)
 
     def hides(self, name: bytes, status: os.stat_result) -> bool:
         """Whether what is called `name` and has this status is not to be seen."""

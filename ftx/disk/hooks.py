@@ -20,6 +20,7 @@ import attrs
 import msgspec
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.disk.configfile import invalid
 from ftx.disk.private import ensure_folder
 from ftx.disk.written import Reading, listed
@@ -139,7 +140,7 @@ class Started:
         """The exit code, negative for a signal; the rest of its group ends with it. Once, and when it has ended."""
         # In this order: while the process is a zombie nobody else can have its number, nor its group's.
         end_group(self.process.pid, signal.SIGKILL)
-        os.close(self.ended)
+        fds.close(self.ended)
         return self.process.wait()
 
 
@@ -187,7 +188,7 @@ def start(setting: HookSetting, occasion: str, event: bytes, folder: str, contro
         raise FtxError("local-io", f"it cannot be started: {(error.strerror or 'error').lower()}") from error
     finally:
         for descriptor in opened:
-            os.close(descriptor)
+            fds.close(descriptor)
     return Started(process, ended, ours)
 
 

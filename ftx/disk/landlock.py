@@ -8,13 +8,15 @@ that it does not know are not spoken of.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
 
+from ftx.disk import fds
 from ftx.disk.linux import call, no_new_privileges
 
 __all__ = ["EXECUTE", "READ", "TIDY", "WRITE", "Rule", "abi", "restrict"]
@@ -49,6 +51,8 @@ _SCOPE_ABSTRACT: Final = 1 << 0
 _SCOPE_SIGNAL: Final = 1 << 1
 #: The first ABI with scopes.
 _SCOPES: Final = 6
+#: What is wrong with us when a path cannot be opened, and not with the path.
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 READ: Final = _FS_READ_FILE | _FS_READ_DIR
 EXECUTE: Final = READ | _FS_EXECUTE
@@ -95,12 +99,18 @@ def abi() -> int:
     return call(_CREATE_RULESET, None, 0, _VERSION)
 
 
-def restrict(rules: Iterable[Rule], *, abstract_sockets: bool) -> int:
-    """Allow what `rules` say and nothing else, from now on; returns the ABI that this is by. OSError: nothing changed.
+def restrict(
+    rules: Iterable[Rule], *, abstract_sockets: bool, unusable: Callable[[Rule, OSError], object] = lambda *_: None
+) -> int:
+    """Allow what `rules` say and nothing else, from now on; returns the ABI that this is by.
 
-    For the calling thread and those that it starts. A path of a rule that does not exist is left out. Programs cannot
-    gain rights any more (PR_SET_NO_NEW_PRIVS). With ABI 6, processes outside get no signals from here, and
-    `abstract_sockets` that they made cannot be connected to unless that is True.
+    For the calling thread and those that it starts. A path of a rule that does not exist is left out; so is one that
+    cannot be looked at, and `unusable` hears of that. Programs cannot gain rights any more (PR_SET_NO_NEW_PRIVS). With
+    ABI 6, processes outside get no signals from here, and `abstract_sockets` that they made cannot be connected to
+    unless that is True.
+
+    OSError is the kernel's refusal, not that of a path: then nothing is restricted, but that programs may be unable to
+    gain rights already.
     """
     version = abi()
     handled = max(mask for least, mask in _KNOWN.items() if least <= version)
@@ -110,23 +120,32 @@ def restrict(rules: Iterable[Rule], *, abstract_sockets: bool) -> int:
     try:
         os.set_inheritable(ruleset, False)
         for rule in rules:
-            _add(ruleset, rule, handled)
+            _add(ruleset, rule, handled, unusable)
         no_new_privileges()
         call(_RESTRICT_SELF, ruleset, 0)
     finally:
-        os.close(ruleset)
+        fds.close(ruleset)
     return version
 
 
-def _add(ruleset: int, rule: Rule, handled: int) -> None:
+def _add(ruleset: int, rule: Rule, handled: int, unusable: Callable[[Rule, OSError], object]) -> None:
+    parent = -1
     try:
         parent = os.open(rule.path, os.O_PATH | os.O_CLOEXEC)
+        mode = os.fstat(parent).st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except OSError as error:
+        if parent >= 0:
+            fds.close(parent)
+        if error.errno in _OURS:
+            raise
+        unusable(rule, error)
         return
     try:
         allowed = rule.rights & handled
-        if not stat.S_ISDIR(os.fstat(parent).st_mode):
+        if not stat.S_ISDIR(mode):
             allowed &= _OF_FILES
         call(_ADD_RULE, ruleset, _PATH_BENEATH, ctypes.byref(_Beneath(allowed, parent)), 0)
     finally:
-        os.close(parent)
+        fds.close(parent)

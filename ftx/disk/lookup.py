@@ -408,8 +408,10 @@ class LookUp:
                 with self.job.tree.folder(folder) as folder_fd:
                     fd = root.open_file(folder_fd, name)
                     if fd is not None:
-                        os.fsync(fd)
-                        close(fd)
+                        try:
+                            os.fsync(fd)
+                        finally:
+                            close(fd)
 
     def _remove_leftovers(self) -> None:
         """A kill between publishing and the end leaves the journal, or a second link, in the staging folder."""

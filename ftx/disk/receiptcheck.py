@@ -19,6 +19,7 @@ from ftx import limits
 from ftx.core.blocks import content_digest
 from ftx.core.identity import PUBLIC_BYTES, SIGN_RECEIPT, SIGNATURE_BYTES, identity_of, same
 from ftx.core.receipt import Line, parse_line
+from ftx.disk import fds
 from ftx.disk.digest import digest_of
 from ftx.disk.keys import verify
 from ftx.disk.receipts import FIRST_LINE
@@ -52,7 +53,7 @@ class ReceiptFile:
         except OSError as error:
             raise _unreadable(error) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+            fds.close(fd)
             raise FtxError("receipt-invalid", "it is not a regular file")
         file = os.fdopen(fd, "rb")
         try:
@@ -170,7 +171,7 @@ class Recheck:
             else:
                 digest = self._digest(folder, path[-1], line.size, check)
         finally:
-            os.close(folder)
+            fds.close(folder)
         return None if digest == line.digest else FtxError("digest-mismatch", "its content is not what was stored")
 
     def _digest(self, folder: int, name: bytes, size: int, check: Callable[[], None]) -> bytes | None:
@@ -180,7 +181,7 @@ class Recheck:
         try:
             return digest_of(fd, size, check) if os.fstat(fd).st_size == size else None
         finally:
-            os.close(fd)
+            fds.close(fd)
 
     def close(self) -> None:
         """Let go of the folder."""

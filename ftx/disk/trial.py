@@ -12,6 +12,7 @@ import secrets
 import time
 
 from ftx import limits
+from ftx.disk import fds
 from ftx.errors import FtxError
 
 __all__ = ["write_speed"]
@@ -31,7 +32,7 @@ def write_speed(folder: int, size: int) -> float:
         try:
             return _written(fd, size)
         finally:
-            os.close(fd)
+            fds.close(fd)
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise FtxError("not-supported", "this file system cannot be measured without a trace") from error

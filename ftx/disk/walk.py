@@ -305,7 +305,7 @@ class _Descent:
                 yield from self._other(path, _failure(path, error))
         finally:
             if followed >= 0:
-                os.close(followed)
+                fds.close(followed)
 
     def _down(
         self, path: Path, local: bytes, length: int, at: tuple[int | None, bytes], held: Held | None, link: bool
