@@ -136,8 +136,10 @@ PROGRESS_FASTEST: Final = 0.25
 #: job up waits so long for that answer. Together less than the second in which a cancel must be seen.
 CANCEL_WAIT: Final = 0.4
 CANCEL_ANSWER: Final = 0.9
-#: A sender that was asked to pause and still sends after this time is not read any more until the pause is over.
+#: A sender that was asked to pause and still sends after this time, and more than may have been on its way (what waits
+#: at its end, and in the kernels of both), is not read any more until the pause is over.
 PAUSE_GRACE: Final = 0.5
+PAUSE_BYTES: Final = 8 * MiB
 #: How often, in seconds, the delay of the reactor is measured, and for how long the longest is remembered.
 GAP_EVERY: Final = 0.25
 GAP_SPAN: Final = 60.0

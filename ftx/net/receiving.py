@@ -115,6 +115,7 @@ class Receiving:
         self._leaving: FtxError | None = None
         self._overdue: IDelayedCall | None = None
         self._paused_at = 0.0
+        self._paused_with = 0
         self._next_tick = clock.seconds() + limits.PROGRESS_FASTEST
 
     def begin(self) -> None:
@@ -132,7 +133,11 @@ class Receiving:
 
     def piece(self, piece: Piece) -> None:
         """Part of a block."""
-        if self.machine.paused_here and self._clock.seconds() - self._paused_at > limits.PAUSE_GRACE:
+        if (
+            self.machine.paused_here
+            and self._clock.seconds() - self._paused_at > limits.PAUSE_GRACE
+            and self.machine.received - self._paused_with > limits.PAUSE_BYTES
+        ):
             self._backlog.stop_reading("paused", True)
         self._perform(self.machine.piece(piece))
 
@@ -188,7 +193,7 @@ class Receiving:
         effects = [] if self._over or self._leaving is not None else self.machine.steer(paused)
         if not effects:
             return
-        self._paused_at = self._clock.seconds()
+        self._paused_at, self._paused_with = self._clock.seconds(), self.machine.received
         if self.connection.steers():
             self._perform(effects)
         # One that does not understand, or does not obey, is not read: TCP makes it wait.

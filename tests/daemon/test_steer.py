@@ -169,6 +169,7 @@ async def test_a_sender_that_pauses_is_shown_and_one_that_does_not_heed_is_not_r
             assert not end.connections[-1].over, end.connections[-1].stopped_by
             await deferToThread(peer.send, data(0, sent, content))
             sent += 1
+        assert sent > limits.PAUSE_BYTES // MiB
         assert end.jobs.list("active")[0].paused == "here"
         end.jobs.pause(JOB.hex(), False)
         await deferToThread(peer.until, Resume)
