@@ -18,6 +18,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.http import Request as HTTPRequest
 from twisted.web.pages import notFound
 from twisted.web.resource import IResource, Resource
@@ -56,18 +57,44 @@ def scraping(reactor: Any, endpoint: Endpoint, measure: Callable[[], Awaitable[S
 class _Bodiless(Request):
     """A request that may have no body: nobody has anything to tell us here."""
 
+    _refused = False
+
     def gotLength(self, length: int | None) -> None:
-        """See twisted.web: the head is whole, and this is how much follows; None for chunks without end."""
-        if length == 0:
-            HTTPRequest.gotLength(self, length)
-        elif self.channel is not None:
-            self.channel.forceAbortClient()
+        """See twisted.web: the head is whole, and this is how much follows; None for chunks without end.
+
+        The connection is gone with the end of this turn of the reactor; what came with the head is still handed over.
+        """
+        HTTPRequest.gotLength(self, 0)
+        if length != 0:
+            self._refused = True
+            channel: Any = self.channel
+            channel.transport.abortConnection()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Nothing is kept of it."""
+
+    def process(self) -> None:
+        """All of it is here."""
+        if not self._refused:
+            super().process()
+
+
+class _Channel(HTTPChannel):
+    """A client's connection; silent about one that takes too long."""
+
+    def timeoutConnection(self) -> None:
+        """It was idle: whoever is does not get longer by not reading."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    forceAbortClient = timeoutConnection
 
 
 class _Site(Site):
     """Silent: the log is not for clients to fill."""
 
     noisy = False
+    protocol: Any = _Channel
 
     def log(self, request: Any) -> None:
         """Nothing."""

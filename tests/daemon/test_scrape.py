@@ -15,6 +15,7 @@ from support.local_client import LocalClient
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogEvent, globalLogPublisher
 
 from ftx import limits
 from ftx.daemon.config import Request, load
@@ -98,6 +99,27 @@ async def test_one_page_and_nothing_else(door: Door) -> None:
         answer = await deferToThread(door.ask, get("/metrics", more).replace(b"GET", b"POST"))
         assert not answer.startswith(b"HTTP/1.1 200")
     assert door.asked == 1
+
+
+@bounded(20)
+async def test_no_client_fills_the_log(door: Door) -> None:
+    """What has a body is cut off without a word, also where the body came with the head; so is who is idle."""
+    said: list[LogEvent] = []
+    globalLogPublisher.addObserver(said.append)
+    body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    chunks = b"POST /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    try:
+        for request in (body, body.replace(b"/metrics", b"/none"), body + get("/metrics"), chunks):
+            assert await deferToThread(door.ask, request) == b""
+        idle = await deferToThread(door.connect)
+        await until(lambda: len(door.clock.getDelayedCalls()) >= 2)
+        door.clock.advance(limits.METRICS_TIME)
+        await until(lambda: not door.clock.getDelayedCalls())
+        idle.close()
+    finally:
+        globalLogPublisher.removeObserver(said.append)
+    assert said == []
+    assert door.asked == 0
 
 
 @bounded(20)
