@@ -414,6 +414,9 @@ QUEUE_SOURCES: Final = 256
 #: Of these, how many are shown.
 QUEUE_SOURCES_SHOWN: Final = 10
 QUEUE_FILE: Final = 80 * MiB
+#: Of the latter, what is left for what will be said of the entries, and the characters that are kept of that for each.
+QUEUE_ROOM: Final = 8 * MiB
+QUEUE_WHY: Final = 1000
 #: Of them, how many are tried at once: each attempt is a process.
 QUEUE_RUNNING: Final = 4
 #: Seconds between the first two attempts, and at most: a peer that comes back is found within that time.

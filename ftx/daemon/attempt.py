@@ -175,6 +175,7 @@ class Attempt(ProcessProtocol):
         if isinstance(event, events.Progress):
             self.progress = event
         elif isinstance(event, events.FileEvent):
+            event = msgspec.structs.replace(event, direction="out")
             if event.status == "failed" and event.error is not None and event.error.name in KINDS:
                 self._reasons.setdefault(event.error.name, event.error)
         elif isinstance(event, events.Retry):  # the client will tell of every file once more

@@ -87,6 +87,11 @@ class Hooks:
         """Those in force."""
         return tuple(hook.setting for hook in self._hooks.values() if hook.setting.on)
 
+    @property
+    def remembered(self) -> int:
+        """The jobs of which files are remembered: those that go on."""
+        return len(self._stored)
+
     def follow(self, settings: Iterable[HookSetting], stream: EventStream) -> None:
         """Have these from now on, told of by `stream`."""
         before = self._hooks
@@ -112,7 +117,7 @@ class Hooks:
     def _hear(self, event: events.Event) -> None:
         key = (event.peer.id if event.peer else "", event.job)
         if isinstance(event, events.FileEvent):
-            if event.status == "stored" and event.stored_as is not None:
+            if event.direction == "in" and event.status == "stored" and event.stored_as is not None:
                 self._list(key, event)
             return
         occasion = _OCCASIONS.get(type(event))

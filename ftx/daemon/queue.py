@@ -116,7 +116,7 @@ class Queue:
         )
         self._entries[entry.job] = entry
         try:
-            await self._save()
+            await self._save(limits.QUEUE_ROOM)
         except FtxError:
             self._entries.pop(entry.job, None)
             self._put_soon()  # what was saved besides, meanwhile, may have it
@@ -303,7 +303,7 @@ class Queue:
     def _again(self, entry: Queued, attempt: Attempt | None, error: str, why: str, *, failed: bool) -> None:
         """Note what an attempt came to; unless it `failed` for good, there will be another."""
         attempts = entry.attempts + 1
-        seconds = wait_after(attempts)
+        seconds, why = wait_after(attempts), show(why, limits.QUEUE_WHY)
         entry = msgspec.structs.replace(
             entry, attempts=attempts, not_before=self._wall() + seconds, error=error, why=why, failed=failed
         )
@@ -428,10 +428,10 @@ class Queue:
             started=events.iso_time(entry.added),
         )
 
-    async def _save(self) -> None:
+    async def _save(self, room: int = 0) -> None:
         """Put the entries on disk as they are now."""
         entries = list(self._entries.values())
-        await self._lane.run(self._file.save, entries)
+        await self._lane.run(self._file.save, entries, room)
 
     async def _put(self) -> None:
         """The same where nobody is told whether it can be done, but by the log."""

@@ -150,6 +150,7 @@ class Reports:
                 digest=entry.digest,
                 stored_as=entry.stored_as if self._incoming else None,
                 error=error,
+                direction=self._direction,
             )
         )
 

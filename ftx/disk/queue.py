@@ -13,7 +13,7 @@ from ftx import limits
 from ftx.core.queueing import Queued
 from ftx.disk import private
 from ftx.errors import FtxError
-from ftx.text import show
+from ftx.text import show, size
 
 __all__ = ["QueueFile"]
 
@@ -47,10 +47,17 @@ class QueueFile:
             what = f"the queue {show(self.path, limits.PATH)} is damaged: {show(str(error))}"
             raise FtxError(_KIND, what, "move it away: the queue then begins empty") from error
 
-    def save(self, entries: Sequence[Queued]) -> None:
-        """Put `entries` there, durably and at once. FtxError `state-unusable` when that cannot be done."""
+    def save(self, entries: Sequence[Queued], room: int = 0) -> None:
+        """Put `entries` there, durably and at once, if that leaves `room` bytes.
+
+        FtxError `busy` when it would be larger than what is read again, and `state-unusable` when it cannot be done.
+        """
         body = msgspec.json.encode(_Content(list(entries)))
-        private.replace(self.path, _head(body) + b"\n" + body, _KIND)
+        content = _head(body) + b"\n" + body
+        if len(content) + room > limits.QUEUE_FILE:
+            what = f"the queue is full: its file would be larger than {size(limits.QUEUE_FILE - room)}"
+            raise FtxError("busy", what, "ftx-client ctl queue")
+        private.replace(self.path, content, _KIND)
 
 
 def _head(body: bytes) -> bytes:

@@ -151,6 +151,8 @@ class FileEvent(Event, tag="file", frozen=True, kw_only=True, omit_defaults=Fals
     digest: str | None = None
     status: str = "stored"
     error: ErrorInfo | None = None
+    #: Of a daemon's job: `in` or `out`.
+    direction: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Retry(Event, tag="retry", frozen=True, kw_only=True):
@@ -266,6 +268,7 @@ def file_event(
     digest: bytes | None = None,
     stored_as: Iterable[bytes] | None = None,
     error: Error | None = None,
+    direction: str | msgspec.UnsetType = msgspec.UNSET,
 ) -> FileEvent:
     """A `file` event for paths as they are on the wire; the `_b64` of one is there only when its text is not exact."""
     text, exact = _path(path)
@@ -281,6 +284,7 @@ def file_event(
         stored_as=stored,
         stored_as_b64=stored_exact,
         error=error_info(error),
+        direction=direction,
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from support.bounded import bounded
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
 from ftx import limits
@@ -42,14 +43,27 @@ def done(job: str = "0" * 32, direction: str = "in", **fields: Any) -> events.Do
     )
 
 
+class Clocked:
+    """A reactor whose timers wait for `advance()`; `seconds()` is real."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        clock = Clock()
+        self.callLater = clock.callLater
+        self.advance = clock.advance
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
 class Told:
     """Hooks with a stream of events of our own, and what they log."""
 
-    def __init__(self, reactor: Any, folder: Path, *settings: HookSetting) -> None:
+    def __init__(self, reactor: Any, folder: Path, *settings: HookSetting, timed: Any = None) -> None:
         self.reactor = reactor
         self.folder = folder
         self.stream = EventStream(reactor, lambda: snapshot_of([]))
-        self.hooks = Hooks(reactor, str(folder / "hooks"), "/inbox", "/run/control.sock")
+        self.hooks = Hooks(timed or reactor, str(folder / "hooks"), "/inbox", "/run/control.sock")
         self.hooks.follow(settings, self.stream)
         self.log: list[str] = []
         globalLogPublisher.addObserver(self._observe)
@@ -74,9 +88,11 @@ class Told:
         globalLogPublisher.removeObserver(self._observe)
 
 
-def stored(number: int, job: str = "0" * 32, name: bytes = b"n") -> events.FileEvent:
+def stored(number: int, job: str = "0" * 32, name: bytes = b"n", direction: str = "in") -> events.FileEvent:
     path = [b"%s%d" % (name, number)]
-    return events.file_event(path, job=job, peer=PEER, status="stored", size=1, digest=b"\1" * 32, stored_as=path)
+    return events.file_event(
+        path, job=job, peer=PEER, status="stored", size=1, digest=b"\1" * 32, stored_as=path, direction=direction
+    )
 
 
 @bounded(30)
@@ -118,8 +134,11 @@ async def test_what_a_peer_names_is_in_the_json_and_nowhere_else(reactor: Any, t
     told = Told(reactor, tmp_path, hook("in", script, "received"))
     names = [b"$(touch pwned)`touch pwned`", b"a\nb'\"\\;touch pwned", b"\xff\xfe", b"x" * 255, b"-rf", b"%s{0}"]
     for name in names:
-        said = events.file_event([name], job="0" * 32, peer=PEER, status="stored", size=0, stored_as=[name])
-        told.stream.publish(said)
+        told.stream.publish(
+            events.file_event(
+                [name], job="0" * 32, peer=PEER, status="stored", size=0, stored_as=[name], direction="in"
+            )
+        )
     for number in range(limits.HOOK_FILES):
         told.stream.publish(stored(number))
     told.stream.publish(done())
@@ -142,11 +161,27 @@ async def test_what_a_peer_names_is_in_the_json_and_nowhere_else(reactor: Any, t
     assert "touch" not in (own / "argv").read_text("utf-8")
 
 
+@bounded(30)
+async def test_what_is_sent_is_no_file_of_the_inbox(reactor: Any, tmp_path: Path) -> None:
+    """A job of the queue that fails has stored nothing here, and nothing of it is remembered."""
+    told = Told(reactor, tmp_path, hook("bad", "cat >> said"))
+    told.stream.publish(stored(1, direction="out"))
+    told.stream.publish(msgspec.structs.replace(failed(), peer=events.PeerInfo("pi"), direction="out"))
+    told.stream.publish(stored(2))
+    told.stream.publish(failed())
+    await told.until(lambda: told.hooks.succeeded == 2)
+    await told.close()
+    names = [[item["stored_as"] for item in line["stored"]] for line in told.lines("bad")]
+    assert names == [[], ["n2"]]
+    assert told.hooks.remembered == 0
+
+
 @bounded(60)
 async def test_hooks_that_misbehave(reactor: Any, tmp_path: Path) -> None:
     """One that hangs and ignores SIGTERM, with a child; floods; a child left behind; one that is no program."""
     plain = tmp_path / "plain"
     plain.write_text("#!/bin/sh\n", "utf-8")
+    clock = Clocked(reactor)
     told = Told(
         reactor,
         tmp_path,
@@ -156,10 +191,18 @@ async def test_hooks_that_misbehave(reactor: Any, tmp_path: Path) -> None:
         hook("quiet", "exit 0"),
         HookSetting("missing", ("failed", "waiting"), ("/does/not/exist",), 5.0, {}),
         HookSetting("plain", ("failed",), (str(plain),), 5.0, {}),
+        timed=clock,
     )
     told.stream.publish(failed())
     told.stream.publish(events.Waiting(job="1" * 32, peer=PEER))
-    await told.until(lambda: told.hooks.succeeded + told.hooks.failed == 7, 50)
+    await told.until(lambda: told.hooks.succeeded + told.hooks.failed == 6)
+    child = tmp_path / "hooks" / "hangs" / "child"
+    await told.until(lambda: child.exists() and child.read_text("ascii").strip())
+    clock.advance(1.0)
+    clock.advance(limits.HOOK_GRACE - 0.1)
+    assert told.hooks.succeeded + told.hooks.failed == 6
+    clock.advance(0.1)
+    await told.until(lambda: told.hooks.succeeded + told.hooks.failed == 7)
     await told.close()
     assert sorted(told.log) == [
         "hook floods failed: it ended with exit code 7: y",

@@ -307,11 +307,11 @@ class Held(QueueFile):
     go: threading.Event = attrs.field(factory=threading.Event)
     broken: threading.Event = attrs.field(factory=threading.Event)
 
-    def save(self, entries: Sequence[Queued]) -> None:
+    def save(self, entries: Sequence[Queued], room: int = 0) -> None:
         self.go.wait(20)
         if self.broken.is_set():
             raise FtxError("state-unusable")
-        super().save(entries)
+        super().save(entries, room)
 
 
 @bounded(30)
@@ -369,6 +369,33 @@ async def test_bounds(bench: Bench, reactor: Any, tmp_path: Path) -> None:
         await other.queue.add("pi:", [b"/no such file"], [])
     assert caught.value.name == "source-missing"
     await other.stop()
+
+
+@bounded(30)
+async def test_a_queue_that_would_not_be_read_again_is_not_written(reactor: Any, tmp_path: Path) -> None:
+    """Something new is refused while there is room for what will be said of the rest."""
+    bench = Bench(reactor, tmp_path)
+    content = "A" * (limits.QUEUE_FILE - limits.QUEUE_ROOM)
+    large = [Queued(job="0" * 32, target="pi:", sources=[content], paused=True)]
+    bench.file.save(large)
+    with pytest.raises(FtxError) as caught:
+        bench.file.save(large, limits.QUEUE_ROOM)
+    assert caught.value.name == "busy"
+    await bench.queue.start()
+    with pytest.raises(FtxError) as caught:
+        await bench.add("0")
+    assert caught.value.name == "busy"
+    assert bench.queue.counts == (0, 1)
+    await bench.stop()
+
+
+@bounded(30)
+async def test_a_long_reason_is_cut(bench: Bench) -> None:
+    job = await bench.add(_REFUSED.replace("nobody there", "\U0001f600" * 2 * limits.QUEUE_WHY), "4")
+    await until(lambda: bench.state(job) == "waiting")
+    why = _error(bench)[1]
+    assert len(why) <= limits.QUEUE_WHY + 1
+    assert len(why.encode()) * limits.QUEUE_ENTRIES < limits.QUEUE_ROOM
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "unknown", "large"])
