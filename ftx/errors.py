@@ -253,11 +253,6 @@ class FtxError(Exception):
         """The same as a value."""
         return Error(self.name, self.message, self.hint)
 
-    @classmethod
-    def from_value(cls, error: Error) -> FtxError:
-        """The exception for `error`."""
-        return cls(error.name, error.message, error.hint)
-
 
 class ProtocolError(FtxError):
     """The peer broke a rule of the protocol. The session ends; we may still send the number as the reason."""

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftx.client.api import Settings
     from ftx.client.options import Options
 
-__all__ = ["DISCOVERY_PORT", "api_settings", "control_path", "own_name"]
-
-#: Where daemons answer discovery unless they are told otherwise.
-DISCOVERY_PORT: Final = 7389
+__all__ = ["api_settings", "control_path", "own_name"]
 
 
 def api_settings(options: Options) -> Settings:
     """The settings of `ftx.client.api`; FtxError `config-invalid` when a file or variable is wrong."""
     from ftx.client.api import Settings
+    from ftx.disk.defaults import DEFAULT_PORT
 
     return Settings(
         places=options.places(),
-        discovery_port=_value(options, "discovery_port", DISCOVERY_PORT),
+        discovery_port=_value(options, "discovery_port", DEFAULT_PORT),
         discovery_interfaces=tuple(_value(options, "discovery_interface", ())),
         discovery_exclude=tuple(_value(options, "discovery_exclude", ())),
         mdns=bool(_value(options, "mdns", True)),

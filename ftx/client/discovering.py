@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from ftx import limits
-from ftx.client.find import DEFAULT_PORT, place_of
+from ftx.client.find import place_of
 from ftx.client.settings import Settings
 from ftx.client.sightings import Sightings
 from ftx.core.discovery import Interface, chosen, near
 from ftx.core.identity import format_id, parse_id, same
 from ftx.core.peers import Peer, TrustStore
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.disk.keys import load_or_create
 from ftx.disk.peers import load
 from ftx.disk.seen import SeenName, remember

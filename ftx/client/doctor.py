@@ -32,6 +32,7 @@ from ftx.core.machine_checks import (
     judge_port,
 )
 from ftx.core.trust import Trusted
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.disk.health import look_at_inbox, newest, problems
 from ftx.disk.holders import Holder, holders
 from ftx.disk.keys import Identity, load
@@ -136,7 +137,7 @@ class LocalExamination:
 
     async def _ports(self) -> None:
         """Who holds the ports that the daemon has, or would want."""
-        listening = {("tcp", int(one["port"])) for one in self._status.get("listening", ())} or {("tcp", _TCP)}
+        listening = {("tcp", int(one["port"])) for one in self._status.get("listening", ())} or {("tcp", DEFAULT_PORT)}
         discovery = self._status.get("discovery")
         udp = int(discovery["port"]) if discovery else self.settings.discovery_port
         for protocol, port in [*sorted(listening), ("udp", udp)]:
@@ -216,7 +217,7 @@ class LocalExamination:
     async def _firewall(self) -> None:
         """What the rules say, where they may be read; else what was heard has said it."""
         ruleset: Ruleset | None = await self.worker.run(read_ruleset)
-        ports = {("tcp", int(one["port"])) for one in self._status.get("listening", ())} or {("tcp", _TCP)}
+        ports = {("tcp", int(one["port"])) for one in self._status.get("listening", ())} or {("tcp", DEFAULT_PORT)}
         for protocol, port in [*sorted(ports), ("udp", self.settings.discovery_port)]:
             if ruleset is None:
                 if not self._dropped or protocol == "tcp":
@@ -232,9 +233,6 @@ class LocalExamination:
                     names = list(dict.fromkeys(verdicts[verdict]))
                     self.put(judge_firewall(protocol, port, verdict, ruleset.source, names))
                     break
-
-
-_TCP = 7389
 
 
 def _verdict(ruleset: Ruleset, packet: Packet) -> Verdict:

@@ -21,14 +21,13 @@ from ftx.client.alike import alike
 from ftx.client.target import Target
 from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.errors import FtxError
 from ftx.net.dial import Place
 from ftx.net.discovery import Reply, find
 from ftx.text import show
 
 __all__ = ["Elsewhere", "Found", "check_expected", "locate", "pair_again", "place_of"]
-
-DEFAULT_PORT = 7389
 
 
 @attrs.frozen

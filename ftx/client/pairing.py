@@ -12,12 +12,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from ftx import limits
 from ftx.client import control
 from ftx.client.api import Settings
-from ftx.client.find import DEFAULT_PORT, check_expected, locate
+from ftx.client.find import check_expected, locate
 from ftx.client.target import Target
 from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore, is_address, peer_name
 from ftx.core.session import PAIRING
 from ftx.core.trust import Trusted
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.peers import load, update
 from ftx.disk.places import prepare_home

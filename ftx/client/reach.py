@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_address
 from typing import Any
 
-from ftx.client.find import DEFAULT_PORT
 from ftx.client.target import parse_target
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.errors import FtxError
 from ftx.net.interfaces import interfaces
 from ftx.text import show

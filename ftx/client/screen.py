@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, TextIO
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -122,6 +122,8 @@ class _Watching:
     board: Board = attrs.field(factory=Board)
     name: str = ""
     _asking: Deferred[None] | None = None
+    #: Fails with what was our own mistake, and with nothing else.
+    broken: Deferred[None] = attrs.field(factory=Deferred)
 
     def on_event(self, event: dict[str, Any]) -> None:
         self.board.take(event, self.reactor.seconds())
@@ -132,7 +134,7 @@ class _Watching:
         self.screen.draw(self.board.lines(columns, rows, now, name=self.name, fancy=fancy))
         if self.board.unknown and self._asking is None:
             self._asking = Deferred.fromCoroutine(self._ask())
-            self._asking.addErrback(lambda _: None).addCallback(self._asked)
+            self._asking.addErrback(self.fails).addCallback(self._asked)
 
     async def _ask(self) -> None:
         """What an event did not say of a job that has begun."""
@@ -143,12 +145,29 @@ class _Watching:
             except FtxError:
                 continue  # it is over and forgotten; the events have said what there was
 
+    def fails(self, failure: Failure) -> None:
+        """A part of it has failed: the whole ends. Being cancelled is no failure."""
+        if failure.check(CancelledError) is None and not self.broken.called:
+            self.broken.errback(failure)
+
     def _asked(self, _: None) -> None:
         self._asking = None
 
     def end(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
+
+
+async def _either(events: Deferred[None], broken: Deferred[None]) -> None:
+    """Wait for the events to end, unless something breaks before; both are over then."""
+    try:
+        await DeferredList([events, broken], fireOnOneCallback=True, fireOnOneErrback=True, consumeErrors=True)
+    except FirstError as error:
+        error.subFailure.raiseException()
+    finally:
+        for one in (events, broken):
+            one.addErrback(lambda _: None)  # what has ended it is on its way already
+            one.cancel()
 
 
 async def watch(reactor: Any, path: str, stream: TextIO, keys: int, on_quit: Callable[[], object]) -> None:
@@ -163,8 +182,9 @@ async def watch(reactor: Any, path: str, stream: TextIO, keys: int, on_quit: Cal
     drawing.clock = reactor
     screen.enter()
     try:
-        drawing.start(limits.PROGRESS_FASTEST)
-        await control.subscribe(reactor, path, _TYPES, limits.PROGRESS_FASTEST, watching.on_event)
+        drawing.start(limits.PROGRESS_FASTEST).addErrback(watching.fails)
+        events = control.subscribe(reactor, path, _TYPES, limits.PROGRESS_FASTEST, watching.on_event)
+        await _either(Deferred.fromCoroutine(events), watching.broken)
     finally:
         if drawing.running:
             drawing.stop()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import attrs
 
 from ftx import limits
-from ftx.client.find import DEFAULT_PORT
+from ftx.disk.defaults import DEFAULT_PORT
 from ftx.disk.places import Places, places
 
 __all__ = ["Settings"]

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.trust import canonical_address
@@ -25,6 +27,7 @@ from ftx.net.transfer import Connection
 
 __all__ = ["Look", "Whereabouts"]
 
+_log = Logger()
 #: Looks for a peer by its identity; everywhere that it answered from, nothing when it did not.
 Look = Callable[[], Awaitable[Sequence[Place]]]
 
@@ -46,7 +49,7 @@ class Whereabouts:
         """Begin; once."""
         self._links.start()
         if self._look is not None:
-            self._doubting.start(limits.DOUBT_AFTER / 2, now=False)
+            self._doubting.start(limits.DOUBT_AFTER / 2, now=False).addErrback(_failed)
 
     def stop(self) -> None:
         """End, at once."""
@@ -69,9 +72,9 @@ class Whereabouts:
         if self._looking is not None or now - heard < limits.DOUBT_AFTER:
             return
         looking = self._looking = Deferred.fromCoroutine(self._ask())
-        looking.addBoth(self._asked)
+        looking.addErrback(_failed).addCallback(self._asked)
 
-    def _asked(self, result: object) -> None:
+    def _asked(self, _: object) -> None:
         """However that ended, and it ends by being cancelled, too: the next doubt may come."""
         self._looking = None
 
@@ -86,6 +89,14 @@ class Whereabouts:
 
     def _give_up(self, why: str) -> None:
         self._connection.abort(FtxError("connection-lost", f"the connection was lost: {why}"))
+
+
+def _failed(failure: Failure) -> None:
+    """Looking has ended with an error. Being cancelled is no such thing; that nobody was found is told at length."""
+    if isinstance(failure.value, FtxError):
+        _log.debug("the peer was not looked for: {why}", why=failure.value.message)
+    elif failure.check(CancelledError) is None:
+        _log.failure("the peer is not looked for any more", failure)
 
 
 def _host(connection: Connection, end: str) -> Any:
