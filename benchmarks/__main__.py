@@ -63,7 +63,8 @@ def _run(report: Report, goals: list[str], folder: Path, file: Path | None) -> b
         with tempfile.TemporaryDirectory(dir=folder) as own:
             try:
                 report.findings[name] = found = GOALS[name](Setting(Path(own), report.scale))
-                found.when = f"{started:%Y-%m-%d %H:%M}, load before it {load:.1f}"
+                loaded = "a loaded machine" if load >= 0.5 else "a machine"
+                found.when = f"{started:%Y-%m-%d %H:%M}, on {loaded} with {os.cpu_count()} processors"
             except BenchmarkError as error:
                 print(f"  {name} could not be run: {error}", file=sys.stderr)
                 complete = False

@@ -71,7 +71,7 @@ class Finding:
 
     goal: str
     title: str
-    #: When it began, and how busy the machine was then.
+    #: When it began, and whether the machine was busy with anything else then.
     when: str = ""
     #: Runs by contestant, in the order of the rounds.
     runs: dict[str, list[Run]] = attrs.field(factory=dict)
@@ -95,7 +95,8 @@ class Finding:
 
     def _judge(self, what: str, bound: str, found: float | None, form: str, reached: bool) -> None:
         if found is not None:
-            self.verdicts.append(Verdict(what, bound, form.format(found), reached))
+            said = form.format(found) if found >= 0 else "not above the noise"  # nothing costs less than nothing
+            self.verdicts.append(Verdict(what, bound, said, reached))
 
     def median(self, name: str) -> float | None:
         """The median of a ratio, or None when that was not compared."""

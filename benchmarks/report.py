@@ -45,7 +45,7 @@ def surroundings(setting: Setting) -> dict[str, str]:
     found = {
         "date": date.today().isoformat(),
         "processor": f"{os.cpu_count()} x {model[0].partition(':')[2].strip() if model else platform.machine()}",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "file system": _said(["stat", "-f", "-c", "%T", str(setting.folder)]) or "unknown",
         "Python": platform.python_version(),
         "ftx": version("ftx-transfer"),

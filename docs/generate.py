@@ -51,7 +51,7 @@ _FLOORS: Final = (
 )
 #: Exit codes with their names and what they mean. Frozen: a script may depend on each.
 EXIT_CODES: Final = {
-    0: ("ok", "everything done: verified, durable, under its final name"),
+    0: ("ok", "everything done: durable, under its final name; what travelled is verified"),
     1: ("internal", "anything not below; for the daemon: it could not start"),
     2: ("usage", "the command line, a target, or the configuration as the client reads it"),
     3: ("local-io", "a local path is missing, unreadable, or changed while it was read; the local disk is full"),

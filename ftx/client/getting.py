@@ -29,8 +29,7 @@ class Getting(Transfers):
     links: str = attrs.field(kw_only=True, default="skip")
     #: Whether names may have control characters in them.
     any_names: bool = attrs.field(kw_only=True, default=False)
-    #: Whether files are recognised by their content, and compressed on the way.
-    checksum: bool = attrs.field(kw_only=True, default=False)
+    #: Whether files are compressed on the way.
     compress: bool = attrs.field(kw_only=True, default=True)
     #: Whether the only file goes to standard output.
     to_stdout: bool = attrs.field(kw_only=True, default=False)

@@ -141,14 +141,18 @@ def renamed_line(event: FileEvent, where: str = "there") -> str:
     return f"  {show(event.path, _SENTENCE)} is {show(event.stored_as or '', _SENTENCE)} {where}"
 
 
-def done_line(done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool = False) -> str:
+def done_line(
+    done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool = False, by_digest: bool = False
+) -> str:
     """The last line of a transfer; `renamed` files are there under another name. `pulled`: they came here.
 
-    `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical, verified`. The rate counts only what
-    travelled this time, and what travelled is named when it is less than the whole. Of a few bytes there is no rate.
+    `sent 214 files, 3.2 GiB to pi in 29.4 s (111 MiB/s), 12 identical (by size and time), the rest verified`. Identical
+    files count as verified only `by_digest`: where their content was compared and not only size and time.
+    The rate counts only what travelled this time, and what travelled is named when it is less than the whole. Of a few
+    bytes there is no rate.
     """
     if done.dry_run:
-        return _dry_line(done, fallback)
+        return _dry_line(done, fallback, by_digest)
     count = plural(done.files, "file")
     if done.files_failed:
         count = f"{done.files:,} of {plural(done.files + done.files_failed, 'file')}"
@@ -159,23 +163,29 @@ def done_line(done: Done, fallback: str = "", renamed: int = 0, *, pulled: bool 
     parts.append(f"{size(done.bytes)} {way} {peer_label(done.peer, fallback)} in {duration(done.seconds)}{_pace(done)}")
     for number, word in (
         (renamed, "under another name"),
-        (done.files_identical, "identical"),
+        (done.files_identical, _identical(by_digest)),
         (done.files_skipped, "skipped"),
         (done.files_failed, "failed"),
     ):
         if number:
             parts.append(f"{number:,} {word}")
-    if done.files:
+    if done.files and (by_digest or not done.files_identical):
         parts.append("verified")
+    elif done.files > done.files_identical:
+        parts.append("the rest verified")
     return ", ".join(parts)
 
 
-def _dry_line(done: Done, fallback: str) -> str:
-    """`would send 3 files, 1.2 MiB to pi, 5 identical`."""
+def _identical(by_digest: bool) -> str:
+    return "identical (by digest)" if by_digest else "identical (by size and time)"
+
+
+def _dry_line(done: Done, fallback: str, by_digest: bool) -> str:
+    """`would send 3 files, 1.2 MiB to pi, 5 identical (by size and time)`."""
     parts = [f"would send {plural(done.files_wanted, 'file')}", size(done.bytes_wanted)]
     parts[1] += f" to {peer_label(done.peer, fallback)}"
     for number, word in (
-        (done.files_identical, "identical"),
+        (done.files_identical, _identical(by_digest)),
         (done.files_skipped, "skipped"),
         (done.files_failed, "would fail"),
     ):

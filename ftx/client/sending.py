@@ -66,6 +66,8 @@ class Report:
     lone_port: int | None = None
     #: Whether files come here instead of going there.
     pulls: bool = False
+    #: Whether what is there already is recognised by its content, and not only by size and time.
+    by_digest: bool = False
     peer: PeerInfo | None = attrs.field(default=None, init=False)
     failures: list[FileEvent] = attrs.field(factory=list, init=False)
     failed_files: int = attrs.field(default=0, init=False)
@@ -110,7 +112,9 @@ class Report:
             case Done() as done:
                 style = "ok" if done.exit == 0 and not self.renamed_files else "warn"
                 if not self.output.quiet:
-                    line = render.done_line(done, self.called, self.renamed_files, pulled=self.pulls)
+                    line = render.done_line(
+                        done, self.called, self.renamed_files, pulled=self.pulls, by_digest=self.by_digest
+                    )
                     self.output.result(line, style)
                     self._say_renamed()
                 if self.lone_port is not None:
@@ -166,6 +170,8 @@ class Transfers(abc.ABC):
     options: Options
     targets: Sequence[Target]
     conflict: str | None = attrs.field(kw_only=True)
+    #: Whether files that are there already are recognised by their content.
+    checksum: bool = attrs.field(default=False, kw_only=True)
 
     #: Whether files come here instead of going there.
     pulls: ClassVar[bool] = False
@@ -202,7 +208,7 @@ class Transfers(abc.ABC):
 
         output = self.options.output
         into, port = ("", None) if self.pulls else (target.into, target.lone_port)
-        report = Report(output, target.label, len(self.targets) > 1, into, port, self.pulls)
+        report = Report(output, target.label, len(self.targets) > 1, into, port, self.pulls, self.checksum)
         trouble: FtxError | None = None
 
         def on_event(event: Event) -> None:
@@ -252,8 +258,6 @@ class Sending(Transfers):
     sources: Sequence[str] = attrs.field(kw_only=True)
     #: Whether the receiver may be one that is not paired here.
     ask: bool = attrs.field(default=False, kw_only=True)
-    #: Whether the receiver is to recognise files by their content.
-    checksum: bool = attrs.field(default=False, kw_only=True)
     dry_run: bool = attrs.field(default=False, kw_only=True)
     exclude: Sequence[str] = attrs.field(kw_only=True, default=())
     links: str = attrs.field(kw_only=True, default="skip")

@@ -31,6 +31,8 @@ def test_a_file_to_begin_with_and_what_is_in_force(tmp_path: Path) -> None:
     examples = [line[1:] for line in text.splitlines() if line.startswith("#") and line[1:2] != " " and " = " in line]
     assert {line.partition(" = ")[0] for line in examples} >= set(ROWS)
     assert set(tomllib.loads("\n".join(examples))) >= set(ROWS), "uncommented, each is one"
+    shown = map(json.loads, run(home, "config", "show", "--json").stdout.splitlines())
+    assert tomllib.loads("\n".join(examples)) == {row["key"]: row["value"] for row in shown}, "each line is the default"
     again = run(home, "config", "init")
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     path.write_text('name = "attic \\"A\\""\nlisten = ["tcp:1", "tcp:2"]\ndrain_timeout = 2\n', "utf-8")

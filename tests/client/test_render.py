@@ -61,7 +61,8 @@ def clean(text: str) -> bool:
         (done(), "sent 214 files, 3.2 GiB to pi in 29 s (111 MiB/s), verified"),
         (
             done(files_identical=12, directories=3),
-            "sent 214 files in 3 folders, 3.2 GiB to pi in 29 s (111 MiB/s), 12 identical, verified",
+            "sent 214 files in 3 folders, 3.2 GiB to pi in 29 s (111 MiB/s), 12 identical (by size and time), "
+            "the rest verified",
         ),
         (
             done(files=211, files_failed=3, result="partial", exit=9),
@@ -73,7 +74,7 @@ def clean(text: str) -> bool:
         ),
         (
             done(bytes_wire=0, files_identical=214, seconds=0.2),
-            "sent 214 files, 3.2 GiB to pi in 0.2 s, 214 identical, verified",
+            "sent 214 files, 3.2 GiB to pi in 0.2 s, 214 identical (by size and time)",
         ),
         (done(files=1, bytes=0, bytes_wire=0, seconds=0.0), "sent 1 file, 0 B to pi in 0.0 s, verified"),
         (done(files=1, bytes=6, bytes_wire=6, seconds=0.1), "sent 1 file, 6 B to pi in 0.1 s, verified"),
@@ -89,6 +90,13 @@ def clean(text: str) -> bool:
 )
 def test_the_last_line(event, line):
     assert render.done_line(event, "x") == line
+
+
+def test_what_was_compared_by_size_and_time_is_not_called_verified():
+    same = done(bytes_wire=0, files_identical=214)
+    assert "verified" not in render.done_line(same)
+    assert render.done_line(same, by_digest=True).endswith(", 214 identical (by digest), verified")
+    assert render.done_line(done(dry_run=True, files_identical=2)).endswith(", 2 identical (by size and time)")
 
 
 def test_the_lines_on_the_way():

@@ -97,6 +97,12 @@ def _rows(counted: Counter[str] | Counter[int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counted.items(), key=lambda item: -item[1]))
 
 
+def _verdict(first: float, last: float) -> str:
+    """Of what has stayed below its bound: `flat`, or by how much it has grown all the same, from a hundredth on."""
+    more = (last - first) / first * 100 if first else 0.0
+    return f"grown by {more:.1f} %, within the bound" if more >= 1 else "flat"
+
+
 def written(account: Account) -> str:
     """The page."""
     length = account.samples[-1].seconds
@@ -108,7 +114,7 @@ def written(account: Account) -> str:
         "byte for byte. Once a minute everybody waits, and what the daemon that lives through all holds is counted.",
         "(The table of receipts in its inbox, which has a bound, is full from the start; the sender keeps its latest",
         "1,000 as files.) Flat: of descriptors and threads the last quarter has at most 2 more than the first one",
-        "after the warm-up of 15 minutes, of bytes at most a tenth more.",
+        "after the warm-up of 15 minutes, of bytes at most a tenth more; the table below says when it came.",
         "",
         f"{account.began:%Y-%m-%d}, commit {account.commit}, seed {account.seed}, {length / 60:.0f} minutes.",
         "",
@@ -130,7 +136,7 @@ def written(account: Account) -> str:
     }
     for name, first, last, flat in account.compared():
         scale = 1 if name in ("descriptors", "threads") else 1024
-        verdict = "flat" if flat else "GROWN"
+        verdict = _verdict(first, last) if flat else "GROWN"
         lines.append(f"| {titles[name]} | {first / scale:,.0f} | {last / scale:,.0f} | {verdict} |")
     lines += ["", "| minute | jobs | descriptors | threads | memory KiB | `.ftx` KiB | home KiB |", "| ---: " * 7 + "|"]
     step = max(1, len(account.samples) // 12)

@@ -22,8 +22,8 @@ __all__ = ["config"]
 
 _HEAD = """\
 # The configuration of ftx-server, and of ftx-client where it concerns both. Every setting can be left out, and is then
-# what its line says. `ftx-client config show --origin` says what is in force and where it was set; a running daemon
-# reads this file again on SIGHUP and `ftx-client ctl reload`.
+# what its line says: the default here. `ftx-client config show --origin` says what is in force and where it was set; a
+# running daemon reads this file again on SIGHUP and `ftx-client ctl reload`.
 """
 
 
@@ -67,14 +67,18 @@ def init() -> int:
 
     One that exists is left alone.
     """
+    import socket
+
     from ftx.disk import private
+    from ftx.disk.defaults import defaults
     from ftx.disk.places import prepare_home
     from ftx.disk.settings import ROWS
 
     options = current()
     where = options.places()
     path = where.config_files[0]
-    text = _HEAD + "".join(line + "\n" for row in ROWS.values() for line in _example(row))
+    usual = defaults(where, socket.gethostname())
+    text = _HEAD + "".join(line + "\n" for row in ROWS.values() for line in _begun(row, usual[row.key]))
     try:
         if where.home is not None:
             prepare_home(where)
@@ -122,13 +126,10 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _example(row: Row) -> Iterator[str]:
-    """The lines of one setting: what it is, and the key, all as comments."""
+def _begun(row: Row, usual: Any) -> Iterator[str]:
+    """The lines of one setting: what it is, and the key with its default, all as comments."""
     yield ""
     for line in textwrap.wrap(row.help, 100):
         yield f"# {line}"
-    if row.choices:
-        value = f"{_toml(row.choices[0])}  # or {', '.join(row.choices[1:])}"
-    else:
-        value = {"switch": "true", "whole": "0", "seconds": "30", "texts": "[]"}.get(row.kind, '""')
-    yield f"#{row.key} = {value}"
+    others = ", ".join(one for one in row.choices if one != usual)
+    yield f"#{row.key} = {_toml(_plain(usual))}" + (f"  # or {others}" if others else "")
