@@ -239,6 +239,7 @@ class CleanUp(Sending):
     def act(self, stage: Stage) -> int:
         if stage.running is not None and stage.running.alive and stage.running.partials():
             stage.running.kill()
+        struck = stage.pages["daemon"].struck
         try:
             stage.up()
         except AssertionError:
@@ -248,7 +249,6 @@ class CleanUp(Sending):
         daemon = stage.running
         if daemon is None:
             raise RuntimeError("no daemon")
-        struck = stage.pages["daemon"].struck
         until(
             lambda: not daemon.partials() or not daemon.alive or stage.pages["daemon"].struck > struck,
             "what is too old is cleared away",
