@@ -20,6 +20,8 @@ _LINE: Final = re.compile(
     rb"(stored|identical|skipped|folder|wanted|failed-[0-9]{3,5})"
     rb" ([0-9]{1,19}) ([0-9a-f]{64}|-) ([A-Za-z0-9._~/%-]+) ([A-Za-z0-9._~/%-]+)\n"
 )
+#: What says that something is there now.
+_THERE: Final = (b"stored", b"identical", b"folder")
 
 
 @attrs.define
@@ -64,12 +66,14 @@ def parse_line(text: bytes) -> Line:
     if found is None:
         raise FtxError("receipt-invalid", "a line of it cannot be understood")
     status, size, digest, path, stored = found.groups()
+    if status in _THERE and stored == b"-" and path.rpartition(b"/")[2] != b"-":  # but a file may be called so
+        raise FtxError("receipt-invalid", "a line of it names nothing that was stored, and says that it was")
     return Line(
         status.decode("ascii"),
         int(size),
         None if digest == b"-" else bytes.fromhex(digest.decode("ascii")),
         _path(path),
-        None if stored == b"-" and status not in (b"stored", b"identical", b"folder") else _path(stored),
+        None if stored == b"-" and status not in _THERE else _path(stored),
     )
 
 

@@ -1,8 +1,8 @@
 """Checking a receipt: that it is what the receiver signed, and that what it speaks of is still there.
 
 The format is specified in `docs/receipts.md`. A receipt may have a line for each of a million files: it is read twice,
-line by line, and nothing of it is kept. The names in it are the receiver's words: they are looked for below one held
-folder, following no link.
+line by line, and nothing of it is kept but eight bytes for each line. The names in it are the receiver's words: they
+are looked for below one held folder, following no link.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blake3 import blake3
 from ftx import limits
 from ftx.core.blocks import content_digest
 from ftx.core.identity import PUBLIC_BYTES, SIGN_RECEIPT, SIGNATURE_BYTES, identity_of, same
-from ftx.core.receipt import Line, parse_line
+from ftx.core.receipt import Counts, Line, parse_line
 from ftx.disk import fds
 from ftx.disk.digest import digest_of
 from ftx.disk.keys import verify
@@ -92,9 +92,10 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _checked(file: BinaryIO, check: Callable[[], None]) -> ReceiptBody:
     if file.read(len(FIRST_LINE)) != FIRST_LINE:
         raise FtxError("receipt-invalid", "it does not begin as a receipt does")
-    transcript = blake3()
+    transcript, recount = blake3(), _Recount()
     for number, text in enumerate(_lines(file)):
         transcript.update(text)
+        recount.add(text)
         if number % limits.BATCH == 0:
             check()
     values = [_value(file, word, most) for word, most in _END]
@@ -111,7 +112,49 @@ def _checked(file: BinaryIO, check: Callable[[], None]) -> ReceiptBody:
         raise FtxError("receipt-invalid", "it is signed by another key than that of the receiver it names")
     if not same(transcript.digest(), said.transcript):
         raise FtxError("receipt-invalid", "its lines are not those that were signed")
+    recount.agree(said)
     return said
+
+
+class _Recount:
+    """What the lines themselves add up to: whoever signs may have counted otherwise."""
+
+    def __init__(self) -> None:
+        self._counts = Counts()
+        #: Of what is wanted, a dry run counts the files and not the folders, which only their size of 0 may tell.
+        self._perhaps = 0
+        self._seen: set[int] = set()
+        self._twice = False
+
+    def add(self, text: bytes) -> None:
+        """One more line. FtxError `receipt-invalid` for what is none."""
+        line, counts = parse_line(text), self._counts
+        if line.stored_as is not None:
+            mark = int.from_bytes(blake3(text).digest(length=8), "big")
+            self._twice |= mark in self._seen
+            self._seen.add(mark)
+        if line.status in ("stored", "identical"):
+            counts.files += 1
+            counts.identical += line.status == "identical"
+            counts.bytes += line.size
+        elif line.status == "folder":
+            counts.folders += 1
+        elif line.status == "wanted" and not line.size:
+            self._perhaps += 1
+        elif line.status in ("wanted", "skipped"):
+            counts.skipped += 1
+        else:
+            counts.failed += 1
+
+    def agree(self, body: ReceiptBody) -> None:
+        """FtxError `receipt-invalid` where what was signed is something else."""
+        if self._twice:
+            raise FtxError("receipt-invalid", "it has the same line twice")
+        counts = self._counts
+        least = counts.skipped
+        said = Counts(body.files, body.identical, counts.skipped, body.folders, body.failed, body.bytes)
+        if counts != said or not least <= body.skipped <= least + self._perhaps:
+            raise FtxError("receipt-invalid", "its counts are not those of its lines")
 
 
 def _value(file: BinaryIO, word: str, most: int) -> bytes:

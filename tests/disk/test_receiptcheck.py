@@ -143,6 +143,45 @@ def test_what_is_no_receipt(old: bytes, new: bytes, receipt: Path) -> None:
     assert caught.value.name == "receipt-invalid"
 
 
+@pytest.mark.parametrize("count", ["files", "identical", "skipped", "folders", "failed", "bytes"])
+def test_counts_that_the_lines_do_not_bear_out(count: str, tmp_path: Path) -> None:
+    """A signer may lie about the sums; a dry run may have folders that look like empty files."""
+
+    def lie(transcript: Transcript, writer: ReceiptWriter) -> None:
+        usual(transcript, writer)
+        setattr(transcript.counts, count, getattr(transcript.counts, count) + 1)
+
+    def dry(transcript: Transcript, writer: ReceiptWriter) -> None:
+        for name, size, folder in ((b"a", 5, False), (b"b", 0, False), (b"c", 0, True)):
+            writer.add(transcript.wanted(size, (name,), folder=folder))
+        writer.add(transcript.skipped(7, (b"d",)))
+
+    with pytest.raises(FtxError, match="counts") as caught:
+        ReceiptFile.open(str(write(tmp_path / "lie", lie)), never)
+    assert caught.value.name == "receipt-invalid"
+    ReceiptFile.open(str(write(tmp_path / "dry", dry)), never).close()
+
+
+def test_one_thing_is_not_promised_twice_nor_nowhere(tmp_path: Path) -> None:
+    """The same line again, and `stored -`; but a file may be called so."""
+
+    def twice(transcript: Transcript, writer: ReceiptWriter) -> None:
+        for _ in range(2):
+            writer.add(transcript.stored(7, bytes(32), (b"f",), (b"f",), identical=False))
+
+    def nowhere(transcript: Transcript, writer: ReceiptWriter) -> None:
+        writer.add(transcript.stored(7, bytes(32), (b"f",), (b"-",), identical=False))
+
+    def called(transcript: Transcript, writer: ReceiptWriter) -> None:
+        writer.add(transcript.stored(7, bytes(32), (b"-",), (b"-",), identical=False))
+
+    for name, build in (("twice", twice), ("nowhere", nowhere)):
+        with pytest.raises(FtxError) as caught:
+            ReceiptFile.open(str(write(tmp_path / name, build)), never)
+        assert caught.value.name == "receipt-invalid"
+    ReceiptFile.open(str(write(tmp_path / "called", called)), never).close()
+
+
 def test_cut_anywhere(receipt: Path) -> None:
     """Half a receipt, and one with something behind it."""
     whole = receipt.read_bytes()

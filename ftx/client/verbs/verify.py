@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ftx.client.options import Options, Verb, current
-from ftx.errors import FtxError
+from ftx.errors import KINDS, FtxError
 from ftx.text import path_text, plural, show, size
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _compare(options: Options, file: ReceiptFile, folder: str, check: Callable[[
             _say(options, line, error)
     finally:
         recheck.close()
-    return combined(codes), wrong, seen
+    return (combined(codes) if seen else KINDS["digest-mismatch"].exit_code), wrong, seen
 
 
 def _say(options: Options, line: Line, error: FtxError | None) -> None:
@@ -136,6 +136,8 @@ def _conclude(options: Options, path: str, body: ReceiptBody, root: str | None, 
         options.output.note("to compare the files themselves: --root DIR")
     elif wrong:
         options.output.note(f"not as it was stored: {wrong:,} of {seen:,}", "error")
+    elif not seen:
+        options.output.note("nothing to compare: it names nothing that was stored", "error")
     else:
         options.output.note("all of it is there, with the content that was stored")
 
