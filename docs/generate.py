@@ -288,6 +288,14 @@ def _evidence() -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads((LAB / "evidence.json").read_text("utf-8")))
 
 
+def fault_invariants() -> str:
+    """What must hold, as `INVARIANTS` of the lab has it; read, not imported: the lab needs more than these pages."""
+    tree = ast.parse((LAB / "invariants.py").read_text("utf-8"))
+    given = [one for one in tree.body if isinstance(one, ast.AnnAssign)]
+    [found] = [one.value for one in given if ast.unparse(one.target) == "INVARIANTS"]
+    return _table(["", ""], [list(row) for row in ast.literal_eval(cast("ast.expr", found)).items()])
+
+
 def fault_kinds() -> str:
     """Every kind of fault, with how many points were tried and what became of them."""
     rows = []
@@ -367,6 +375,7 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings,
     "methods": methods,
     "shapes": shapes,
+    "fault-invariants": fault_invariants,
     "fault-kinds": fault_kinds,
     "fault-calls": fault_calls,
     "fault-links": fault_links,
