@@ -47,6 +47,8 @@ def main(home: str, endpoint: str = "tcp:0:interface=127.0.0.1") -> int:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(__doc__))
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: embed_receiver.py HOME [ENDPOINT]")
     sys.exit(main(*sys.argv[1:]))

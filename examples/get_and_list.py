@@ -52,6 +52,8 @@ async def main(reactor: Any, source: str, folder: str = ".") -> None:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(__doc__))
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: get_and_list.py TARGET:SHARE[/PATH] [FOLDER]")
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, *sys.argv[1:])))

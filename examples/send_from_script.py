@@ -41,6 +41,8 @@ async def main(reactor: Any, *words: str) -> None:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(__doc__))
     if len(sys.argv) < 3:
         sys.exit("usage: send_from_script.py SRC... TARGET")
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, *sys.argv[1:])))

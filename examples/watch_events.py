@@ -41,4 +41,6 @@ async def main(reactor: Any, *types: str) -> None:
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(__doc__))
     react(lambda reactor: Deferred.fromCoroutine(main(reactor, *sys.argv[1:])))

@@ -142,3 +142,12 @@ def test_every_example_is_short_and_in_this_test() -> None:
     for name in names:
         assert len((EXAMPLES / name).read_text("utf-8").splitlines()) < 60, name
         assert f'"{name}"' in here, name
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_help_is_only_printed(example, tmp_path):
+    """It says how it is used, and makes nothing."""
+    command = [sys.executable, str(example), "--help"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert (told.returncode, told.stderr, list(tmp_path.iterdir())) == (0, "", [])
+    assert told.stdout.strip()

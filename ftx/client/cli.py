@@ -138,7 +138,7 @@ def _usage(error: click.UsageError) -> FtxError:
     elif isinstance(error, click.exceptions.NoSuchCommand | click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {error.possibilities[0]}?"  # the closest one
     elif isinstance(error, click.BadParameter):
-        message = error.format_message().rstrip(".")
+        message = " ".join(error.format_message().split()).rstrip(".")
     return FtxError("usage", message[:1].lower() + message[1:], hint)
 
 

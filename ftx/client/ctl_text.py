@@ -129,11 +129,19 @@ def reload_lines(result: _Map) -> list[str]:
     return lines
 
 
+#: Which jobs stand first in a table.
+_FIRST: Final = {"active": 0, "waiting": 1}
+
+
 def jobs_table(jobs: Sequence[Any]) -> list[str]:
-    """Jobs, a line for each: JOB STATE PEER FILES DONE, and of WAY RATE ENDED PATH WHY those that one of them has."""
+    """Jobs, a line for each: JOB STATE PEER FILES DONE, and of WAY RATE ENDED PATH WHY those that one of them has.
+
+    First those that run, then those that wait; of each the newest first.
+    """
     if not jobs:
         return ["no jobs"]
-    maps = [_map(job) for job in jobs]
+    maps = sorted((_map(job) for job in jobs), key=lambda job: str(job.get("started") or ""), reverse=True)
+    maps.sort(key=lambda job: _FIRST.get(str(job.get("state")), len(_FIRST)))
     columns: list[tuple[str, list[str]]] = [
         ("JOB", [job_name(job.get("job")) for job in maps]),
         ("STATE", [_state(job) for job in maps]),
@@ -141,9 +149,10 @@ def jobs_table(jobs: Sequence[Any]) -> list[str]:
         ("FILES", [_files(job) for job in maps]),
         ("DONE", [_come(job) for job in maps]),
     ]
+    ways = [_text(job.get("direction") or "-") for job in maps]
     some = [
         # Where all receive, as they do in a daemon that sends nothing, the way says nothing.
-        ("WAY", ["-" if job.get("direction") in (None, "in") else _text(job.get("direction")) for job in maps]),
+        ("WAY", ways if "out" in ways else ["-"] * len(maps)),
         ("RATE", [_rate(job.get("rate")) if job.get("state") == "active" else "-" for job in maps]),
         ("ENDED", [_clock(job.get("ended")) or "-" for job in maps]),
         ("PATH", [_text(job.get("path") or "-") for job in maps]),

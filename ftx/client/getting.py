@@ -36,6 +36,11 @@ class Getting(Transfers):
 
     pulls: ClassVar[bool] = True
 
+    @property
+    def streamed(self) -> bool:
+        """Whether it goes to standard output."""
+        return self.to_stdout
+
     async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         """See `Transfers`."""
         from ftx.client.api import get

@@ -30,7 +30,7 @@ def commands(status: Mapping[str, Any], verb: str, where: str) -> list[str]:
     if not targets:
         return []
     first, *others = targets
-    lines = [f"{where}: {verb} {show(first)}"]
+    lines = [f"{where}: {verb} {show(first.removesuffix(':') if first == f'{name}:' else first)}"]
     if others:
         lines.append(f"or, where that name is not found: {' or '.join(f'{verb} {one}' for one in others[:_MOST])}")
     return lines

@@ -18,7 +18,7 @@ from ftx.client.outcome import combined
 from ftx.client.run import write_lines
 from ftx.errors import KINDS, FtxError
 from ftx.limits import FAILURES_SHOWN
-from ftx.text import kept, show
+from ftx.text import kept, show, size
 from ftx.wire.events import (
     Accepted,
     Connected,
@@ -68,12 +68,16 @@ class Report:
     pulls: bool = False
     #: Whether what is there already is recognised by its content, and not only by size and time.
     by_digest: bool = False
+    #: Whether it comes from or goes to a pipe, where nothing can be taken up again.
+    streamed: bool = False
     peer: PeerInfo | None = attrs.field(default=None, init=False)
     failures: list[FileEvent] = attrs.field(factory=list, init=False)
     failed_files: int = attrs.field(default=0, init=False)
     renamed: list[FileEvent] = attrs.field(factory=list, init=False)
     renamed_files: int = attrs.field(default=0, init=False)
     last: Done | Failed | None = attrs.field(default=None, init=False)
+    #: Bytes that are on the receiver's disk, as far as it was told.
+    durable: int = attrs.field(default=0, init=False)
 
     def on_event(self, event: Event) -> None:
         """Take one event of the job: print it with `--json`, show it otherwise."""
@@ -95,6 +99,7 @@ class Report:
             case Retry():
                 self.output.note(render.retry_line(event), "warn")
             case Progress():
+                self.durable = event.bytes_durable
                 self.output.progress_event(event)
             case FileEvent():
                 self._file(event)
@@ -123,7 +128,9 @@ class Report:
                 return TargetResult(peer, done.result, done.exit)
             case Failed() as failed:
                 if failed.files_stored is not None and failed.error.name in _CUT_SHORT:
-                    self.output.note(kept(failed.files_stored, failed.bytes_stored or 0))
+                    staged = self.durable and not failed.files_stored and not self.streamed
+                    said = f"no file is complete; what arrived ({size(self.durable)}) is kept for the next run"
+                    self.output.note(said if staged else kept(failed.files_stored, failed.bytes_stored or 0))
                 return TargetResult(peer, "failed", failed.exit)
             case _:
                 return TargetResult(peer, "failed", 1)
@@ -176,6 +183,11 @@ class Transfers(abc.ABC):
     #: Whether files come here instead of going there.
     pulls: ClassVar[bool] = False
 
+    @property
+    def streamed(self) -> bool:
+        """Whether it comes from or goes to a pipe."""
+        return False
+
     @abc.abstractmethod
     async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         """Run the job of one target; raises FtxError for what went wrong before there was one."""
@@ -208,7 +220,8 @@ class Transfers(abc.ABC):
 
         output = self.options.output
         into, port = ("", None) if self.pulls else (target.into, target.lone_port)
-        report = Report(output, target.label, len(self.targets) > 1, into, port, self.pulls, self.checksum)
+        several = len(self.targets) > 1
+        report = Report(output, target.label, several, into, port, self.pulls, self.checksum, self.streamed)
         trouble: FtxError | None = None
 
         def on_event(event: Event) -> None:
@@ -270,6 +283,11 @@ class Sending(Transfers):
     #: Where to copy the receipt of the only target, or None.
     receipt: str | None = attrs.field(kw_only=True)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether standard input is what is sent."""
+        return "-" in self.sources
+
     async def transfer(self, reactor: Any, target: Target, on_event: Callable[[Event], None]) -> None:
         """See `Transfers`."""
         from ftx.client.api import send
@@ -310,8 +328,8 @@ class Sending(Transfers):
 
 
 def listing(target: Target) -> str:
-    """Where to look for what `target` shares."""
-    return f"what there is: ftx-client ls {show(target.machine())}"
+    """Where to look for what `target` shares, and how to get what a link there leads to."""
+    return f"what there is: ftx-client ls {show(target.machine())}; of a symbolic link: get it with --links follow"
 
 
 def port_hint(name: str, target: Target) -> str:

@@ -7,14 +7,19 @@ it cannot start, with 2 when the command line cannot be understood.
 
 from __future__ import annotations
 
+import difflib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
 from ftx.daemon.tap import Options, makeService, sentence
+from ftx.disk.settings import ROWS
 from ftx.errors import KINDS, FtxError
+from ftx.text import show
 
 if TYPE_CHECKING:
     from twisted.application.service import MultiService
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PROGRAM: Final = "ftx-server"
+#: Variables that are no settings: where everything is, what the client reads, what a hook is told.
+_OTHER_VARIABLES: Final = frozenset({"FTX_HOME", "FTX_CONFIG", "FTX_CODE", "FTX_CONTROL", "FTX_EVENT", "FTX_HOOK"})
 
 
 def _log_to_stderr(form: str) -> None:
@@ -36,12 +43,23 @@ def _log_to_stderr(form: str) -> None:
     globalLogBeginner.beginLoggingTo([text_lines(sys.stderr)], redirectStandardIO=False)
 
 
+def _unknown(names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each `FTX_` variable that no setting has, with the one that may be meant."""
+    known = {row.variable for row in ROWS.values()} | _OTHER_VARIABLES
+    for name in sorted(names):
+        if name.startswith("FTX_") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            yield f"the variable {show(name)} sets nothing" + (f"; did you mean {close[0]}?" if close else "")
+
+
 def _run(service: MultiService) -> int:
     """Start `service`, run the reactor until something stops it, and say how the process ends."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     _log_to_stderr(getattr(getattr(service, "config", None), "log_format", "text"))
+    for line in _unknown(os.environ):
+        Logger(namespace=__name__).warn("{line}", line=line)
     service.privilegedStartService()
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

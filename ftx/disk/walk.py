@@ -344,7 +344,7 @@ class _Descent:
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:
         if self._selection.links != "keep":
-            yield problem(path, "special-file")
+            yield problem(path, "special-file", "a symbolic link; --links follow sends what it leads to")
 
     def _other(self, path: Path, trouble: SourceProblem) -> Iterator[SourceItem]:
         yield trouble

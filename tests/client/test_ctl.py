@@ -87,7 +87,10 @@ def test_a_column_that_says_nothing_is_left_out() -> None:
     head, _, why = jobs_table([ended, cancelled])
     assert head.split()[-1] == "WHY"
     assert why.endswith("cancelled here")
-    assert jobs_table([ended | {"direction": "out"}])[0].split()[-1] == "WAY"
+    old, new = ended | {"started": "2026-01-01"}, ended | {"started": "2026-01-02", "direction": "out"}
+    head, *rows = jobs_table([old, new, old | {"state": "active"}])
+    assert head.split()[-1] == "WAY"
+    assert [(row.split()[1], row.split()[-1]) for row in rows] == [("active", "in"), ("done", "out"), ("done", "in")]
 
 
 def test_what_did_not_travel_is_not_shown_as_lacking() -> None:
@@ -324,7 +327,7 @@ async def test_pairing(reactor: Any, short_tmp: Path) -> None:
     async with running(reactor, short_tmp) as (daemon, ctl):
         code, how, _, good = await ctl("pairing")
         assert code == "code: 7-acorn-willow"
-        assert how == "on the other machine: ftx-client pair desk:"
+        assert how == "on the other machine: ftx-client pair desk"
         assert good == "good for 2 min and one attempt"
         [line] = await ctl("pairing", json=True)
         assert json.loads(line) == {"code": "7-acorn-willow", "expires_s": 120.0}

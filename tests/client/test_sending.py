@@ -165,3 +165,13 @@ def test_a_receipt_is_copied_whole_or_not_at_all(tmp_path):
         copy_receipt(str(tmp_path / "missing"), str(tmp_path / "other"))
     assert caught.value.exit_code == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "to"]
+
+
+def test_what_arrived_of_a_file_is_told_when_it_is_cut_short(capfd):
+    cut = Failed(error=ErrorInfo(402, "interrupted", "interrupted", ""), exit=130, resumable=True, files_stored=0)
+    for streamed, said in ((False, "what arrived (8.0 MiB) is kept for the next run"), (True, "nothing")):
+        report = Report(Output(progress="none"), "pi", streamed=streamed)
+        report.on_event(Progress(stage="transferring", bytes_durable=8 << 20))
+        report.on_event(cut)
+        report.finish()
+        assert said in capfd.readouterr().err

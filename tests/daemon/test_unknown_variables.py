@@ -1,0 +1,13 @@
+"""A mistyped environment variable is told at the start."""
+
+from __future__ import annotations
+
+from ftx.daemon.main import _unknown
+
+
+def test_a_variable_that_sets_nothing_is_named_with_a_suggestion() -> None:
+    said = list(_unknown(["FTX_LIMT_IN", "FTX_LIMIT_IN", "FTX_HOME", "HOME", "FTX_ZZZZ"]))
+    assert said == [
+        "the variable FTX_LIMT_IN sets nothing; did you mean FTX_LIMIT_IN?",
+        "the variable FTX_ZZZZ sets nothing",
+    ]
