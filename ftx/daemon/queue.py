@@ -24,11 +24,12 @@ from ftx import limits
 from ftx.core.queueing import Queued, due, limited, unreached, verdict, wait_after
 from ftx.daemon.attempt import Attempt
 from ftx.daemon.events import EventStream
+from ftx.daemon.queued import error_info, job_info, peer_info, queue_entry
 from ftx.daemon.view import JobInfo, JobState, QueueEntry
 from ftx.disk.queue import QueueFile
 from ftx.errors import FtxError, kind
 from ftx.net.worker import Worker
-from ftx.text import path_text, plural, show
+from ftx.text import plural, show
 from ftx.wire import events
 
 __all__ = ["Queue"]
@@ -123,18 +124,18 @@ class Queue:
             raise
         _log.info("job {job} is to be sent to {target}", job=entry.job, target=show(target))
         self._look()
-        return self._shown(entry)
+        return queue_entry(entry, self._state(entry), self._wall())
 
     def list(self) -> Sequence[QueueEntry]:
         """Every entry, oldest first."""
-        return [self._shown(entry) for entry in self._entries.values()]
+        return [queue_entry(entry, self._state(entry), self._wall()) for entry in self._entries.values()]
 
     async def remove(self, job: str) -> QueueEntry:
         """Take an entry out; what is under way ends. FtxError `no-such-job`, and `state-unusable` when it stays in."""
         entry = self._entries.get(job)
         if entry is None:
             raise FtxError("no-such-job", f"the queue has no job {show(job, 64)}", "ftx-client ctl queue lists them")
-        shown = self._shown(entry)
+        shown = queue_entry(entry, self._state(entry), self._wall())
         attempt = self._running.get(job)
         del self._entries[job]
         try:
@@ -180,7 +181,10 @@ class Queue:
 
     def jobs(self) -> Sequence[JobInfo]:
         """The entries as jobs, those that are over first."""
-        return [*self._finished, *(self._job(entry, self._running.get(job)) for job, entry in self._entries.items())]
+        waiting = (
+            job_info(entry, self._state(entry), self._running.get(job)) for job, entry in self._entries.items()
+        )
+        return [*self._finished, *waiting]
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -189,6 +193,11 @@ class Queue:
         return len(self._running), waiting
 
     # -- for the daemon ------------------------------------------------------------------------------------
+
+    def _state(self, entry: Queued) -> JobState:
+        if entry.job in self._running:
+            return "active"
+        return "failed" if entry.failed else "waiting"
 
     def peer_seen(self, name: str) -> None:
         """A paired peer has signed in here: what waits for it need not wait any longer."""
@@ -311,10 +320,10 @@ class Queue:
             entry = self._urge(entry)
         seconds = max(entry.not_before - self._wall(), 0.0)
         self._entries[entry.job] = entry
-        info = self._error(entry)
+        info = error_info(entry)
         if info is None:
             return
-        target, peer = show(entry.target), self._peer(entry, attempt)
+        target, peer = show(entry.target), peer_info(entry, attempt)
         if failed:
             self.failed += 1
             self.errors[error] = self.errors.get(error, 0) + 1
@@ -342,7 +351,7 @@ class Queue:
     def _remember(self, entry: Queued, attempt: Attempt | None, error: FtxError | None) -> None:
         """An entry has left the queue: tell of it, and keep it among the last jobs."""
         state: JobState = "done" if error is None else "failed"
-        peer = self._peer(entry, attempt)
+        peer = peer_info(entry, attempt)
         if attempt is not None and error is None and attempt.done is not None:
             self._stream.publish(msgspec.structs.replace(attempt.done, direction="out"))
         info = None if error is None else events.error_info(error.as_value())
@@ -362,71 +371,14 @@ class Queue:
             )
         said = "sent" if error is None else error.message
         _log.info("job {job} to {target}: {said}", job=entry.job, target=show(entry.target), said=show(said))
-        shown = self._job(entry, attempt)
+        shown = job_info(entry, self._state(entry), attempt)
         self._finished.append(
             msgspec.structs.replace(
                 shown, state=state, peer=peer, error=info, rate=None, paused="", ended=events.iso_time(self._wall())
             )
         )
 
-    # -- what is shown -------------------------------------------------------------------------------------
-
-    def _peer(self, entry: Queued, attempt: Attempt | None) -> events.PeerInfo:
-        if attempt is not None and attempt.peer is not None:
-            return attempt.peer
-        return events.PeerInfo(name=show(entry.target, limits.NAME))
-
-    def _error(self, entry: Queued) -> events.ErrorInfo | None:
-        if not entry.error:
-            return None
-        return events.ErrorInfo(kind(entry.error).number, entry.error, entry.why, kind(entry.error).hint)
-
-    def _state(self, entry: Queued) -> JobState:
-        if entry.job in self._running:
-            return "active"
-        return "failed" if entry.failed else "waiting"
-
-    def _paths(self, entry: Queued) -> Sequence[str]:
-        return [path_text((base64.b64decode(path),)) for path in entry.sources]
-
-    def _shown(self, entry: Queued) -> QueueEntry:
-        state = self._state(entry)
-        left = max(entry.not_before - self._wall(), 0.0)
-        return QueueEntry(
-            job=entry.job,
-            target=show(entry.target),
-            sources=[*self._paths(entry)[: limits.QUEUE_SOURCES_SHOWN]],
-            sources_total=len(entry.sources),
-            state=state,
-            paused=entry.paused,
-            attempts=entry.attempts,
-            next_s=round(left, 3) if state == "waiting" and not entry.paused else None,
-            error=self._error(entry),
-            added=events.iso_time(entry.added),
-        )
-
-    def _job(self, entry: Queued, attempt: Attempt | None) -> JobInfo:
-        """An entry as `jobs.list` has it, with the figures of an attempt where there is one."""
-        progress = None if attempt is None else attempt.progress
-        paths = self._paths(entry)
-        what = paths[0] if len(paths) == 1 else f"{paths[0]} and {plural(len(paths) - 1, 'other')}"
-        return JobInfo(
-            job=entry.job,
-            state=self._state(entry),
-            peer=self._peer(entry, attempt),
-            direction="out",
-            files=None if progress is None else progress.files_total,
-            bytes_total=None if progress is None else progress.bytes_total,
-            bytes_confirmed=0 if progress is None else progress.bytes_confirmed,
-            bytes_durable=0 if progress is None else progress.bytes_durable,
-            rate=None if progress is None else progress.rate,
-            path=show(what, limits.PATH),
-            error=None if attempt is not None else self._error(entry),
-            files_done=0 if progress is None else progress.files_done,
-            files_stored=0 if attempt is None else attempt.stored[0],
-            paused="here" if entry.paused else "",
-            started=events.iso_time(entry.added),
-        )
+    # -- the file ------------------------------------------------------------------------------------------
 
     async def _save(self, room: int = 0) -> None:
         """Put the entries on disk as they are now."""
