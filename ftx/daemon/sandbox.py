@@ -25,7 +25,7 @@ from ftx.disk.private import ensure_folder
 from ftx.errors import FtxError, StartupError
 from ftx.text import plural, show
 
-__all__ = ["Sandbox", "made", "missing", "without"]
+__all__ = ["Sandbox", "made", "missing", "runnable", "without"]
 
 _log = Logger()
 #: Where programs and libraries are.
@@ -68,11 +68,8 @@ _ABI_LEAST: Final = 2
 
 def made(config: Config) -> Iterator[Rule]:
     """What the daemon needs, from its configuration. Paths that do not exist cost nothing."""
-    places = config.places
-    apart = [places.state, os.path.dirname(places.key), os.path.dirname(places.peers)]
-    homes = apart if places.home is None else [places.home]
-    for path in (*homes, config.inbox, *config.request.written):
-        yield Rule(path, WRITE)
+    written = _written(config)
+    yield from (Rule(path, WRITE) for path in written)
     for path in (config.control, config.control_packet):
         yield Rule(os.path.dirname(path), TIDY)
     if config.sandbox == "on" and not config.no_control:
@@ -84,9 +81,8 @@ def made(config: Config) -> Iterator[Rule]:
     for path in (*_PROGRAMS, sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *_module_folders(config)):
         yield Rule(path, EXECUTE)
     for hook in config.hook:
-        program, *others = _hook_paths(hook)
-        yield Rule(os.path.dirname(os.path.realpath(program)), EXECUTE)
-        yield from (Rule(path, EXECUTE) for path in others)
+        yield Rule(os.path.dirname(os.path.realpath(hook.command[0])), READ)
+        yield from _hook_rules(hook, written)
     yield from (Rule(path, READ) for path in _SYSTEM)
     # As any other user, it can read nothing there that is a secret; and files there are replaced, not rewritten.
     etc = [os.path.join("/etc", name) for name in _ETC] if os.geteuid() == 0 else ["/etc"]
@@ -95,11 +91,49 @@ def made(config: Config) -> Iterator[Rule]:
     yield from (Rule(path, WRITE | EXECUTE) for path in config.sandbox_also)
 
 
-def _hook_paths(hook: HookSetting) -> Iterator[str]:
-    """What a hook's command names: its program, and the files and folders among its words."""
+def _written(config: Config) -> list[str]:
+    """What the daemon writes to, after all symbolic links."""
+    places = config.places
+    apart = [places.state, os.path.dirname(places.key), os.path.dirname(places.peers)]
+    homes = apart if places.home is None else [places.home]
+    return [os.path.realpath(path) for path in (*homes, config.inbox, *config.request.written)]
+
+
+def _hook_rules(hook: HookSetting, written: list[str]) -> Iterator[Rule]:
+    """For what a hook's command names: its program and its interpreter, and the files and folders among its words."""
     program, *words = hook.command
-    yield program
-    yield from (word for word in words if word.startswith("/") and os.path.exists(word))
+    yield from (Rule(path, EXECUTE) for path in (program, *_interpreter(program)))
+    for word in words:
+        if word.startswith("/") and os.path.exists(word):
+            yield Rule(word, READ if _meets(written, word) else EXECUTE)
+
+
+def _interpreter(program: str) -> list[str]:
+    """What the first line of a script says that it is run by."""
+    try:
+        if not os.path.isfile(program):
+            return []
+        with open(program, "rb") as file:
+            first = file.readline(limits.PATH)
+    except OSError:
+        return []
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return [os.fsdecode(word) for word in words[:1] if word.startswith(b"/")]
+
+
+def _meets(written: list[str], path: str) -> bool:
+    """Whether `path` is in one of these real paths, or a folder with one of them in it."""
+    real = os.path.realpath(path)
+    return any(os.path.commonpath((real, one)) in (real, one) for one in written)
+
+
+def runnable(rules: Iterable[Rule]) -> Iterator[str]:
+    """Where programs are run from, in or around what may be written to; but `sandbox_also` is meant to be both."""
+    rules = list(rules)
+    written = [os.path.realpath(rule.path) for rule in rules if rule.rights == WRITE]
+    for rule in rules:
+        if rule.rights == EXECUTE and _meets(written, rule.path):
+            yield rule.path
 
 
 def _module_folders(config: Config) -> Iterator[str]:
@@ -143,6 +177,11 @@ class Sandbox:
             return
         for rule, why in unusable:
             _log.warn("sandbox: {path} is left out: {why}", path=show(rule.path, limits.PATH), why=why)
+        for path in runnable(rules):
+            _log.warn(
+                "sandbox: what is written there may be run: {path} is in or around a folder that the daemon writes to",
+                path=show(path, limits.PATH),
+            )
         left_out = {rule.path for rule, _ in unusable}
         self._allowed = [(os.path.realpath(rule.path), rule.rights) for rule in rules if rule.path not in left_out]
         if _writable(_PROBE):
@@ -200,8 +239,9 @@ def missing(sandbox: Sandbox, config: Config) -> dict[str, str]:
     Keys are `share NAME` and `hook NAME`; values are paths, clean for display.
     """
     found = {f"share {one.name}": one.path for one in config.share if not sandbox.covers(one.path, READ)}
+    written = _written(config)
     for hook in config.hook:
-        apart = [path for path in _hook_paths(hook) if not sandbox.covers(path, EXECUTE)]
+        apart = [rule.path for rule in _hook_rules(hook, written) if not sandbox.covers(rule.path, rule.rights)]
         if apart:
             found[f"hook {hook.name}"] = apart[0]
     return {what: show(path, limits.PATH) for what, path in found.items()}

@@ -16,7 +16,8 @@ import pytest
 from support.lab import NOBODY, Daemon, Lab, until
 
 from ftx.daemon.config import Request, load
-from ftx.disk.landlock import abi
+from ftx.daemon.sandbox import made, runnable
+from ftx.disk.landlock import EXECUTE, abi
 from ftx.errors import FtxError
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -106,6 +107,22 @@ def test_a_daemon_cannot_go_elsewhere(lab: Lab) -> None:
     assert daemon.wait() == 0
     assert not (daemon.home / "run" / "control.sock").exists()
     daemon.clean_log()
+
+
+def test_what_is_written_cannot_be_run(tmp_path: Path) -> None:
+    """A hook's program beside the home makes nothing in the home a program; one in the home is named."""
+    home = tmp_path / "home"
+    (home / "inbox").mkdir(parents=True)
+    for folder, around in ((tmp_path, []), (home, [str(home / "hook")])):
+        (folder / "hook").write_text("#!/opt/python/bin/python3 -u\n", "utf-8")
+        command = [str(folder / "hook"), str(home / "inbox"), str(tmp_path)]
+        text = f'[hook.a]\non = "received"\ncommand = {json.dumps(command)}\n'
+        (home / "config.toml").write_text(text, "utf-8")
+        rules = list(made(load(Request({}, str(home)))))
+        programs = [rule.path for rule in rules if rule.rights == EXECUTE]
+        assert {str(folder / "hook"), "/opt/python/bin/python3"} <= set(programs)
+        assert not {str(tmp_path), str(home), str(home / "inbox")} & set(programs)
+        assert list(runnable(rules)) == around
 
 
 @LANDLOCK
