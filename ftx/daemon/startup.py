@@ -44,8 +44,10 @@ def _allow_descriptors() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < limits.DESCRIPTORS_ENOUGH:
-        text = "only {count} files may be open at once (ulimit -n): where many connect or send, some have to wait"
-        _log.warn(text, count=wanted)
+        _log.warn(
+            "only {count} files may be open at once (ulimit -n): where many connect or send, some have to wait",
+            count=wanted,
+        )
 
 
 def _forbid_cores() -> None:

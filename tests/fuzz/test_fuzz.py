@@ -71,6 +71,7 @@ REACHED = {
     "wire.messages.decode": "message",
     "wire.messages.decode_receipt_body": "receipt-body",
     "core.receipt.decode_receipt": "kept-receipt",
+    "core.receipt.parse_line": "receipt-line",
     "core.identity.parse_id": "identity",
     "client.target.parse_target": "target",
     "client.target.parse_folder": "target",

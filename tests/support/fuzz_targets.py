@@ -25,7 +25,8 @@ from ftx.client.target import parse_folder, parse_target
 from ftx.core.bucket import parse_rate, parse_timetable
 from ftx.core.codes import parse_code
 from ftx.core.identity import format_id, parse_id
-from ftx.core.receipt import decode_receipt, encode_receipt
+from ftx.core.receipt import decode_receipt, encode_receipt, parse_line
+from ftx.core.receipt import line as receipt_line
 from ftx.core.rights import parse_hours
 from ftx.core.session import Role, Session
 from ftx.daemon.listen import parse_endpoint
@@ -193,6 +194,11 @@ def _receipt_body(data: bytes) -> None:
 
 def _kept_receipt(data: bytes) -> None:
     assert encode_receipt(decode_receipt(data)) == data
+
+
+def _receipt_line(data: bytes) -> None:
+    found = _attempt(lambda: parse_line(data), "receipt-invalid")
+    assert found is None or found.size >= 0
 
 
 def _names(data: bytes) -> None:
@@ -451,6 +457,13 @@ TARGETS: dict[str, Target] = {
     "sender": Target(_sender, lambda: _sent_by("S", 1)),
     "receipt-body": Target(_receipt_body, _receipt_bodies),
     "kept-receipt": Target(_kept_receipt, lambda: [bytes(64) + one for one in _receipt_bodies()]),
+    "receipt-line": Target(
+        _receipt_line,
+        lambda: [
+            receipt_line("stored", 1, bytes(32), [b"a"], [b"b"]),
+            receipt_line("failed-606", 0, None, [b"-"], None),
+        ],
+    ),
     "names": Target(_names, lambda: [b"a/b/c", b"..", b".ftx/x", b"a\x1b"]),
     "certificate": Target(_certificate, _certificates),
     "datagram": Target(_datagram, _datagrams),
