@@ -78,7 +78,7 @@ def test_a_daemon_cannot_go_elsewhere(lab: Lab) -> None:
     configure(lab, f"{hook}[share.open]\npath = '{lab.root}/shared'\n")
     daemon = lab.daemon("home", "--sandbox", "strict", discovery=True)
     status = daemon.call("daemon.status")
-    assert status["sandbox"] == f"landlock {landlock()}"
+    assert status["sandbox"] == f"landlock {landlock()}, strict"
     assert re.search(r"^NoNewPrivs:\s+1$", Path(f"/proc/{daemon.pid}/status").read_text("ascii"), re.M)
     lab.send(daemon, lab.root / "source")
     own = daemon.home / "state" / "hooks" / "try"
