@@ -58,7 +58,7 @@ def test_paired_peers(lab: Lab) -> None:
     assert client.one("done")["peer"]["name"] == "attic"
     job = daemon.call("jobs.list")["jobs"][0]
     assert job["peer"]["name"] == "desk"
-    assert daemon.call("daemon.status")["peers_paired"] == 1
+    until(lambda: daemon.call("daemon.status")["peers_paired"] == 1, "the daemon looks at its peers again")
     known = lab.client("peers", "list", home="sender").ends().events
     assert known[0]["addresses"] == [f"127.0.0.1:{daemon.port}"]
     assert known[0]["seen"]
@@ -123,6 +123,7 @@ def test_a_removal_counts_within_a_second(how: str, lab: Lab) -> None:
         client = lab.sending(gate.url, "source", home="sender")
         gate.wait()
         assert daemon.call("daemon.status")["jobs"]["active"] == 1
+        until(lambda: daemon.call("daemon.status")["peers_paired"] == 1, "the daemon looks at its peers again")
         if how == "command":
             lab.client("peers", "remove", "-y", "desk", home="receiver").ends()
         else:

@@ -391,7 +391,8 @@ class Lab:
         stdin: Any = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         inside = [] if host is None else ["nsenter", "-t", str(host), "-n", "--"]
-        given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
+        port = str(self.discovery_port)
+        given = {**os.environ, "FTX_DISCOVERY_PORT": port, "FTX_MDNS": "no", "HOME": str(self.root)}
         given |= environ or {}
         return subprocess.Popen(
             [*inside, *_dies_with_us(), *command],
