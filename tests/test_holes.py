@@ -137,8 +137,8 @@ def job(*frames: bytes) -> Any:
     server = machines.Pair([], MemoryDisk()).server
     for wire in (encode(hello("desk")) + encode(offer()), *frames):
         server.arrive(wire)
-        while server.lanes:
-            server.work(next(iter(server.lanes)))
+        while server.strands:
+            server.work(next(iter(server.strands)))
     return server
 
 
@@ -162,9 +162,9 @@ def sending(tree: dict[bytes, Any], *frames: bytes) -> Any:
     for wire in (encode(hello("attic", signed_in=True)), accept, *frames):
         client.arrive(wire)
         for _ in range(100):
-            if not client.lanes:
+            if not client.strands:
                 break
-            client.work(next(iter(client.lanes)))
+            client.work(next(iter(client.strands)))
     return client
 
 

@@ -24,7 +24,7 @@ class ReceiptFile:
     """The receipt of job `job` (32 hex digits) in `folder`, of which there is nothing until the first line."""
 
     def __init__(self, worker: Worker, folder: str, job: str) -> None:
-        self._lane = worker.lane()
+        self._strand = worker.strand()
         self._folder = folder
         self._job = job
         self._lines: list[bytes] = []
@@ -46,7 +46,7 @@ class ReceiptFile:
 
     def abandon(self) -> Deferred[None]:
         """Remove what was written; fires when that is done. Does nothing after `keep`."""
-        return self._lane.run(self._abandon).addErrback(
+        return self._strand.run(self._abandon).addErrback(
             lambda failure: _log.warn("a receipt was left unfinished: {reason}", reason=failure.getErrorMessage())
         )
 
@@ -57,7 +57,7 @@ class ReceiptFile:
         """
         await self._flush()
         try:
-            path: str | None = await self._lane.run(self._finish, receipt, signer, now)
+            path: str | None = await self._strand.run(self._finish, receipt, signer, now)
         except FtxError as error:
             _log.warn("the receipt could not be kept: {reason}", reason=error.message)
             return None
@@ -65,7 +65,7 @@ class ReceiptFile:
 
     def _flush(self) -> Deferred[None]:
         lines, self._lines, self._size = b"".join(self._lines), [], 0
-        return self._lane.run(self._write, lines).addErrback(
+        return self._strand.run(self._write, lines).addErrback(
             lambda failure: _log.warn("no receipt is kept: {reason}", reason=failure.getErrorMessage())
         )
 

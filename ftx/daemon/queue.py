@@ -58,7 +58,7 @@ class Queue:
         self._outgoing = outgoing
         self._reactor = reactor
         self._worker = worker
-        self._lane = worker.lane()
+        self._strand = worker.strand()
         self._file = file
         self._command = tuple(command)
         self._environ = environ
@@ -85,7 +85,7 @@ class Queue:
     async def start(self) -> None:
         """Read the file, and begin. A file that cannot be read is left alone: the queue then takes nothing."""
         try:
-            found: list[Queued] = await self._lane.run(self._file.load)
+            found: list[Queued] = await self._strand.run(self._file.load)
         except FtxError as error:
             self._unusable = error
             _log.error("the queue is not used: {reason}", reason=error.message)
@@ -383,7 +383,7 @@ class Queue:
     async def _save(self, room: int = 0) -> None:
         """Put the entries on disk as they are now."""
         entries = list(self._entries.values())
-        await self._lane.run(self._file.save, entries, room)
+        await self._strand.run(self._file.save, entries, room)
 
     async def _put(self) -> None:
         """The same where nobody is told whether it can be done, but by the log."""

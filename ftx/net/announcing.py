@@ -21,7 +21,7 @@ from ftx.disk.source import (
 )
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
-from ftx.net.worker import Lane
+from ftx.net.worker import Strand
 
 __all__ = ["Announcing"]
 
@@ -40,7 +40,7 @@ class Announcing:
         machine: Sender,
         walk: Walk,
         backlog: Backlog,
-        lane: Lane,
+        strand: Strand,
         *,
         memory: DigestMemory,
         wall: Callable[[], float],
@@ -56,7 +56,7 @@ class Announcing:
         self._machine = machine
         self._walk = walk
         self._backlog = backlog
-        self._walk_lane = lane
+        self._walk_strand = strand
         self._memory = memory
         self._wall = wall
         self._checksums = checksums
@@ -76,7 +76,7 @@ class Announcing:
         # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
         if room >= limits.BATCH // 2 or (room > 0 and self._machine.idle):
             self._walking = True
-            self._backlog.run(self._walk_lane, self._walked_some, self._walk_some, room)
+            self._backlog.run(self._walk_strand, self._walked_some, self._walk_some, room)
 
     def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
         """The next items of the walk, files with their digests where those are wanted."""

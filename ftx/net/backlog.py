@@ -1,6 +1,6 @@
 """Disk work of one job that is under way: counted, with the content that waits for it, and followed to its end.
 
-Both ends of a transfer need the same: run something in a lane, hand its outcome on in the reactor's thread unless the
+Both ends of a transfer need the same: run something in a strand, hand its outcome on in the reactor's thread unless the
 job is over, turn what goes wrong into the end of the connection, and know when nothing is left running. Content that
 waits for the disk is counted here, too: above `limits.RECEIVE_QUEUE` the connection stops reading, and TCP passes that
 on to the sender.
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from ftx import limits
 from ftx.errors import FtxError
 from ftx.net.transfer import Connection
-from ftx.net.worker import Lane
+from ftx.net.worker import Strand
 
 __all__ = ["Backlog", "Job"]
 
@@ -82,14 +82,14 @@ class Backlog:
 
     def run(
         self,
-        lane: Lane,
+        strand: Strand,
         done: Callable[[Any], None],
         function: Callable[..., Any],
         *args: Any,
         failed: Callable[[FtxError], None] | None = None,
         release: int = 0,
     ) -> Deferred[None]:
-        """Run `function(*args)` in `lane`; give its outcome to `done`, an FtxError to `failed`.
+        """Run `function(*args)` in `strand`; give its outcome to `done`, an FtxError to `failed`.
 
         Without `failed`, an error ends the connection. `release` held bytes are let go when it has run. A failure that
         is no FtxError is a bug: it is logged, and handed on as `storage-failed`. What `done` or `failed` raise ends the
@@ -111,7 +111,7 @@ class Backlog:
                 self._connection.fail(error)
             self._job.settled()
 
-        return lane.run(function, *args).addBoth(settle)
+        return strand.run(function, *args).addBoth(settle)
 
     def _error(self, failure: Failure) -> FtxError:
         if isinstance(failure.value, FtxError):

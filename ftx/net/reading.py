@@ -1,6 +1,6 @@
 """Reading ahead of the network: the content of a job, from the disk to frames that are given to the connection.
 
-One lane of the worker reads, `limits.READ_AHEAD` jobs ahead and no further; while the transport is full nothing is
+One strand of the worker reads, `limits.READ_AHEAD` jobs ahead and no further; while the transport is full nothing is
 read. What comes back from the disk's thread is finished frames.
 """
 
@@ -23,7 +23,7 @@ from ftx.disk.source import SourcePipe
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
 from ftx.net.transfer import Connection
-from ftx.net.worker import Lane
+from ftx.net.worker import Strand
 
 __all__ = ["ReadAhead"]
 
@@ -40,7 +40,7 @@ class ReadAhead:
         machine: Sender,
         connection: Connection,
         backlog: Backlog,
-        lane: Lane,
+        strand: Strand,
         *,
         memory: DigestMemory,
         clock: IReactorTime,
@@ -56,14 +56,14 @@ class ReadAhead:
         self._machine = machine
         self._connection = connection
         self._backlog = backlog
-        self._read_lane = lane
+        self._read_strand = strand
         self._memory = memory
         self._clock = clock
         self._wall = wall
         self._perform = perform
         self._may_go_on = may_go_on
         self._over = over
-        #: Used in the lane that reads, and nowhere else.
+        #: Used in the strand that reads, and nowhere else.
         self._packer = Packer() if "zstd" in connection.session.features else None
         self._bottleneck = Bottleneck()
         #: Whether the transport has enough for now.
@@ -95,7 +95,7 @@ class ReadAhead:
             match work:
                 case ReadWhole():
                     files = [(number, self._machine.source(number)) for number in work.numbers]
-                    self._backlog.run(self._read_lane, self._whole_read, read_batch, files, packer)
+                    self._backlog.run(self._read_strand, self._whole_read, read_batch, files, packer)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
@@ -130,7 +130,7 @@ class ReadAhead:
                 done(number, outcome)
             self.go_on()
 
-        self._backlog.run(self._read_lane, settle, attempt)
+        self._backlog.run(self._read_strand, settle, attempt)
 
     def _open(self, number: int) -> LargeSource:
         source = self._machine.source(number)
@@ -181,7 +181,7 @@ class ReadAhead:
         return digest
 
     def drop(self, *, forget: bool = False) -> None:
-        """Close what is open; in the lane that reads, or when nothing runs in it any more.
+        """Close what is open; in the strand that reads, or when nothing runs in it any more.
 
         `forget`: what is remembered of the file's digests is wrong.
         """

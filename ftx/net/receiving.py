@@ -329,7 +329,7 @@ class Receiving:
             self._backlog.stop_reading("full", False)
             self._over = True
 
-        self._backlog.run(self._storing.lane, signed, sign)
+        self._backlog.run(self._storing.strand, signed, sign)
 
     def _finish(self) -> None:
         """When no disk job is under way any more: make durable what came, close the store, tell the observer."""

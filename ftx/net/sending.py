@@ -1,6 +1,6 @@
 """The sending end of a job: the sender machine, between a connection and the disk.
 
-Three lanes of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
+Three strands of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
 content ahead of the network (`ftx.net.reading`), one counts everything once for the totals.
 """
 
@@ -101,14 +101,14 @@ class Sending:
         self._watcher = watcher
         self._walk = Walk(self._roots, self._selection)
         self._counting = Counting(self._roots, self._selection)
-        self._count_lane = worker.lane()
+        self._count_strand = worker.strand()
         self._counted: Totals | None = None
         self._backlog = Backlog(connection, self)
         self._announcing = Announcing(
             self.machine,
             self._walk,
             self._backlog,
-            worker.lane(),
+            worker.strand(),
             memory=memory,
             wall=wall,
             checksums=checksums and "checksum" in connection.session.features,
@@ -122,7 +122,7 @@ class Sending:
             self.machine,
             connection,
             self._backlog,
-            worker.lane(),
+            worker.strand(),
             memory=memory,
             clock=clock,
             wall=wall,
@@ -279,7 +279,7 @@ class Sending:
 
     def _count(self) -> None:
         """Count a little more; others take their turns in between."""
-        self._backlog.run(self._count_lane, self._counted_some, self._counting.step)
+        self._backlog.run(self._count_strand, self._counted_some, self._counting.step)
 
     def _counted_some(self, totals: Totals | None) -> None:
         if totals is None:

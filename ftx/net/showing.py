@@ -28,7 +28,7 @@ class Showing:
         self._job = job
         self._shown = shown
         self._worker = worker
-        self._lane = worker.lane()
+        self._strand = worker.strand()
         self._backlog = Backlog(connection, self)
         self._reading = False
         self._paused = False
@@ -98,7 +98,7 @@ class Showing:
         if self._reading or self._paused or self._over:
             return
         self._reading = True
-        self._backlog.run(self._lane, self._send, self._frame, failed=self._refuse)
+        self._backlog.run(self._strand, self._send, self._frame, failed=self._refuse)
 
     def _frame(self) -> Sequence[Item]:
         try:

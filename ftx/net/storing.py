@@ -1,12 +1,12 @@
 """The disk work of a job that is received: what the receiver machine asks of the storage, done in worker threads.
 
-Each effect is carried out in a lane of the worker, so that what belongs to one file happens in order and different
+Each effect is carried out in a strand of the worker, so that what belongs to one file happens in order and different
 files do not wait for each other:
 
-- one lane looks entries up, ahead of everything;
-- one lane stores files of one block, in batches: while the disk works on a batch the next one gathers;
-- each larger file has a lane of its own for blocks and publishing, and its syncs run beside it;
-- one lane finds out the digests of older copies.
+- one strand looks entries up, ahead of everything;
+- one strand stores files of one block, in batches: while the disk works on a batch the next one gathers;
+- each larger file has a strand of its own for blocks and publishing, and its syncs run beside it;
+- one strand finds out the digests of older copies.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ftx.disk.packing import unpack
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
 from ftx.net.gathered import Gathered
-from ftx.net.worker import Lane, Worker
+from ftx.net.worker import Strand, Worker
 from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry, PipeEntry
 
 __all__ = ["Storing"]
@@ -53,7 +53,7 @@ StoreEntry = store.FileEntry | store.PipeEntry | store.FolderEntry
 class _Large:
     """A file of several blocks that is being received."""
 
-    lane: Lane
+    strand: Strand
     sync: Deferred[None] | None = None
 
 
@@ -78,7 +78,7 @@ class Storing:
         over: Callable[[], bool],
     ) -> None:
         #: Where files of one block are stored, and whatever has to come behind them.
-        self.lane = worker.lane()
+        self.strand = worker.strand()
         #: Whether files of one block gather or are being stored.
         self.busy = False
         self._machine = machine
@@ -91,12 +91,12 @@ class Storing:
         self._rested = rested
         self._over = over
         self._revoked = False
-        self._look_lane = worker.lane()
+        self._look_strand = worker.strand()
         self._large: dict[int, _Large] = {}
         #: Wanted files with an older copy whose digests are not found out yet, and whether that is being done.
         self._bases: deque[store.Want] = deque()
         self._finding = False
-        self._basis_lane = worker.lane()
+        self._basis_strand = worker.strand()
         #: Since when another job has let go of none of the files that this one waits for.
         self._busy_since: float | None = None
         self._gathered = Gathered()
@@ -149,7 +149,7 @@ class Storing:
             if busy:
                 self._look_later([entry for entry in part if entry.number in busy])
 
-        self._backlog.run(self._look_lane, looked_up, self._store.look_up, part)
+        self._backlog.run(self._look_strand, looked_up, self._store.look_up, part)
 
     def _look_later(self, part: Sequence[StoreEntry]) -> None:
         """Another job of the same key is at these files: follow behind it, as long as it gets on.
@@ -208,7 +208,7 @@ class Storing:
             self._finding = False
             self._failed(error)
 
-        self._backlog.run(self._basis_lane, found, self._basis, want.number, blocks, failed=failed)
+        self._backlog.run(self._basis_strand, found, self._basis, want.number, blocks, failed=failed)
 
     def _basis(self, number: int, offered: int) -> bytes:
         return self._store.basis(number)[: (limits.BASIS_BLOCKS - offered) * limits.DIGEST]
@@ -219,10 +219,10 @@ class Storing:
         def copied(ok: bool) -> None:
             self._perform(self._machine.block_written(number, block, ok, self._clock.seconds()))
 
-        lane, failed = self._file(number).lane, self._entry_failed(number)
+        strand, failed = self._file(number).strand, self._entry_failed(number)
         copy = (self._store.copy_block, number, block, effect.offset, effect.digest)
         self._backlog.hold(limits.BLOCK)
-        self._backlog.run(lane, copied, *copy, failed=failed, release=limits.BLOCK)
+        self._backlog.run(strand, copied, *copy, failed=failed, release=limits.BLOCK)
 
     # -- files of one block, and folders -------------------------------------------------------------------
 
@@ -251,7 +251,7 @@ class Storing:
             for number in batch.numbers:
                 self._perform(self._machine.failed(number, error.name))
 
-        ran = self._backlog.run(self.lane, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran = self._backlog.run(self.strand, stored, batch.store, self._store, failed=failed, release=batch.size)
         ran.addCallback(lambda _: self._store_gathered())
 
     def _stored(self, outcome: store.Stored | store.Failed) -> None:
@@ -271,7 +271,7 @@ class Storing:
             for link in links:
                 self._perform(self._machine.failed(link.number, error.name))
 
-        self._backlog.run(self.lane, self._linked, self._store.make_links, links, failed=failed)
+        self._backlog.run(self.strand, self._linked, self._store.make_links, links, failed=failed)
 
     def _linked(self, outcomes: Sequence[Any]) -> None:
         for outcome in outcomes:
@@ -292,7 +292,7 @@ class Storing:
     def _file(self, number: int) -> _Large:
         large = self._large.get(number)
         if large is None:
-            large = self._large[number] = _Large(self._worker.lane())
+            large = self._large[number] = _Large(self._worker.strand())
         return large
 
     def _write_block(self, effect: WriteBlock) -> None:
@@ -312,7 +312,7 @@ class Storing:
 
         self._backlog.hold(effect.length)
         self._backlog.run(
-            self._file(number).lane,
+            self._file(number).strand,
             written,
             write,
             failed=self._entry_failed(number),
@@ -330,21 +330,21 @@ class Storing:
             large.sync = None
             self._entry_failed(number)(error)
 
-        large.sync = self._backlog.run(self._worker.lane(), synced, self._store.sync, number, failed=failed)
+        large.sync = self._backlog.run(self._worker.strand(), synced, self._store.sync, number, failed=failed)
 
     def _publish(self, effect: Publish) -> None:
-        number, lane = effect.number, self._file(effect.number).lane
+        number, strand = effect.number, self._file(effect.number).strand
         failed = self._entry_failed(number)
-        self._backlog.run(lane, self._stored, self._store.publish, number, effect.digest, failed=failed)
+        self._backlog.run(strand, self._stored, self._store.publish, number, effect.digest, failed=failed)
 
     def _discard(self, effect: Discard) -> None:
         """Give the entry up, behind its writes and after a sync that is under way."""
         large = self._large.pop(effect.number, None)
-        lane = self.lane if large is None else large.lane
+        strand = self.strand if large is None else large.strand
 
         def discard(_: object) -> None:
             self._backlog.run(
-                lane,
+                strand,
                 lambda _: None,
                 self._store.discard,
                 effect.number,

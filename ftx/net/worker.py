@@ -1,15 +1,15 @@
-"""Threads for what blocks: one small pool, and lanes through it in which jobs keep their order.
+"""Threads for what blocks: one small pool, and strands through it in which jobs keep their order.
 
 Disk calls and hashes release the interpreter lock and take from microseconds to, on a stalled disk, minutes.
 They run here; the reactor's thread only hands them over and gets their results.
 
     job -> Worker.run -> queue -> thread -> results -> one wake-up of the reactor -> Deferred
 
-    job -> Lane.run -> the lane's own queue; the lane itself stands in the pool's queue while it has jobs,
+    job -> Strand.run -> the strand's own queue; the strand itself stands in the pool's queue while it has jobs,
                        so one thread at a time works on it
 
 A thread cannot be stopped from outside. Cancelling a Deferred gives up its *result* (an exception too): the job
-still runs, in its turn, and what follows it in a lane still comes after it. Whoever must undo something (close
+still runs, in its turn, and what follows it in a strand still comes after it. Whoever must undo something (close
 a file, remove a partial) queues that as one more job behind the others.
 
 The pool is our own because the hand-over is the cost of small jobs: Twisted's ThreadPool copies a logging
@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from ftx import limits
 from ftx.errors import LocalProtocolError
 
-__all__ = ["Lane", "Worker"]
+__all__ = ["Strand", "Worker"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -41,10 +41,10 @@ Ts = TypeVarTuple("Ts")
 class _Job:
     """One call: made in the reactor's thread, worked on in a thread, ended in the reactor's thread."""
 
-    __slots__ = ("arguments", "deferred", "failed", "function", "lane", "result")
+    __slots__ = ("arguments", "deferred", "failed", "function", "result", "strand")
 
-    def __init__(self, lane: Lane | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.lane = lane
+    def __init__(self, strand: Strand | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.strand = strand
         self.function = function
         self.arguments = arguments
         self.deferred: Deferred[Any] = Deferred()
@@ -82,7 +82,7 @@ class Worker:
         self._reactor = reactor
         self._size = threads
         self._threads: list[threading.Thread] = []
-        self._queue: SimpleQueue[_Job | Lane | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job | Strand | None] = SimpleQueue()
         self._results: deque[_Job] = deque()
         self._woken = False
         self._open = False
@@ -135,9 +135,9 @@ class Worker:
         self._queue.put(job)
         return job.deferred
 
-    def lane(self) -> Lane:
-        """A new lane through this pool. It needs no closing, and costs nothing while it is empty."""
-        return Lane(self)
+    def strand(self) -> Strand:
+        """A new strand through this pool. It needs no closing, and costs nothing while it is empty."""
+        return Strand(self)
 
     # -- in the threads ------------------------------------------------------------------------------------
 
@@ -170,8 +170,8 @@ class Worker:
             job = results.popleft()
             self._outstanding -= 1
             job.end()
-            if job.lane is not None:
-                job.lane._ended()
+            if job.strand is not None:
+                job.strand._ended()
         if self._stopping is not None and self._outstanding == 0:
             self._dismiss()
 
@@ -193,16 +193,16 @@ class Worker:
             fires.callback(None)
 
 
-class Lane:
+class Strand:
     """Jobs that are worked on one after the other, in the order in which they were given.
 
-    Lanes of one worker run side by side, as many as there are threads, taking turns after every job when there
-    are more. A job that raises fails its own Deferred; the lane goes on.
+    Strands of one worker run side by side, as many as there are threads, taking turns after every job when there
+    are more. A job that raises fails its own Deferred; the strand goes on.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        # Jobs not yet begun or under way. The lane stands in the pool's queue, or is being worked on, exactly
+        # Jobs not yet begun or under way. The strand stands in the pool's queue, or is being worked on, exactly
         # while this is not empty; the lock makes the two change together.
         self._jobs: deque[_Job] = deque()
         self._lock = threading.Lock()
@@ -211,7 +211,7 @@ class Lane:
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
 
     def run(self, function: Callable[[*Ts], T], *arguments: *Ts) -> Deferred[T]:
-        """As `Worker.run`, but begun only when every job given to this lane before has ended."""
+        """As `Worker.run`, but begun only when every job given to this strand before has ended."""
         worker = self._worker
         if not worker._open:
             return fail(LocalProtocolError("the worker does not run"))

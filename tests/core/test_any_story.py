@@ -134,7 +134,7 @@ class Story(RuleBasedStateMachine):
         older, self.older = self.older, None
         if older is not None and not older.server.session.over:
             older.server.session.fail()
-            older.server.lanes.clear()
+            older.server.strands.clear()
             older.run()
         if older is not None:
             self._check(older)

@@ -25,8 +25,8 @@ def trips(pair: Pair) -> int:
     count = 0
     while not (pair.client.session.over and pair.server.session.over):
         for name, end in (("client", pair.client), ("server", pair.server)):
-            while end.lanes:
-                end.work(next(iter(end.lanes)))
+            while end.strands:
+                end.work(next(iter(end.strands)))
             pair.deliver_all(name)
         count += 1
         assert count < 500

@@ -129,9 +129,9 @@ def test_M188_windows_of_a_receiver_only_lower_ours(window: int) -> None:
     client.arrive(encode(hello("attic", signed_in=True)))
     client.arrive(encode(Accept(JOB, window, window, 2, 0)))
     for _ in range(500):
-        if not client.lanes:
+        if not client.strands:
             break
-        client.work(next(iter(client.lanes)))
+        client.work(next(iter(client.strands)))
     announced = 0
     for frame in client.frames:
         if frame[4] == FrameType.MANIFEST:

@@ -148,9 +148,9 @@ class Anything:
 def work_of(pair: Pair, end: Any, draw: random.Random) -> None:
     """Let some of what is under way at one end come back."""
     for _ in range(draw.randint(0, 6)):
-        if end.lanes:
+        if end.strands:
             pair.now += 0.05
-            end.work(draw.choice(list(end.lanes)))
+            end.work(draw.choice(list(end.strands)))
     if draw.random() < 0.1:
         pair.now += 0.5
         end.tick()

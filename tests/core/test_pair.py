@@ -552,9 +552,9 @@ class _Replay:
     @staticmethod
     def _settle(end: Any) -> None:
         for _ in range(100):
-            if not end.lanes:
+            if not end.strands:
                 return
-            end.work(next(iter(end.lanes)))
+            end.work(next(iter(end.strands)))
         raise AssertionError("it does not come to rest")
 
 

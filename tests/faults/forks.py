@@ -101,12 +101,10 @@ class ForkLab(Lab):
         words = [os.fsencode(word) for word in command]
         if words[1] != b"-m" or host is not None:
             raise ValueError(f"cannot be forked: {command}")
-        given = {**os.environ, "FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
-        given |= environ or {}
         request = {
             "module": words[2].decode(),
             "words": [word.hex() for word in words[3:]],
-            "environ": given,
+            "environ": self._environment(environ),
             "cwd": str(cwd or self.root),
         }
         source = os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else os.dup(stdin.fileno())

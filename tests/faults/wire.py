@@ -1,7 +1,7 @@
 """A link that does what links do: between a client and a daemon, at the boundaries of TLS records and anywhere else.
 
 What is seen on the wire are TLS records; the N-th boundary of a direction is where its N-th record ends. There, or at
-a certain byte, the link does one thing, once. Threads carry the bytes; they end with the link.
+a certain byte, the link does one thing, once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import random
 import socket
 import struct
 import threading
-from types import TracebackType
+
+from support.relay import Relay, shut
 
 __all__ = ["MANNERS", "Link", "Records"]
 
@@ -63,8 +64,8 @@ class Records:
         return taken
 
 
-class Link:
-    """Listens on 127.0.0.1 and passes connections on to `port`; use as a context manager.
+class Link(Relay):
+    """A relay to `port`.
 
     In the direction to the daemon, or back, it behaves in `manner` once: after `record` records, or after `byte` bytes.
     """
@@ -72,29 +73,15 @@ class Link:
     def __init__(
         self, port: int, manner: str, *, inward: bool, record: int | None = None, byte: int | None = None, seed: int = 0
     ) -> None:
-        self._to = port
+        super().__init__(port)
         self._manner = manner
         self._inward = inward
         self._record = record
         self._byte = byte
         self._draw = random.Random(seed)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._over = threading.Event()
-        #: The port to dial; set when the moment has come; records that went each way.
-        self.port: int = self._listening.getsockname()[1]
+        #: Set when the moment has come; records that went each way.
         self.struck = threading.Event()
         self.records = {True: 0, False: 0}
-
-    @property
-    def url(self) -> str:
-        """Itself as a target."""
-        return f"ftx://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Link:
-        self._start(self._accept)
-        return self
 
     def strike(self) -> None:
         """Do it with the next bytes that come, wherever that is."""
@@ -102,38 +89,10 @@ class Link:
 
     def abandon(self) -> None:
         """The client's host is gone: the client loses its connections, and nobody tells the daemon (`half-open`)."""
-        for one in self._open[::2]:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        shut(*self._open[::2])
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        for one in [self._listening, *self._open]:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(10)
-        for one in [self._listening, *self._open]:
-            one.close()
-
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                daemon = socket.create_connection(("127.0.0.1", self._to), 10)
-                for one in (client, daemon):
-                    one.settimeout(None)
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open += [client, daemon]
-                self._start(self._carry, client, daemon, True)
-                self._start(self._carry, daemon, client, False)
+    def _taken(self, end: socket.socket) -> None:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _carry(self, origin: socket.socket, target: socket.socket, inward: bool) -> None:
         """One direction, until either end has had enough."""
@@ -162,9 +121,7 @@ class Link:
                     self._strike(origin, target, data[taken:])
         if self._manner == "half-open" and self.struck.is_set():
             self._over.wait(60)  # whoever has gone is not missed at the other end
-        for one in (origin, target):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+        shut(origin, target)
 
     def _strike(self, origin: socket.socket, target: socket.socket, rest: bytes) -> None:
         """The one thing that is done, and what has come of the rest already. OSError ends this direction."""

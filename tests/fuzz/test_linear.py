@@ -72,8 +72,8 @@ def nested(size: int, _: Path) -> Callable[[], object]:
 
 def settle(end: Any) -> None:
     """Let everything come back that is under way."""
-    while end.lanes:
-        end.work(next(iter(end.lanes)))
+    while end.strands:
+        end.work(next(iter(end.strands)))
 
 
 def receiving(size: int, _: Path) -> Callable[[], object]:

@@ -71,11 +71,11 @@ async def test_jobs_run_side_by_side(worker: Worker) -> None:
 
 
 @bounded(20)
-async def test_a_lane_keeps_order(worker: Worker) -> None:
-    """Many jobs of many lanes: each lane's in order and never two at once, the lanes side by side."""
-    lanes = [worker.lane() for _ in range(9)]
-    order: list[list[int]] = [[] for _ in lanes]
-    inside = [0] * len(lanes)
+async def test_a_strand_keeps_order(worker: Worker) -> None:
+    """Many jobs of many strands: each strand's in order and never two at once, the strands side by side."""
+    strands = [worker.strand() for _ in range(9)]
+    order: list[list[int]] = [[] for _ in strands]
+    inside = [0] * len(strands)
     overlaps: list[int] = []
 
     def work(which: int, number: int) -> None:
@@ -85,28 +85,28 @@ async def test_a_lane_keeps_order(worker: Worker) -> None:
         order[which].append(number)
         inside[which] -= 1
 
-    jobs = [lane.run(work, which, number) for number in range(200) for which, lane in enumerate(lanes)]
+    jobs = [strand.run(work, which, number) for number in range(200) for which, strand in enumerate(strands)]
     await gatherResults(jobs)
-    assert order == [list(range(200)) for _ in lanes]
+    assert order == [list(range(200)) for _ in strands]
     assert overlaps == []
 
 
 @bounded(20)
-async def test_lanes_run_side_by_side(worker: Worker) -> None:
-    """Jobs of different lanes wait for each other and all get on."""
+async def test_strands_run_side_by_side(worker: Worker) -> None:
+    """Jobs of different strands wait for each other and all get on."""
     meeting = threading.Barrier(3)
-    await gatherResults([worker.lane().run(meeting.wait, 10) for _ in range(3)])
+    await gatherResults([worker.strand().run(meeting.wait, 10) for _ in range(3)])
 
 
 @bounded(20)
-async def test_a_busy_lane_does_not_keep_a_thread(reactor: Any) -> None:
-    """With one thread, a lane with much to do takes turns with another after every job."""
+async def test_a_busy_strand_does_not_keep_a_thread(reactor: Any) -> None:
+    """With one thread, a strand with much to do takes turns with another after every job."""
     worker = Worker(reactor, 1)
     worker.start()
     try:
         order: list[str] = []
         gate = threading.Event()
-        long, short = worker.lane(), worker.lane()
+        long, short = worker.strand(), worker.strand()
         blocked = long.run(gate.wait, 10)
         jobs = [long.run(order.append, "long") for _ in range(10)]
         jobs.append(short.run(order.append, "short"))
@@ -120,31 +120,31 @@ async def test_a_busy_lane_does_not_keep_a_thread(reactor: Any) -> None:
 
 
 @bounded(20)
-async def test_results_of_a_lane_arrive_in_order(worker: Worker) -> None:
-    """Deferreds of a lane fire in the order of its jobs, and a job may be given from within."""
-    lane = worker.lane()
+async def test_results_of_a_strand_arrive_in_order(worker: Worker) -> None:
+    """Deferreds of a strand fire in the order of its jobs, and a job may be given from within."""
+    strand = worker.strand()
     fired: list[int] = []
     inner: list[Any] = []
 
     def more(number: int) -> None:
         fired.append(number)
         if number == 3:
-            inner.append(lane.run(lambda: 100).addCallback(fired.append))
+            inner.append(strand.run(lambda: 100).addCallback(fired.append))
 
     for number in range(50):
-        lane.run(lambda number=number: number).addCallback(more)
-    await lane.drained()
+        strand.run(lambda number=number: number).addCallback(more)
+    await strand.drained()
     await gatherResults(inner)
     assert fired == [*range(50), 100]
 
 
 @pytest.mark.case("G120")
 @bounded(20)
-async def test_a_lane_goes_on_after_an_exception(worker: Worker) -> None:
+async def test_a_strand_goes_on_after_an_exception(worker: Worker) -> None:
     """The failure is that job's alone."""
-    lane = worker.lane()
-    bad = lane.run(int, "x")
-    good = lane.run(int, "7")
+    strand = worker.strand()
+    bad = strand.run(int, "x")
+    good = strand.run(int, "7")
     with pytest.raises(ValueError, match="invalid literal"):
         await bad
     assert await good == 7
@@ -153,7 +153,7 @@ async def test_a_lane_goes_on_after_an_exception(worker: Worker) -> None:
 @bounded(20)
 async def test_a_cancelled_job_still_runs_in_its_turn(worker: Worker) -> None:
     """Cancelling gives up the result, under way or not yet begun; what follows comes after it all the same."""
-    lane = worker.lane()
+    strand = worker.strand()
     gate = threading.Event()
     order: list[str] = []
 
@@ -162,9 +162,9 @@ async def test_a_cancelled_job_still_runs_in_its_turn(worker: Worker) -> None:
         order.append("first")
         raise ValueError("nobody is told")
 
-    under_way = lane.run(first)
-    queued = lane.run(order.append, "queued")
-    last = lane.run(order.append, "last")
+    under_way = strand.run(first)
+    queued = strand.run(order.append, "queued")
+    last = strand.run(order.append, "last")
     under_way.cancel()
     queued.cancel()
     for cancelled in (under_way, queued):
@@ -178,36 +178,36 @@ async def test_a_cancelled_job_still_runs_in_its_turn(worker: Worker) -> None:
 
 @bounded(20)
 async def test_drained_waits_for_what_was_given_before(worker: Worker) -> None:
-    """It fires at once for an empty lane, and is not put off by jobs given later."""
-    lane = worker.lane()
-    await lane.drained()
+    """It fires at once for an empty strand, and is not put off by jobs given later."""
+    strand = worker.strand()
+    await strand.drained()
     early, late = threading.Event(), threading.Event()
-    before = lane.run(early.wait, 10)
-    drained = lane.drained()
-    after = lane.run(late.wait, 10)
+    before = strand.run(early.wait, 10)
+    drained = strand.drained()
+    after = strand.run(late.wait, 10)
     assert not drained.called
     early.set()
     await drained
     assert before.called
     assert not after.called
     late.set()
-    await lane.drained()
+    await strand.drained()
     assert after.called
 
 
 @bounded(20)
 async def test_stop_waits_for_everything(reactor: Any) -> None:
-    """Queued jobs, lanes too, still run; nothing new is taken; the threads are gone when it fires."""
+    """Queued jobs, strands too, still run; nothing new is taken; the threads are gone when it fires."""
     worker = Worker(reactor, 2)
     worker.start()
-    lane = worker.lane()
+    strand = worker.strand()
     gate = threading.Event()
     done: list[int] = []
-    jobs = [worker.run(gate.wait, 10), lane.run(gate.wait, 10)]
-    jobs += [lane.run(done.append, number) for number in range(20)]
+    jobs = [worker.run(gate.wait, 10), strand.run(gate.wait, 10)]
+    jobs += [strand.run(done.append, number) for number in range(20)]
     jobs += [worker.run(done.append, 100) for _ in range(20)]
     stopped, again = worker.stop(), worker.stop()
-    for refused in (worker.run(done.append, -1), lane.run(done.append, -1), worker.lane().run(int)):
+    for refused in (worker.run(done.append, -1), strand.run(done.append, -1), worker.strand().run(int)):
         with pytest.raises(FtxError) as caught:
             await refused
         assert caught.value.name == "internal"
@@ -220,7 +220,7 @@ async def test_stop_waits_for_everything(reactor: Any) -> None:
     assert -1 not in done
     assert working_threads() == []
     assert worker.outstanding == 0
-    await lane.drained()
+    await strand.drained()
     await worker.stop()
 
 
@@ -252,11 +252,11 @@ def test_the_number_of_threads_is_bounded(reactor: Any, threads: int) -> None:
 @bounded(60)
 async def test_many_jobs_from_many_turns_lose_nothing(reactor: Any, worker: Worker) -> None:
     """Ten thousand small jobs given in bursts: each fires once, with its own result."""
-    lanes = [worker.lane() for _ in range(3)]
+    strands = [worker.strand() for _ in range(3)]
     got: list[int] = []
     for burst in range(100):
         for number in range(burst * 100, burst * 100 + 100):
-            run = worker.run if number % 4 == 3 else lanes[number % 4].run
+            run = worker.run if number % 4 == 3 else strands[number % 4].run
             run(lambda number=number: number).addCallback(got.append)
         if burst % 7 == 0:
             await until(lambda: worker.outstanding < 50)
@@ -274,8 +274,8 @@ async def test_arguments_are_let_go_when_the_job_has_run(worker: Worker) -> None
     chunk = Chunk()
     alive = weakref.ref(chunk)
     gate = threading.Event()
-    lane = worker.lane()
-    jobs = [lane.run(id, chunk), lane.run(gate.wait, 10)]
+    strand = worker.strand()
+    jobs = [strand.run(id, chunk), strand.run(gate.wait, 10)]
     del chunk
     gc.collect()
     await jobs[0]

@@ -145,9 +145,9 @@ def _session(data: bytes) -> None:
 def _work(end: Any) -> None:
     """Let everything come back that is under way, a bounded number of times."""
     for _ in range(1000):
-        if not end.lanes:
+        if not end.strands:
             return
-        end.work(next(iter(end.lanes)))
+        end.work(next(iter(end.strands)))
 
 
 def _check(end: Any) -> None:

@@ -391,17 +391,20 @@ class Lab:
         stdin: Any = subprocess.DEVNULL,
     ) -> subprocess.Popen[bytes]:
         inside = [] if host is None else ["nsenter", "-t", str(host), "-n", "--"]
-        port = str(self.discovery_port)
-        given = {**os.environ, "FTX_DISCOVERY_PORT": port, "FTX_MDNS": "no", "HOME": str(self.root)}
-        given |= environ or {}
         return subprocess.Popen(
             [*inside, *_dies_with_us(), *command],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd or self.root,
-            env=given,
+            env=self._environment(environ),
         )
+
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
+        """What a program of this lab has in its environment."""
+        given = {**os.environ, "FTX_DISCOVERY_INTERFACE": "lo", "FTX_MDNS": "no"}
+        given |= {"FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
+        return given | dict(more or {})
 
     def two_hosts(self, six: bool = False) -> tuple[int, int] | None:
         """Two networks of their own, 192.0.2.1 and 192.0.2.2, joined by a link: a process in each.

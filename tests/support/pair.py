@@ -3,7 +3,7 @@
 The sender is the client, unless it is a pull: then the roles are swapped, and `client` is still the end that sends.
 
 What a network and worker threads do is drawn from a seed: how the bytes are cut, and in which order what is under way
-comes back. Work in one lane stays in order, as it does in the daemon; lanes know nothing of each other. Bits can be
+comes back. Work in one strand stays in order, as it does in the daemon; strands know nothing of each other. Bits can be
 flipped on the way, and either direction can be cut off.
 """
 
@@ -54,7 +54,7 @@ def offer(into: Sequence[bytes] = (), conflict: int | None = None, kind: int = 0
 
 
 class _End:
-    """What both ends have: a session, bytes sent, lanes of work, and at most one error."""
+    """What both ends have: a session, bytes sent, strands of work, and at most one error."""
 
     def __init__(self, pair: Pair, role: Role, name: str) -> None:
         self.pair = pair
@@ -66,7 +66,7 @@ class _End:
         #: How the session ended, if not by a goodbye.
         self.error: FtxError | None = None
         self.resolved: list[events.Resolved] = []
-        self.lanes: dict[Hashable, deque[Callable[[], None]]] = {}
+        self.strands: dict[Hashable, deque[Callable[[], None]]] = {}
 
     def write(self, frame: bytes) -> None:
         self.sent += frame
@@ -75,15 +75,15 @@ class _End:
     def send(self, message: Message) -> None:
         self.write(self.session.send(message, self.pair.now))
 
-    def later(self, lane: Hashable, work: Callable[[], None]) -> None:
-        self.lanes.setdefault(lane, deque()).append(work)
+    def later(self, strand: Hashable, work: Callable[[], None]) -> None:
+        self.strands.setdefault(strand, deque()).append(work)
 
-    def work(self, lane: Hashable) -> None:
-        """Let the oldest work of a lane come back."""
-        queue = self.lanes[lane]
+    def work(self, strand: Hashable) -> None:
+        """Let the oldest work of a strand come back."""
+        queue = self.strands[strand]
         work = queue.popleft()
         if not queue:
-            del self.lanes[lane]
+            del self.strands[strand]
         self.guard(work)
 
     def arrive(self, data: bytes) -> None:
@@ -105,7 +105,7 @@ class _End:
             self.session.fail()
             self.write(error_frame(error, self.session.role))
         if self.session.over:
-            self.lanes.clear()
+            self.strands.clear()
 
     def _events(self) -> None:
         while (event := self.session.next_event(self.pair.now)) is not None:
@@ -313,7 +313,7 @@ def _content(effect: Any) -> bytes:
 
 
 class ReceiverEnd(_End):
-    """A disk, the receiver machine, and a lane per file."""
+    """A disk, the receiver machine, and a strand per file."""
 
     def __init__(self, pair: Pair, disk: MemoryDisk, refusal: str, receipts: dict[bytes, Receipt]) -> None:
         super().__init__(pair, Role.CLIENT if pair.pull else Role.SERVER, "desk" if pair.pull else "attic")
@@ -465,7 +465,7 @@ class ReceiverEnd(_End):
         def behind_its_writes() -> None:
             self.later(effect.number, lambda: self.disk.discard(effect.number, effect.keep))
 
-        syncing = self.lanes.get(("sync", effect.number))
+        syncing = self.strands.get(("sync", effect.number))
         if syncing is None:
             behind_its_writes()
         else:
@@ -554,7 +554,7 @@ class Pair:
 
     def step(self) -> None:
         """Let one of the things that are under way happen, or a quarter of a second pass when there is none."""
-        actions = [*self._deliveries(), *self._lanes(self.client), *self._lanes(self.server)]
+        actions = [*self._deliveries(), *self._strands(self.client), *self._strands(self.server)]
         if actions:
             self._quiet = 0
             self.now += 0.0002
@@ -607,5 +607,5 @@ class Pair:
             data = bytes(changed)
         target.arrive(data)
 
-    def _lanes(self, end: _End) -> list[Callable[[], None]]:
-        return [lambda lane=lane: end.work(lane) for lane in end.lanes]  # type: ignore[misc]
+    def _strands(self, end: _End) -> list[Callable[[], None]]:
+        return [lambda strand=strand: end.work(strand) for strand in end.strands]  # type: ignore[misc]
