@@ -162,7 +162,7 @@ def test_without_a_verb_the_help_is_a_usage_error(client):
 def imported(client: Client, *args: str, environment: dict[str, str] | None = None) -> set[str]:
     """The modules that a run imports."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "ftx.client.cli", *args],
+        [sys.executable, "-X", "importtime", "-m", "ftx", *args],
         env=client.environment | (environment or {}),
         capture_output=True,
         text=True,
@@ -181,7 +181,7 @@ COMPLETE = {"_FTX_CLIENT_COMPLETE": "bash_complete", "COMP_WORDS": "ftx-client s
     [
         (["--help"], {}),
         (["send", "--help"], {}),
-        (["--version"], {}),
+        (["send", "--version"], {}),
         (["completion", "bash"], {}),
         (["completion", "zsh"], {}),
         (["completion", "fish"], {}),
@@ -195,6 +195,37 @@ def test_quick_answers_import_neither_twisted_nor_openssl(client, args, environm
     assert "click" in modules
     heavy = {name.partition(".")[0] for name in modules} & {"twisted", "OpenSSL", "cryptography", "tqdm", "zope"}
     assert heavy == set()
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_version_imports_nothing_that_the_interpreter_does_not(client, word):
+    """But for the modules of ours on the way to it, which begin as all do."""
+    bare = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "this"], capture_output=True, text=True, timeout=60, check=True
+    )
+    begun = {line.rpartition("|")[2].strip() for line in bare.stderr.splitlines()}
+    assert imported(client, word) - begun == {"ftx", "ftx.client", "ftx.client.start", "__future__"}
+
+
+def test_the_version_beside_anything_else_is_left_to_the_parser(client):
+    for args in (["--version", "--json"], ["--json", "--version"], ["-V", "nonsense"], ["--version", "--version"]):
+        done = client(*args)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == client("--version").stdout
+    done = client("--nonsense", "--version")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert client("--version", "--nonsense").returncode == 2
+    assert b"_ftx_client_completion" in client("-V", environment={"_FTX_CLIENT_COMPLETE": "bash_source"}).stdout
+
+
+def test_a_version_that_cannot_be_written_is_an_error_and_no_traceback(client):
+    command = [sys.executable, "-m", "ftx", "--version"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
