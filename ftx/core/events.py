@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from ftx.wire.messages import FileEntry, FolderEntry, Message, PipeEntry, SymlinkEntry, Waiting
 
@@ -38,21 +38,19 @@ __all__ = [
 ]
 
 
-class Effect:
-    """What all effects share."""
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """What all effects share: they are made and let go of by the hundred thousand,
+    and none can be part of a cycle.
+    """
 
-    __slots__ = ()
 
-
-@attrs.frozen
-class Send(Effect):
+class Send(Effect, frozen=True, gc=False):
     """Send this message."""
 
     message: Message
 
 
-@attrs.frozen
-class Resolved(Effect):
+class Resolved(Effect, frozen=True, gc=False):
     """An entry has its result: tell whoever watches. `status` as in the transcript; `error` a number or 0."""
 
     path: tuple[bytes, ...]
@@ -66,8 +64,7 @@ class Resolved(Effect):
     line: bytes
 
 
-@attrs.frozen
-class LeftOut(Effect):
+class LeftOut(Effect, frozen=True, gc=False):
     """The sender of a pull cannot send this; it is no entry of the job. Tell whoever watches. `error` is a number."""
 
     path: tuple[bytes, ...]
@@ -77,22 +74,19 @@ class LeftOut(Effect):
 # -- of the receiver ---------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class LookUp(Effect):
+class LookUp(Effect, frozen=True, gc=False):
     """Make these folders, look these files up; answer per entry with made, have, want, skip or refuse."""
 
     entries: Sequence[FileEntry | PipeEntry | FolderEntry]
 
 
-@attrs.frozen
-class MakeLinks(Effect):
+class MakeLinks(Effect, frozen=True, gc=False):
     """Make these symbolic links, all else being done; answer per entry with link_made, skip or failed."""
 
     entries: Sequence[SymlinkEntry]
 
 
-@attrs.frozen(eq=False)
-class StoreWhole(Effect):
+class StoreWhole(Effect, frozen=True, eq=False, gc=False):
     """A file of one block is here: verify, store and publish it; answer with stored or failed.
 
     `packed`: the chunks are a zstd frame of the block's `length` bytes.
@@ -105,8 +99,7 @@ class StoreWhole(Effect):
     packed: bool = False
 
 
-@attrs.frozen(eq=False)
-class WriteBlock(Effect):
+class WriteBlock(Effect, frozen=True, eq=False, gc=False):
     """A block of a larger file is here (`chunks` None: zeros); answer with block_written or failed.
 
     `packed`: the chunks are a zstd frame of the block's `length` bytes.
@@ -120,8 +113,7 @@ class WriteBlock(Effect):
     packed: bool = False
 
 
-@attrs.frozen
-class CopyBlock(Effect):
+class CopyBlock(Effect, frozen=True, gc=False):
     """A block of a larger file is that of its older copy at `offset` bytes: take it over, verify it.
 
     Answer with block_written or failed.
@@ -133,23 +125,20 @@ class CopyBlock(Effect):
     digest: bytes
 
 
-@attrs.frozen
-class Sync(Effect):
+class Sync(Effect, frozen=True, gc=False):
     """Make what was written of this file durable; answer with synced or failed."""
 
     number: int
 
 
-@attrs.frozen
-class Publish(Effect):
+class Publish(Effect, frozen=True, gc=False):
     """All blocks are written: compare the file digest, publish; answer with stored or failed."""
 
     number: int
     digest: bytes
 
 
-@attrs.frozen
-class FinishFolder(Effect):
+class FinishFolder(Effect, frozen=True, gc=False):
     """All entries of the folder have their results: set its mode and mtime; answer with stored or failed."""
 
     number: int
@@ -157,36 +146,31 @@ class FinishFolder(Effect):
     mtime: int
 
 
-@attrs.frozen
-class Discard(Effect):
+class Discard(Effect, frozen=True, gc=False):
     """Give the entry up; `keep` its partial for a later resume."""
 
     number: int
     keep: bool
 
 
-@attrs.frozen
-class Conclude(Effect):
+class Conclude(Effect, frozen=True, gc=False):
     """Both sides agree on every result: sign the receipt, keep it, send it."""
 
 
-@attrs.frozen
-class GiveUp(Effect):
+class GiveUp(Effect, frozen=True, gc=False):
     """The sender cancels the job: make durable what came, say what stays, and end."""
 
 
 # -- of the sender -----------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class OpenEntry(Effect):
+class OpenEntry(Effect, frozen=True, gc=False):
     """Open this file of several blocks; answer with opened or source_failed."""
 
     number: int
 
 
-@attrs.frozen
-class ReadBlock(Effect):
+class ReadBlock(Effect, frozen=True, gc=False):
     """Read and hash this block, and `send` it if the receiver asked for it; answer only with source_failed.
 
     `basis` is the digest of that block in the receiver's older copy: if it is the same, say so instead of sending.
@@ -198,23 +182,20 @@ class ReadBlock(Effect):
     basis: bytes | None = None
 
 
-@attrs.frozen
-class ReadPipe(Effect):
+class ReadPipe(Effect, frozen=True, gc=False):
     """Read, hash and send the next block of this pipe; answer with pipe_read or source_failed."""
 
     number: int
     block: int
 
 
-@attrs.frozen
-class ReadWhole(Effect):
+class ReadWhole(Effect, frozen=True, gc=False):
     """Read, hash and send these files of one block; answer per file with whole_read or source_failed."""
 
     numbers: Sequence[int]
 
 
-@attrs.frozen
-class CloseEntry(Effect):
+class CloseEntry(Effect, frozen=True, gc=False):
     """Every block was read: check that the source is unchanged; answer with closed or source_failed.
 
     Not `complete`: the receiver gave the file up before that. There is no digest then; let go of the file, and answer
@@ -225,16 +206,14 @@ class CloseEntry(Effect):
     complete: bool = True
 
 
-@attrs.frozen
-class VerifyReceipt(Effect):
+class VerifyReceipt(Effect, frozen=True, gc=False):
     """The receipt agrees with our own sums: verify its signature; answer with receipt_verified."""
 
     body: bytes
     signature: bytes
 
 
-@attrs.frozen
-class Waited(Effect):
+class Waited(Effect, frozen=True, gc=False):
     """The receiver asks a person: answer its half of the comparison phrase (`ftx.core.approval`), and tell our own."""
 
     message: Waiting
