@@ -54,14 +54,12 @@ class LastManifest:
     """The event that a manifest frame with `last` set is, in the table."""
 
 
-_STEERING = (Pause, Resume, Cancel)
+_STEERING: tuple[type, ...] = (Pause, Resume, Cancel)
+_CONTENT: tuple[type, ...] = (Totals, Piece, EntryFailed, EntryEnd, *_STEERING)
 RECEIVER_TABLE: Table[ReceiverState] = {
-    ReceiverState.RECEIVING: dict.fromkeys(
-        (Totals, Manifest, Omitted, Piece, EntryFailed, EntryEnd, *_STEERING), ReceiverState.RECEIVING
-    )
+    ReceiverState.RECEIVING: dict.fromkeys((*_CONTENT, Manifest, Omitted), ReceiverState.RECEIVING)
     | {LastManifest: ReceiverState.FILLING},
-    ReceiverState.FILLING: dict.fromkeys((Totals, Piece, EntryFailed, EntryEnd, *_STEERING), ReceiverState.FILLING)
-    | {End: ReceiverState.CONCLUDING},
+    ReceiverState.FILLING: dict.fromkeys(_CONTENT, ReceiverState.FILLING) | {End: ReceiverState.CONCLUDING},
     # What crosses the receipt comes too late to change anything.
     ReceiverState.CONCLUDING: dict.fromkeys(_STEERING, ReceiverState.CONCLUDING),
 }

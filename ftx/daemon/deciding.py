@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 
 from ftx.core.identity import format_id
-from ftx.core.policy import Facts, Rules, Verdict, decide_file, decide_offer, may_push
+from ftx.core.policy import Facts, Rules, Verdict, decide_file, decide_offer, may_push, passes_all
 from ftx.core.rights import Rights
 from ftx.core.trust import Trusted, canonical_address
 from ftx.disk.guarded import Account, Guarded
@@ -65,15 +65,19 @@ class Deciding:
 
     def guard(self, store: JobStore, trusted: Trusted, address: str, *, approved: bool, charge: bool) -> Guarded:
         """`store`, letting pass only what the rules allow; `approved`: a person has consented to the job."""
-        known: tuple[float, Facts] | None = None
+        known: tuple[float, Rules, Facts, bool] | None = None
 
         def judge(entry: FileEntry) -> tuple[str, str]:
             nonlocal known
-            rules, rights = self.rules, self.rights_of(trusted)
-            second = self.wall() // 1
-            if known is None or known[0] != second:  # nothing but the time can change, and that by the minute
-                known = (second, self.facts(trusted, address))
-            job = known[1]
+            rules, second = self.rules, self.wall() // 1
+            if known is None or known[0] != second or known[1] is not rules:
+                # besides the rules nothing but the time can change, and that by the minute
+                facts = self.facts(trusted, address)
+                known = (second, rules, facts, passes_all(facts, rules, self.rights_of(trusted)))
+            _, _, job, all_pass = known
+            if all_pass:
+                return "", ""
+            rights = self.rights_of(trusted)
             facts = Facts(job.who, job.peer, job.address, job.minute, job.day, entry.path, entry.size)
             verdict = decide_file(facts, rules, rights, approved=approved)
             if verdict.action == "accept":

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from attrs import evolve
+from msgspec.structs import replace
 
 from ftx.core.blocks import block_count
 from ftx.disk.basis import Basis
@@ -358,7 +358,7 @@ class LookUp:
                 continue
             renewed = record if _unchanged(record, final) else self._found_again(folder_fd, record)
             if renewed is not None:
-                return evolve(renewed, mtime_ns=entry.mtime_ns)
+                return replace(renewed, mtime_ns=entry.mtime_ns)
         if not job.reads or there is None or there.st_size != entry.size or not stat.S_ISREG(there.st_mode):
             return None
         seen = NameRecord(path[-1], there.st_ino, entry.size, entry.mtime_ns, there.st_mtime_ns, None, digest)
@@ -401,7 +401,7 @@ class LookUp:
                     continue
                 after = root.give_mode(folder_fd, record.final, status, mode)
             if after is not None and _plausible(record, after):
-                self._found[index] = entry, path, evolve(record, ctime_ns=after.st_ctime_ns, mode=mode)
+                self._found[index] = entry, path, replace(record, ctime_ns=after.st_ctime_ns, mode=mode)
                 given.append((path[:-1], record.final))
         if given and not group.shared(len(given)):
             for folder, name in given:

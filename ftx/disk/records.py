@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-from attrs import frozen
+from msgspec import Struct
 
 from ftx import limits
 from ftx.disk import sqlitevfs
@@ -77,8 +77,7 @@ def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-@frozen
-class NameRecord:
+class NameRecord(Struct, frozen=True, gc=False):
     """One version of a received file, or a folder, of one peer.
 
     `final` is the last component of its name on disk, in the folder of the requested path; `inode` 0 is a folder about

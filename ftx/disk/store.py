@@ -9,6 +9,9 @@ files of one block then go through `store_whole()` in batches, larger ones throu
 
 Paths are tuples of components below the inbox's root, as bytes. A `FileEntry` or `FolderEntry` path is relative to
 the job's `into` folder; `stored_as` is relative to the root, `into` included.
+
+What is said of single entries is a Struct of msgspec: there are several for each small file, and one is made in a tenth
+of the time that a frozen class of attrs takes.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from attrs import frozen
+from msgspec import Struct
 
 from ftx.core.blocks import BlockSet
 
@@ -43,8 +46,7 @@ __all__ = [
 Path = tuple[bytes, ...]
 
 
-@frozen
-class FileEntry:
+class FileEntry(Struct, frozen=True, gc=False):
     """A file that is offered: `size` in bytes, `mtime_ns` since 1970 (signed 64 bit), permission bits `mode`.
 
     `digest` is what the sender says of its content, where it has read it already.
@@ -58,8 +60,7 @@ class FileEntry:
     digest: bytes | None = None
 
 
-@frozen
-class PipeEntry:
+class PipeEntry(Struct, frozen=True, gc=False):
     """A file of unknown size that is offered. Its blocks are written in order; `publish()` says that it is complete."""
 
     number: int
@@ -68,16 +69,14 @@ class PipeEntry:
     mode: int
 
 
-@frozen
-class FolderEntry:
+class FolderEntry(Struct, frozen=True, gc=False):
     """A folder that is offered; its permissions and time follow with `FolderEnd`."""
 
     number: int
     path: Path
 
 
-@frozen
-class LinkEntry:
+class LinkEntry(Struct, frozen=True, gc=False):
     """A symbolic link that is offered, its target checked to stay inside the tree; `mtime_ns` as in `FileEntry`."""
 
     number: int
@@ -86,8 +85,7 @@ class LinkEntry:
     mtime_ns: int
 
 
-@frozen
-class FolderEnd:
+class FolderEnd(Struct, frozen=True, gc=False):
     """All that is in folder `number` was dealt with; what its permission bits and time shall be."""
 
     number: int
@@ -95,8 +93,7 @@ class FolderEnd:
     mtime_ns: int
 
 
-@frozen
-class Have:
+class Have(Struct, frozen=True, gc=False):
     """The very file is there already, stored for this peer and durable; `digest` is its verified file digest."""
 
     number: int
@@ -104,8 +101,7 @@ class Have:
     digest: bytes
 
 
-@frozen
-class Want:
+class Want(Struct, frozen=True, gc=False):
     """The file is wanted, except for the blocks in `held`, which a partial holds durably.
 
     `held` is None when nothing is held, and always for files of one block. `basis`: there is an older copy, or part of
@@ -117,22 +113,19 @@ class Want:
     basis: bool = False
 
 
-@frozen
-class Skip:
+class Skip(Struct, frozen=True, gc=False):
     """The name is taken and the conflict policy is `skip`."""
 
     number: int
 
 
-@frozen
-class Made:
+class Made(Struct, frozen=True, gc=False):
     """The folder exists now (made, or merged with one that was there)."""
 
     number: int
 
 
-@frozen
-class Refuse:
+class Refuse(Struct, frozen=True, gc=False):
     """The entry is not taken. `error` is a name from `ftx.errors.KINDS`: `exists`, `bad-name`, `no-space`, …"""
 
     number: int
@@ -142,8 +135,7 @@ class Refuse:
 Answer = Have | Want | Skip | Made | Refuse
 
 
-@frozen
-class Whole:
+class Whole(Struct, frozen=True, gc=False):
     """The content of a file of one block, in pieces, and its block digest as the sender states it."""
 
     number: int
@@ -151,8 +143,7 @@ class Whole:
     digest: bytes
 
 
-@frozen
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """The entry is durable under `stored_as`. `digest` is the file digest, empty for a folder."""
 
     number: int
@@ -160,8 +151,7 @@ class Stored:
     digest: bytes
 
 
-@frozen
-class Failed:
+class Failed(Struct, frozen=True, gc=False):
     """The entry was not stored. `error` is a name from `ftx.errors.KINDS`."""
 
     number: int

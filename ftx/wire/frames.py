@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
-import attrs
+from msgspec import Struct
 
 from ftx import limits
 from ftx.errors import ProtocolError
@@ -178,16 +178,14 @@ def after_sign_in(features: Collection[str]) -> Mapping[int, int]:
     }
 
 
-@attrs.frozen
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     """A control frame: its type and its whole body."""
 
     type: FrameType
     body: bytes
 
 
-@attrs.frozen(eq=False)
-class Piece:
+class Piece(Struct, frozen=True, gc=False, eq=False):
     """A data frame: part of block `block` of entry `entry`. `digest` is the block's, in its last piece only."""
 
     entry: int

@@ -25,6 +25,7 @@ from ftx.core.policy import (
     matches,
     may_push,
     media_type,
+    passes_all,
 )
 from ftx.core.rights import USUAL, Hours, Rights, may_see_share, parse_hours, within
 from ftx.wire.messages import CONFLICTS
@@ -126,6 +127,8 @@ def test_an_offer_promises_what_its_files_get(
         decide_file(attrs.evolve(facts, path=path, size=size), whole).action
         for (path, _), (size, _) in itertools.product(WHAT[:2], SIZE[:2])
     ]
+    if passes_all(facts, whole):
+        assert set(files) == {"accept"}
     if verdict.action == "refuse":
         undecided = where[0] is None or when[0] is None
         assert undecided or not {"accept", "ask"} & set(files)
@@ -222,6 +225,11 @@ def test_the_largest_file_of_a_peer() -> None:
     assert decide_file(facts, Rules(), rights).action == "accept"
     assert decide_file(attrs.evolve(facts, size=101), Rules(), rights).error == "too-large"
     assert decide_file(attrs.evolve(facts, who="own", size=101), Rules(), rights).action == "accept"
+    assert passes_all(facts, Rules())
+    assert not passes_all(facts, Rules(), rights)
+    assert passes_all(attrs.evolve(facts, who="own"), Rules(), rights)
+    assert not passes_all(attrs.evolve(facts, who="unknown"), Rules(accept="ask"))
+    assert not passes_all(facts, Rules(accept="own"))
 
 
 def test_rights_belong_to_an_identity() -> None:
