@@ -15,21 +15,18 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftx import limits
-from ftx.client import discovering
 from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
 from ftx.client.settings import Settings
 from ftx.client.target import Target, parse_folder, parse_target
-from ftx.client.upload import Compare, Upload
 from ftx.client.way import OnEvent, Way, hinted, working
 from ftx.core.checks import Check, of_error
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
 from ftx.disk.keys import load as load_key
-from ftx.disk.landing import check_landing
 from ftx.disk.peers import load
 from ftx.disk.places import prepare_home
 from ftx.disk.selection import LINKS, Selection
@@ -38,6 +35,9 @@ from ftx.errors import FtxError
 from ftx.text import show
 from ftx.wire.events import Discovered, Done, Event, Failed
 from ftx.wire.messages import CONFLICTS, FEATURES
+
+if TYPE_CHECKING:
+    from ftx.client.upload import Compare
 
 __all__ = ["Check", "Listed", "Run", "Settings", "discover", "doctor", "get", "ls", "send"]
 
@@ -78,6 +78,8 @@ def send(
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
     source that is missing). Cancelling keeps what has arrived.
     """
+    # What one of these needs and the others do not is imported when it is called.
+    from ftx.client.upload import Upload
 
     async def start(put: Callable[[Event], object], flow: Flow) -> Done | Failed:
         where = parse_target(target, option=True).with_folder(into)
@@ -141,6 +143,7 @@ def get(
     # The receiving side, inbox, records and all: half of what there is to import, and nothing that `send` needs.
     from ftx.client.destination import Folder, Pipe
     from ftx.client.download import Destination, Download
+    from ftx.disk.landing import check_landing
 
     async def start(put: Callable[[Event], object], flow: Flow) -> Done | Failed:
         where, paths = _asked(sources)
@@ -275,6 +278,7 @@ def discover(
     key that is paired or mine; a paired peer has the name it is paired by, whatever it calls itself. Nobody found is an
     empty list, unless discovery is restricted to interfaces of which this machine has none: FtxError `usage`.
     """
+    from ftx.client import discovering
 
     async def start(put: Callable[[Discovered], object], flow: Flow) -> list[Discovered]:
         if watch:

@@ -26,7 +26,6 @@ from ftx.disk.keys import Identity
 from ftx.disk.peers import update
 from ftx.errors import FtxError
 from ftx.net.dial import Dialled, Place, dial
-from ftx.net.interfaces import interfaces, own_addresses
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.wire import events
@@ -195,7 +194,6 @@ class Attempts:
         must_be = "" if self._found.expected is None else format_id(self._found.expected)
         self.peer = events.PeerInfo(self._found.name, self.peer.id or must_be, first.host, first.port)
         self._on_event(events.Connecting(job=self._job, peer=self.peer))
-        addresses = await self._worker.run(lambda: own_addresses(interfaces()))
 
         def accept(key: bytes, address: str) -> Trusted:
             check_expected(self._found, key, address, self._peers)
@@ -205,7 +203,7 @@ class Attempts:
                     address,
                     own_id=self._identity.id,
                     own_name=self._name,
-                    own_addresses=addresses,
+                    own_addresses=_OwnAddresses(),
                     own_key_anywhere=self._own_key_anywhere,
                     peers=self._peers,
                     unknown="unknown-peer",
@@ -237,6 +235,15 @@ class Attempts:
             await self._worker.run(update, self._peers_file, lambda store: store.touch(peer, address, now))
         except FtxError as error:
             _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
+
+
+class _OwnAddresses:
+    """The addresses of this host, looked up when one of them is asked about: for most peers that is never."""
+
+    def __contains__(self, address: object) -> bool:
+        from ftx.net.interfaces import interfaces, own_addresses
+
+        return address in own_addresses(interfaces())
 
 
 def _bracketed(address: str) -> str:

@@ -12,7 +12,7 @@ port that was named replaces every port that was remembered or announced.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -24,8 +24,10 @@ from ftx.core.peers import Peer, TrustStore
 from ftx.disk.defaults import DEFAULT_PORT
 from ftx.errors import FtxError
 from ftx.net.dial import Place
-from ftx.net.discovery import Reply, find
 from ftx.text import show
+
+if TYPE_CHECKING:
+    from ftx.net.discovery import Reply
 
 __all__ = ["Elsewhere", "Found", "check_expected", "locate", "pair_again", "place_of"]
 
@@ -69,6 +71,8 @@ class Elsewhere:
 
     async def look(self, identity: bytes) -> list[Place]:
         """Everywhere that `identity` answers from within a short look; nothing when it does not."""
+        from ftx.net.discovery import find  # who sends to an address asks nobody
+
         replies = await find(
             self.reactor,
             port=self.discovery_port,
@@ -111,6 +115,8 @@ class _Search:
         return [Place(address, port) for address in dict.fromkeys((reply.address, *reply.addresses))]
 
     async def ask(self, wait: float, known: frozenset[bytes] = frozenset()) -> list[Reply]:
+        from ftx.net.discovery import find
+
         return await find(
             self.reactor,
             port=self.port,

@@ -21,7 +21,6 @@ from ftx.core.trust import canonical_address
 from ftx.errors import FtxError
 from ftx.net.alive import proves_alive
 from ftx.net.dial import Place
-from ftx.net.interfaces import interfaces, own_addresses
 from ftx.net.links import LinkWatch
 from ftx.net.transfer import Connection
 
@@ -61,6 +60,8 @@ class Whereabouts:
 
     def _check_own(self) -> None:
         """Links or addresses have changed: is the address that this connection comes from still ours?"""
+        from ftx.net.interfaces import interfaces, own_addresses
+
         own = _host(self._connection, "getHost")
         if own is not None and not own.is_loopback and own not in own_addresses(interfaces()):
             self._give_up("this machine does not have the address any more that the connection came from")

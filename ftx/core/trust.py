@@ -6,7 +6,7 @@ host's own addresses, and a copy of me (a cloned machine, an image with a home i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import attrs
@@ -61,12 +61,14 @@ def judge(
     *,
     own_id: bytes,
     own_name: str,
-    own_addresses: Collection[IPv4Address | IPv6Address],
+    own_addresses: Container[IPv4Address | IPv6Address],
     own_key_anywhere: bool,
     peers: TrustStore,
     unknown: str,
 ) -> Trusted:
     """Who proved `key` (an identity) from `address`.
+
+    `own_addresses` is asked only where that decides: for my own key, from an address that is not loopback.
 
     Raises FtxError `identity-copied` for my own key from elsewhere (unless `own_key_anywhere`), and the error named
     `unknown` for a key that is neither mine nor paired: `untrusted` is what a server says, `unknown-peer` a client.

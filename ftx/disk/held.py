@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -12,7 +13,9 @@ from ftx import limits
 from ftx.disk import fds
 from ftx.disk.names import PRIVATE
 from ftx.disk.root import Root
-from ftx.disk.store import Path
+
+if TYPE_CHECKING:
+    from ftx.disk.store import Path
 
 __all__ = ["Held", "Identity"]
 

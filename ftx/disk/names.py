@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from ftx import limits
-from ftx.disk.store import Path
 from ftx.errors import FtxError
 from ftx.text import show
+
+if TYPE_CHECKING:
+    from ftx.disk.store import Path
 
 __all__ = ["PRIVATE", "NameRules", "aside_names", "check_component", "check_path", "free_names"]
 

@@ -18,15 +18,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from ftx.disk import linux
 from ftx.disk.fds import close, sync_folder
 from ftx.disk.names import PRIVATE
-from ftx.disk.store import Path
 from ftx.errors import FtxError
+
+if TYPE_CHECKING:
+    from ftx.disk.store import Path
 
 __all__ = ["Means", "Root", "storage_error"]
 

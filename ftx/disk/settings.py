@@ -12,12 +12,10 @@ It is longer than other modules because it is one table, and the few readers of 
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import math
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -29,8 +27,6 @@ from ftx.core.bucket import parse_timetable
 from ftx.core.peers import peer_name
 from ftx.disk.configfile import invalid, read_text
 from ftx.disk.places import Places, absolute
-from ftx.disk.rules import TABLES
-from ftx.disk.shares import check_share, share_tables
 from ftx.errors import FtxError
 from ftx.text import show
 
@@ -38,6 +34,8 @@ __all__ = ["ROWS", "Origin", "Row", "Setting", "Value", "default_name", "gather"
 
 #: Of a setting; what a table of `ftx.disk.rules.TABLES` became is of a type of its own.
 Value = str | int | float | bool | tuple[str, ...] | Any
+#: The keys of `ftx.disk.rules.TABLES`. What reads them, and shares, is imported when a file has one: most have none.
+_TABLES: Final = ("peer", "rule", "hook")
 
 
 @attrs.frozen
@@ -101,6 +99,12 @@ def _rates(text: str) -> str:
     return text
 
 
+def _share(text: str) -> str:
+    from ftx.disk.shares import check_share
+
+    return check_share(text)
+
+
 ROWS: Final[dict[str, Row]] = {
     row.key: row
     for row in (
@@ -118,7 +122,7 @@ ROWS: Final[dict[str, Row]] = {
             "texts",
             "folder that this identity, and peers granted it, may list and pull from, read-only; may be repeated",
             "NAME=DIR",
-            check=check_share,
+            check=_share,
         ),
         Row(
             "accept",
@@ -335,6 +339,8 @@ def default_name(host: str) -> str:
 
 def _like(word: str, known: Sequence[str], otherwise: str) -> str:
     """A hint: the known word that `word` resembles, else `otherwise`."""
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]}?" if close else otherwise
 
@@ -427,17 +433,25 @@ def _from_file(path: str, required: bool, cwd: str) -> dict[str, Setting]:
     text = read_text(path, required)
     if text is None:
         return {}
+    import tomllib
+
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError, no more
         raise invalid(show(path), f"not TOML: {show(str(error))}") from error
     origin = Origin("file", path)
-    found = {key: Setting(key, read(table.pop(key), path), origin) for key, read in TABLES.items() if key in table}
+    found: dict[str, Setting] = {}
+    if not table.keys().isdisjoint(_TABLES):
+        from ftx.disk.rules import TABLES
+
+        found = {key: Setting(key, read(table.pop(key), path), origin) for key, read in TABLES.items() if key in table}
     if isinstance(table.get("share"), dict):  # besides a list of NAME=DIR: a table for each, which can say more
+        from ftx.disk.shares import share_tables
+
         found["share"] = Setting("share", share_tables(table.pop("share"), path, cwd), origin)
     for key in table:
         if key not in ROWS:
-            known = [*ROWS, *TABLES]
+            known = [*ROWS, *_TABLES]
             close = _like(key.replace("-", "_"), known, f"the keys are {', '.join(known)}")
             raise FtxError("config-invalid", f"unknown key {show(key)} in {show(path)}", close)
     try:

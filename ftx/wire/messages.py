@@ -177,9 +177,17 @@ _TYPES: Final[dict[FrameType, type[Message]]] = {
     FrameType.PROBE_DONE: ProbeDone,
 }
 _NUMBERS: Final = {kind: number for number, kind in _TYPES.items()}
-_DECODERS: Final[dict[FrameType, msgspec.msgpack.Decoder[Any]]] = {
-    number: msgspec.msgpack.Decoder(kind) for number, kind in _TYPES.items()
-}
+
+
+class _Decoders(dict[FrameType, msgspec.msgpack.Decoder[Any]]):
+    """One decoder for each message, made for the first of its kind: a session has a third of them."""
+
+    def __missing__(self, number: FrameType) -> msgspec.msgpack.Decoder[Any]:
+        made = self[number] = msgspec.msgpack.Decoder(_TYPES[number])
+        return made
+
+
+_DECODERS: Final = _Decoders()
 _encoder: Final = msgspec.msgpack.Encoder()
 _receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
 #: Everything that a body can make the decoder raise.

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,7 +160,7 @@ def test_without_a_verb_the_help_is_a_usage_error(client):
     assert done.stderr.startswith(b"Usage: ftx-client")
 
 
-def imported(client: Client, *args: str, environment: dict[str, str] | None = None) -> set[str]:
+def imported(client: Client, *args: str, environment: dict[str, str] | None = None, code: int = 0) -> set[str]:
     """The modules that a run imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "ftx", *args],
@@ -169,7 +170,7 @@ def imported(client: Client, *args: str, environment: dict[str, str] | None = No
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
 
 
@@ -195,6 +196,37 @@ def test_quick_answers_import_neither_twisted_nor_openssl(client, args, environm
     assert "click" in modules
     heavy = {name.partition(".")[0] for name in modules} & {"twisted", "OpenSSL", "cryptography", "tqdm", "zope"}
     assert heavy == set()
+
+
+#: What each module brings along that a run of these verbs has no use for: found with `python -X importtime`.
+SEARCH = {"ftx.net.discovery", "ftx.core.discovery", "ftx.wire.announce", "ftx.net.dnssd", "ifaddr", "zeroconf"}
+RECEIVING = {"ftx.disk.inbox", "ftx.disk.records", "ftx.disk.store", "ftx.core.receiver", "sqlite3"}
+OPERATING = {"ftx.disk.rules", "ftx.disk.shares", "ftx.disk.hooks", "ftx.core.policy", "tomllib", "mimetypes"}
+SHOWN = {"tqdm", "ftx.client.doctor", "ftx.client.demo", "ftx.client.pairing", "multiprocessing"}
+
+
+def test_what_a_send_to_an_address_does_not_import(client, tmp_path):
+    """Half of the start of a small send are the imports of reactor and OpenSSL; little more may be added."""
+    (tmp_path / "one").write_bytes(b"one")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"ftx://127.0.0.1:{nobody.getsockname()[1]}"
+        modules = imported(client, "send", str(tmp_path / "one"), url, code=4)
+    assert {"ftx.net.sending", "ftx.net.dial"} <= modules
+    assert modules & (SEARCH | RECEIVING | OPERATING | SHOWN) == set()
+
+
+def test_what_a_search_does_not_import(client):
+    modules = imported(client, "discover", "--wait", "0.1", code=11)
+    assert "ftx.net.discovery" in modules
+    sending = {"ftx.client.upload", "ftx.net.sending", "ftx.core.sender", "ftx.net.announcing", "ftx.disk.journal"}
+    assert modules & (sending | RECEIVING | OPERATING | SHOWN) == set()
+
+
+def test_what_a_question_to_the_daemon_does_not_import(client):
+    modules = imported(client, "ctl", "status", code=12)
+    assert "ftx.client.control" in modules
+    assert modules & ({"ftx.net.tls", "ftx.wire.messages", "ftx.client.api"} | RECEIVING | OPERATING | SHOWN) == set()
 
 
 @pytest.mark.parametrize("word", ["--version", "-V"])
