@@ -10,17 +10,23 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import attrs
+
 from benchmarks.finding import MiB, Scale, Setting
 from benchmarks.goals import GOALS
 from benchmarks.measure import BenchmarkError
+from benchmarks.processes import end_all, interrupted_once
 from benchmarks.report import Report, as_markdown, draw, put_into, reload, save, surroundings
 
 QUICK = Scale(
     large=24 * MiB, small=300, clients=2, rounds=1,
+    trees=(100, 300), changing=24 * MiB, far=(100, 8 * MiB), wide=16 * MiB, lanes=(1, 2),
     sizes=(1,), counts=(10,), crowds=(), delays=(0, 20),
 )  # fmt: skip
+#: The sizes that the goals are defined for; the longest points of the curves are beyond them.
 FULL = Scale(
-    large=1024 * MiB, small=20_000, clients=500, rounds=5,
+    large=4096 * MiB, small=100_000, clients=500, rounds=5,
+    trees=(20_000, 200_000), changing=1024 * MiB, far=(10_000, 64 * MiB), wide=256 * MiB, lanes=(1, 2, 4, 8),
     sizes=(1, 8, 64, 512, 1024, 4096, 8192), counts=(10, 100, 1000, 10_000, 50_000, 200_000),
     crowds=(1, 10, 50, 100, 250), delays=(0, 20, 50, 100, 200),
 )  # fmt: skip
@@ -31,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("goals", nargs="*", metavar="GOAL", help=f"one or more of {' '.join(GOALS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="little of everything, once: does the runner work?")
     parser.add_argument("--rounds", type=int, help=f"rounds, of which medians are taken (default: {FULL.rounds})")
-    parser.add_argument("--large", type=int, metavar="MIB", help="size of the large file (default: 1024)")
-    parser.add_argument("--small", type=int, metavar="FILES", help="number of small files (default: 20000)")
+    parser.add_argument("--large", type=int, metavar="MIB", help="size of the large file, and no other larger")
+    parser.add_argument("--small", type=int, metavar="FILES", help="number of small files, and no tree larger")
     parser.add_argument("--folder", type=Path, help="where to work (default: /dev/shm if it is there)")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where further programs of peers are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep everything there, and go on from there")
@@ -42,16 +48,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scale(asked: argparse.Namespace) -> Scale:
     base = QUICK if asked.quick else FULL
-    return Scale(
-        large=asked.large * MiB if asked.large else base.large,
-        small=asked.small or base.small,
-        clients=base.clients,
-        rounds=asked.rounds or base.rounds,
-        sizes=base.sizes,
-        counts=base.counts,
-        crowds=base.crowds,
-        delays=base.delays,
-    )
+    scale = attrs.evolve(base, rounds=asked.rounds or base.rounds)
+    if asked.large:
+        most = asked.large * MiB
+        far = (scale.far[0], min(most, scale.far[1]))
+        changing, wide = min(most, scale.changing), min(most, scale.wide)
+        scale = attrs.evolve(scale, large=most, changing=changing, wide=wide, far=far)
+    if asked.small:
+        trees = tuple(sorted({min(asked.small, count) for count in scale.trees}))
+        far = (min(asked.small, scale.far[0]), scale.far[1])
+        scale = attrs.evolve(scale, small=asked.small, trees=trees, far=far)
+    return scale
 
 
 def _run(report: Report, goals: list[str], folder: Path, file: Path | None) -> bool:
@@ -95,18 +102,27 @@ def main() -> int:
         parser.error(f"there is no goal {unknown[0]}; there are {', '.join(GOALS)}")
     if asked.peers is not None:
         os.environ["PATH"] += f"{os.pathsep}{asked.peers.resolve()}"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each program in Python would be compiled at each start
     scale = _scale(asked)
     below = asked.folder or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     begun = None if asked.json is None else asked.json.with_name(asked.json.name + ".part")
-    with tempfile.TemporaryDirectory(prefix="ftx-bench-", dir=below) as top:
-        report = Report(surroundings(Setting(Path(top), scale)), scale)
-        file, goals = asked.json, asked.goals
-        earlier = None if file is None or begun is None else reload(file if goals else begun)
-        if earlier is not None and earlier.scale == scale:
-            report.findings = earlier.findings
-        if not goals:
-            file, goals = begun, [name for name in GOALS if name not in report.findings]
-        complete = _run(report, goals, Path(top), file)
+    interrupted_once()
+    try:
+        with tempfile.TemporaryDirectory(prefix="ftx-bench-", dir=below) as top:
+            report = Report(surroundings(Setting(Path(top), scale)), scale)
+            file, goals = asked.json, asked.goals
+            earlier = None if file is None or begun is None else reload(file if goals else begun)
+            if earlier is not None and earlier.scale == scale:
+                report.findings = earlier.findings
+            if not goals:
+                file, goals = begun, [name for name in GOALS if name not in report.findings]
+            try:
+                complete = _run(report, goals, Path(top), file)
+            finally:
+                end_all()
+    except KeyboardInterrupt:
+        print("interrupted; everything that was started has been ended", file=sys.stderr)
+        return 130
     if begun is not None and not asked.goals and complete:
         begun.replace(asked.json) if begun.exists() else save(report, asked.json)
     _publish(report, asked.page)

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from pathlib import Path
 
 from blake3 import blake3
 
 from benchmarks.measure import BenchmarkError
 
-__all__ = ["change", "check_file", "check_tree", "large_file", "small_files"]
+__all__ = ["SPARE", "change", "check_file", "check_tree", "large_file", "room", "small_files"]
 
 _PIECE = 1 << 20
 _NOISE = 7 * _PIECE
+#: Bytes of memory left to the machine and to its programs.
+SPARE = 2 << 30
 
 
-def large_file(path: Path, size: int, seed: int = 1) -> Path:
-    """A file of `size` bytes that cannot be compressed, no two MiB of it alike; the same for the same seed."""
+def room(folder: Path, size: int) -> bool:
+    """Whether `size` more bytes fit there; in memory, they must be free there too."""
+    free = shutil.disk_usage(folder).free
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    return free >= size + SPARE and available >= size + SPARE
+
+
+def large_file(path: Path, size: int, seed: int = 1, copies: int = 0) -> Path:
+    """A file of `size` bytes that cannot be compressed, no two MiB of it alike; the same for the same seed.
+
+    BenchmarkError where there is no room for it and for so many copies.
+    """
+    if size >= SPARE // 2 and not room(path.parent, (1 + copies) * size):
+        raise BenchmarkError(f"there is no room for {1 + copies} times {size / (1 << 20):,.0f} MiB in {path.parent}")
     span = min(_NOISE, max(size, 1))
     dice = random.Random(seed)
     # little of it: the peak memory of a program counts what its parent had when it was started (getrusage(2))

@@ -1,78 +1,89 @@
-"""What ftx costs against how much there is: size, number, distance. Each point has a daemon of its own."""
+"""P6: what ftx costs against how much there is: size and number. Each point has a daemon of its own."""
 
 from __future__ import annotations
 
 import shutil
 import statistics
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from benchmarks import corpus
-from benchmarks.delay import Delaying
 from benchmarks.finding import Curve, Finding, MiB, Setting
-from benchmarks.measure import Run, run
-from benchmarks.ours import Ftx, fresh
+from benchmarks.measure import Run
+from benchmarks.ours import fresh, serving
 
-__all__ = ["far_away", "size_and_count"]
+__all__ = ["size_and_count"]
 
-#: Bytes of memory left to the machine and to its programs.
-_SPARE = 2 << 30
-#: Points below which a run is short enough to be made three times.
-_SHORT = {"MiB": 64, "files": 1000}
-
-
-def _room(folder: Path, size: int) -> bool:
-    """Whether `size` more bytes fit there; in memory, they must be free there too."""
-    free = shutil.disk_usage(folder).free
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    return free >= size + _SPARE and available >= size + _SPARE
+#: How many times as much memory is still the same, for eight times as much content or more.
+_FLAT = 1.1
+#: Seconds that a run may take to be made as often as others; what takes longer is no more than once.
+_SHORT = 20.0
 
 
-def _point(setting: Setting, source: Path, check: Callable[[Path, Path], None], times: int) -> tuple[Run, int]:
-    """The median run of some, with a fresh daemon; and that daemon's peak memory."""
-    ours = Ftx()
-    service = Path(tempfile.mkdtemp(dir=setting.folder))
-    ours.start(service)
-    try:
+def _point(setting: Setting, source: Path, check: Callable[[Path, Path], None]) -> tuple[Run, int]:
+    """The medians of some runs, or one that is long, with a fresh daemon; and that daemon's peak memory."""
+    with serving(setting.folder) as ours:
 
         def once(into: Path) -> Run:
             one = ours.push(source, into)
             check(source, into / source.name)
             return one
 
-        runs = [fresh(setting.folder, once) for _ in range(times)]
+        runs = [fresh(setting.folder, once)]
+        times = setting.scale.rounds if runs[0].seconds < _SHORT else 1
+        runs += [fresh(setting.folder, once) for _ in range(times - 1)]
         memory = ours.memory()
-    finally:
-        ours.stop()
-        shutil.rmtree(service)
-    seconds = statistics.median(one.seconds for one in runs)
-    return Run(seconds, statistics.median(one.processor for one in runs), max(one.memory for one in runs)), memory
+    seconds, processor, service = (
+        statistics.median(getattr(one, name) for one in runs) for name in ("seconds", "processor", "service")
+    )
+    print(f"  {source.name}: {seconds:.2f} s, median of {times}", file=sys.stderr)
+    return Run(seconds, processor, max(one.memory for one in runs), service), memory
 
 
 def _both_curves(
-    finding: Finding, name: str, what: str, across: str, unit: str, points: dict[int, tuple[Run, int]]
+    finding: Finding, name: str, what: str, across: str, unit: str, gate: int, points: dict[int, tuple[Run, int]]
 ) -> None:
     """Time and memory of these points, as two curves."""
     time = Curve(f"time-{name}", f"Time against {what}", across, "seconds, whole process")
     time.lines["ftx"] = [(x, one.seconds) for x, (one, _) in points.items()]
     first, last = min(points), max(points)
-    rate = last / points[last][0].seconds
-    time.claim = (
-        f"Beyond start-up ({points[first][0].seconds:.2f} s at {first:,} {unit}) time is proportional to {what}: "
-        f"{rate:,.0f} {unit} per second at {last:,} {unit}."
-    )
+    time.claim = f"{first:,} {unit} take {points[first][0].seconds:.2f} s, start-up included."
+    before = _much_less(points)
+    if before is not None:
+        times = points[last][0].seconds / points[before][0].seconds
+        time.claim = (
+            f"{time.claim[:-1]}; from {before:,} to {last:,} {unit}, {last / before:,.0f} times as much, time grows "
+            f"{times:.1f} times, to {points[last][0].seconds:.1f} s: {last / points[last][0].seconds:,.0f} {unit} per "
+            "second."
+        )
     memory = Curve(f"memory-{name}", f"Peak memory against {what}", across, "MiB, resident at most", log_up=False)
     memory.lines["client"] = [(x, one.memory / MiB) for x, (one, _) in points.items()]
     memory.lines["daemon"] = [(x, daemon / MiB) for x, (_, daemon) in points.items()]
     spans = {side: (min(y for _, y in line), max(y for _, y in line)) for side, line in memory.lines.items()}
-    memory.claim = "; ".join(
-        f"the {side} peaks between {least:.0f} and {most:.0f} MiB" for side, (least, most) in spans.items()
-    ) + f", from {first:,} to {last:,} {unit}."
+    memory.claim = (
+        "; ".join(f"the {side} peaks between {least:.0f} and {most:.0f} MiB" for side, (least, most) in spans.items())
+        + f", from {first:,} to {last:,} {unit}."
+    )
     finding.curves += [time, memory]
-    for side, (_, most) in spans.items():
-        finding.at_most(f"goal: peak memory of the {side}, whatever the {what}", 96, most, "{:.0f} MiB")
+    for side, line in memory.lines.items():
+        _judge(finding, side, unit, dict(line), gate)
+
+
+def _much_less(points: Collection[int]) -> int | None:
+    """The largest point that is no more than an eighth of the last one."""
+    return max((x for x in points if 8 * x <= max(points)), default=None)
+
+
+def _judge(finding: Finding, side: str, unit: str, line: dict[float, float], gate: int) -> None:
+    """What must be small at `gate`, and no larger for many times as much."""
+    at = gate if gate in line else max(line)
+    finding.at_most(f"gate: peak memory of the {side}, {at:,.0f} {unit}", 96, line[at], "{:.0f} MiB")
+    last, before = max(line), _much_less([int(x) for x in line])
+    if before is not None:
+        what = f"gate: peak memory of the {side}, {last:,.0f} {unit} in times of {before:,}"
+        finding.at_most(what, _FLAT, line[last] / line[before])
 
 
 def size_and_count(setting: Setting) -> Finding:
@@ -82,74 +93,21 @@ def size_and_count(setting: Setting) -> Finding:
     for mib in setting.scale.sizes:
         size = mib * MiB
         below = setting.folder
-        if not _room(setting.folder, 2 * size):
+        if not corpus.room(setting.folder, 2 * size):
             # What is read may be on a disk, most of it cached; what is written stays where it always was.
             below = Path(tempfile.gettempdir())
-            if not (_room(setting.folder, size) and shutil.disk_usage(below).free >= size + _SPARE):
+            if not (corpus.room(setting.folder, size) and shutil.disk_usage(below).free >= size + corpus.SPARE):
                 finding.absent[f"{mib:,} MiB"] = "there is no room for it"
                 continue
             finding.figures[f"source of {mib:,} MiB"] = f"on the file system of {below}, for want of memory"
         with tempfile.TemporaryDirectory(prefix="ftx-bench-", dir=below) as top:
-            source = corpus.large_file(Path(top) / "large", size)
-            times = min(3, setting.scale.rounds) if mib <= _SHORT["MiB"] else 1
-            sizes[mib] = _point(setting, source, corpus.check_file, times)
+            source = corpus.large_file(Path(top) / f"{mib} MiB", size)
+            sizes[mib] = _point(setting, source, corpus.check_file)
     counts: dict[int, tuple[Run, int]] = {}
     for count in setting.scale.counts:
         with tempfile.TemporaryDirectory(dir=setting.folder) as top:
-            source = corpus.small_files(Path(top) / "small", count)
-            times = min(3, setting.scale.rounds) if count <= _SHORT["files"] else 1
-            counts[count] = _point(setting, source, corpus.check_tree, times)
-    _both_curves(finding, "size", "size", "size of the file, MiB", "MiB", sizes)
-    _both_curves(finding, "count", "number", "number of files, 4 KiB each", "files", counts)
+            source = corpus.small_files(Path(top) / f"{count} files", count)
+            counts[count] = _point(setting, source, corpus.check_tree)
+    _both_curves(finding, "size", "size", "size of the file, MiB", "MiB", 1024, sizes)
+    _both_curves(finding, "count", "number", "number of files, 4 KiB each", "files", 200_000, counts)
     return finding
-
-
-def far_away(setting: Setting) -> Finding:
-    """P10: many small files and a large one, through a proxy that adds to every round trip."""
-    count, large = max(100, setting.scale.small // 2), min(setting.scale.large, 64 * MiB)
-    delays = setting.scale.delays
-    finding = Finding("P10", f"{count:,} files of 4 KiB, and one of {large // MiB} MiB, further and further away")
-    sources = {
-        f"{count:,} files of 4 KiB": (corpus.small_files(setting.folder / "small", count), corpus.check_tree),
-        f"one file of {large // MiB} MiB": (corpus.large_file(setting.folder / "large", large), corpus.check_file),
-    }
-    curve = Curve("time-distance", "Time against distance", "round trip, ms", "seconds, whole process")
-    curve.log_across = curve.log_up = False
-    ours = Ftx()
-    (setting.folder / "service").mkdir()
-    ours.start(setting.folder / "service")
-    rounds = min(3, setting.scale.rounds)
-    try:
-        for name, (source, check) in sources.items():
-            runs: dict[int, list[Run]] = {delay: [] for delay in delays}
-            for _ in range(rounds):
-                for delay in delays:
-                    runs[delay].append(_through(setting, ours, source, check, delay))
-            curve.lines[name] = [(delay, statistics.median(one.seconds for one in runs[delay])) for delay in delays]
-            finding.runs |= {f"{name}, {delay} ms": runs[delay] for delay in delays}
-    finally:
-        ours.stop()
-    costs = {name: {x: y - line[0][1] for x, y in line} for name, line in curve.lines.items()}
-    trips = {name: 1000 * cost[delays[-1]] / delays[-1] for name, cost in costs.items()}
-    curve.claim = "; ".join(
-        f"{name}: {delays[-1]} ms further away costs {costs[name][delays[-1]]:.2f} s, {trips[name]:.1f} times that"
-        for name in costs
-    ) + "."
-    finding.curves.append(curve)
-    middle = 100 if 100 in delays else delays[-1]
-    found = next(iter(costs.values()))[middle]
-    finding.at_most(f"goal: what {middle} ms further away cost for the small files, in s", 1.5, found)
-    return finding
-
-
-def _through(setting: Setting, ours: Ftx, source: Path, check: Callable[[Path, Path], None], delay: int) -> Run:
-    """One run, through a proxy even if that adds nothing."""
-    with Delaying(ours.port, delay / 2000) as proxy:
-
-        def once(into: Path) -> Run:
-            one = run(ours.command(source, into, "-q", port=proxy.port), environ=ours.environ)
-            check(source, into / source.name)
-            return one
-
-        return fresh(setting.folder, once)
-

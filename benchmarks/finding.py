@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
-from benchmarks.measure import Ratio, Run
+from benchmarks.measure import Run, Spread
 
 __all__ = ["Curve", "Finding", "MiB", "Scale", "Setting", "Verdict"]
 
@@ -24,6 +25,15 @@ class Scale:
     small: int
     clients: int
     rounds: int
+    #: Files of the trees that are sent again (P4); the bound of the last one is without start-up.
+    trees: tuple[int, ...] = ()
+    #: Bytes of the file of which little changes (P5).
+    changing: int = 0
+    #: Small files, and bytes of a large one, that go a long way (P10).
+    far: tuple[int, int] = (0, 0)
+    #: Bytes of the file that is sent with more and fewer lanes (P12), and how many.
+    wide: int = 0
+    lanes: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
     crowds: tuple[int, ...] = ()
@@ -46,6 +56,8 @@ class Verdict:
     bound: str
     found: str
     reached: bool
+    #: From least to most, where some rounds keep the bound and others do not.
+    spread: str = ""
 
 
 @attrs.define
@@ -76,7 +88,7 @@ class Finding:
     #: Runs by contestant, in the order of the rounds.
     runs: dict[str, list[Run]] = attrs.field(factory=dict)
     #: How many times as fast ftx was as each other, or what else is compared, by name.
-    ratios: dict[str, Ratio] = attrs.field(factory=dict)
+    ratios: dict[str, Spread] = attrs.field(factory=dict)
     #: Figures that are no ratios, by name, with their units in the text.
     figures: dict[str, str] = attrs.field(factory=dict)
     #: The bounds of this goal.
@@ -85,20 +97,26 @@ class Finding:
     #: Who could not take part, and why.
     absent: dict[str, str] = attrs.field(factory=dict)
 
-    def at_least(self, what: str, bound: float, found: float | None, form: str = "{:.2f}") -> None:
+    def at_least(self, what: str, bound: float, found: float | Spread | None, form: str = "{:.2f}") -> None:
         """Judge `found`, which should be no less than `bound`; None when nothing was found."""
-        self._judge(what, f"at least {form.format(bound)}", found, form, found is not None and found >= bound)
+        self._judge(what, f"at least {form.format(bound)}", found, form, lambda value: value >= bound)
 
-    def at_most(self, what: str, bound: float, found: float | None, form: str = "{:.2f}") -> None:
+    def at_most(self, what: str, bound: float, found: float | Spread | None, form: str = "{:.2f}") -> None:
         """Judge `found`, which should be no more than `bound`; None when nothing was found."""
-        self._judge(what, f"at most {form.format(bound)}", found, form, found is not None and found <= bound)
+        self._judge(what, f"at most {form.format(bound)}", found, form, lambda value: value <= bound)
 
-    def _judge(self, what: str, bound: str, found: float | None, form: str, reached: bool) -> None:
-        if found is not None:
-            said = form.format(found) if found >= 0 else "not above the noise"  # nothing costs less than nothing
-            self.verdicts.append(Verdict(what, bound, said, reached))
+    def _judge(
+        self, what: str, bound: str, found: float | Spread | None, form: str, keeps: Callable[[float], bool]
+    ) -> None:
+        """The median decides."""
+        if found is None:
+            return
+        one = found if isinstance(found, Spread) else Spread(found, found, found, 1)
+        said = form.format(one.median) if one.median >= 0 else "not above the noise"  # nothing costs less than nothing
+        disagree = keeps(one.least) != keeps(one.most)
+        spread = f"{form.format(one.least)} to {form.format(one.most)}" if disagree else ""
+        self.verdicts.append(Verdict(what, bound, said, keeps(one.median), spread))
 
-    def median(self, name: str) -> float | None:
-        """The median of a ratio, or None when that was not compared."""
-        found = self.ratios.get(name)
-        return None if found is None else found.median
+    def ratio(self, name: str) -> Spread | None:
+        """How many times as fast ftx was, or None when that was not compared."""
+        return self.ratios.get(name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 from pathlib import Path
 
 from benchmarks import corpus
@@ -11,6 +11,7 @@ from benchmarks.crowds import Crowd
 from benchmarks.finding import Finding, MiB, Setting
 from benchmarks.measure import BenchmarkError
 from benchmarks.ours import Ftx
+from benchmarks.processes import end, finish, start
 
 __all__ = ["gaps"]
 
@@ -26,7 +27,7 @@ def gaps(setting: Setting) -> Finding:
     title = f"{scale.large // MiB} MiB, {scale.small:,} small files and {crowd} clients of 1 MiB, all at once"
     finding = Finding("P9", f"reactor gaps: {title}")
     sources = [
-        corpus.large_file(setting.folder / "large", scale.large),
+        corpus.large_file(setting.folder / "large", scale.large, copies=1),
         corpus.small_files(setting.folder / "small", scale.small),
     ]
     files = [corpus.large_file(setting.folder / f"{number:04d}", MiB, seed=number) for number in range(crowd)]
@@ -35,17 +36,17 @@ def gaps(setting: Setting) -> Finding:
     service.mkdir()
     delays = {name: setting.folder / f"{name}.json" for name in ("daemon", "large", "small")}
     ours = Ftx()
-    ours.start(service, ("-m", "benchmarks.turns", str(delays["daemon"]), "daemon"))
     try:
-        with Crowd(ours, into, files) as ready:
+        ours.start(service, ("-m", "benchmarks.turns", str(delays["daemon"]), "daemon"))
+        with Crowd(ours, into, files) as ready, contextlib.ExitStack() as ending:
             clients = []
             for source in sources:
                 program = ("-m", "benchmarks.turns", str(delays[source.name]), "client")
-                clients.append(
-                    subprocess.Popen(ours.command(source, into, "-q", program=program), env=ours.environment())
-                )
+                client = start(ours.command(source, into, "-q", program=program), environ=ours.environ)
+                ending.callback(end, client)
+                clients.append(client)
             ready.go()
-            codes = [client.wait(600) for client in clients]
+            codes = [finish(client)[0] for client in clients]
         if any(codes):
             raise BenchmarkError(f"clients ended with {codes}")
         corpus.check_file(sources[0], into / "large")

@@ -8,15 +8,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.measure import BenchmarkError, Run, peak_memory, run, spent
-from benchmarks.peers import Service, free_port
+import attrs
 
-__all__ = ["Ftx", "fresh"]
+from benchmarks.measure import BenchmarkError, Run
+from benchmarks.processes import Service, end, finish, free_port, peak_memory, run, spent, start, tell
 
+__all__ = ["Ftx", "fresh", "serving"]
+
+#: Seconds from one progress event to the next, and a little more.
+_EVERY = 0.3
 _Found = TypeVar("_Found")
 
 
@@ -53,7 +61,7 @@ class Ftx:
         `program` is what follows the interpreter; without `options` there is no discovery.
         """
         self._inbox = folder.parent
-        self._environ = {"FTX_HOME": str(folder / "home"), "FTX_DISCOVERY_INTERFACE": "lo"}
+        self._environ = {"FTX_HOME": str(folder / "home"), "FTX_DISCOVERY_INTERFACE": "lo", "FTX_MDNS": "no"}
         command = [sys.executable, *program, "--listen", f"tcp:{self.port}:interface=127.0.0.1"]
         command += ["--inbox", str(self._inbox), *(options or ("--no-discovery",))]
         self._service = Service(command, self.port, folder / "out", self._environ)
@@ -94,34 +102,58 @@ class Ftx:
         words = [sys.executable, *program, *options, "send", str(source), "--to", url, "--into", below]
         return [*words, *self._options]
 
-    def push(self, source: Path, into: Path) -> Run:
-        """See Contestant; the processor time is that of client and daemon together."""
+    def push(self, source: Path, into: Path, *, port: int | None = None, lanes: int | None = None) -> Run:
+        """See Contestant; through whatever listens at `port`, with so many lanes."""
         before = spent(self.pid)
-        one = run(self.command(source, into, "-q"), environ=self._environ)
-        return Run(one.seconds, one.processor + spent(self.pid) - before, one.memory)
+        options = () if lanes is None else ("--lanes", str(lanes))
+        one = run([*self.command(source, into, "-q", port=port), *options], environ=self._environ)
+        return attrs.evolve(one, service=spent(self.pid) - before)
 
     def memory(self) -> int:
         """The daemon's peak memory so far, in bytes."""
         return peak_memory(self.pid)
 
-    def events(self, source: Path, into: Path, stop_at: float | None = None) -> list[dict[str, Any]]:
-        """The events of a run; one that is stopped by Ctrl-C as soon as `stop_at` of the bytes are durable."""
+    def events(
+        self, source: Path, into: Path, *, stop_at: float | None = None, port: int | None = None
+    ) -> tuple[Run, list[dict[str, Any]]]:
+        """A run and its events; one that is stopped by Ctrl-C when `stop_at` of the bytes are durable.
+
+        When that is, is reckoned from the rate: the events that tell are a quarter of a second apart.
+        """
         heard: list[dict[str, Any]] = []
-        with subprocess.Popen(
-            self.command(source, into, "--json"),
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        stopping: threading.Timer | None = None
+        before, begun = spent(self.pid), time.monotonic()
+        process = start(self.command(source, into, "--json", port=port), environ=self._environ, stdout=subprocess.PIPE)
+        try:
             for line in process.stdout or ():
                 event = json.loads(line)
                 heard.append(event)
-                if stop_at is not None and event["event"] == "progress":
-                    total = event["bytes_total"]
-                    if total and event["bytes_durable"] >= stop_at * total:
-                        process.send_signal(signal.SIGINT)
-                        stop_at = None
-        if process.returncode not in (0, 130):
-            raise BenchmarkError(f"ftx-client ended with {process.returncode}: {heard[-1:]}")
-        return heard
+                if stop_at is not None and event["event"] == "progress" and stopping is None:
+                    left = stop_at * event["bytes_total"] - event["bytes_durable"]
+                    wait = left / event["rate"] if event["rate"] else 0.0 if left <= 0 else _EVERY
+                    if wait < _EVERY:
+                        stopping = threading.Timer(max(0.0, wait), tell, (process, signal.SIGINT))
+                        stopping.start()
+            code, processor, memory = finish(process)
+            seconds = time.monotonic() - begun
+        finally:
+            if stopping is not None:
+                stopping.cancel()
+                stopping.join()
+            end(process)
+        if code not in (0, 130):
+            raise BenchmarkError(f"ftx-client ended with {code}: {heard[-1:]}")
+        return Run(seconds, processor, memory, spent(self.pid) - before), heard
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Ftx]:
+    """A daemon for as long as this lasts, with an empty home in a new folder below `folder`."""
+    ours = Ftx()
+    service = Path(tempfile.mkdtemp(prefix="service-", dir=folder))
+    try:
+        ours.start(service)
+        yield ours
+    finally:
+        ours.stop()
+        shutil.rmtree(service)

@@ -9,26 +9,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.measure import BenchmarkError, Run, run
+import attrs
 
-__all__ = ["Contestant", "Curl", "Pipe", "Rsync", "Scp", "Service", "TarOverSsh", "Wormhole", "free_port"]
+from benchmarks.measure import BenchmarkError, Run
+from benchmarks.processes import Service, end, finish, free_port, run, spent, start
 
-_STARTING = 10.0
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
+__all__ = ["Contestant", "Curl", "Pipe", "Rsync", "Scp", "TarOverSsh", "Wormhole"]
 
 
 class Contestant(Protocol):
@@ -51,47 +43,6 @@ class Contestant(Protocol):
         """End what was started."""
 
 
-class Service:
-    """A program that runs beside, until it is stopped."""
-
-    def __init__(self, command: Sequence[str | Path], port: int | None, log: Path, environ: dict[str, str]) -> None:
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environ},
-            )
-        self._log = log
-        self._program = str(command[0])
-        if port is not None:
-            self._wait(port)
-
-    def _wait(self, port: int) -> None:
-        deadline = time.monotonic() + _STARTING
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                return
-            except OSError as error:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    said = self._log.read_text(errors="replace")[-500:]
-                    raise BenchmarkError(f"{self._program} did not start: {said}") from error
-                time.sleep(0.02)
-
-    def stop(self) -> None:
-        """End it, by force if it does not end when asked."""
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-
 class _WithService:
     """What contestants with a service of their own have in common."""
 
@@ -102,6 +53,15 @@ class _WithService:
         if self._service is not None:
             self._service.stop()
             self._service = None
+
+    def _served(self, command: Sequence[str | Path]) -> Run:
+        """Run the program in front, and count what the service spent on it."""
+        if self._service is None:
+            raise BenchmarkError("the service does not run")
+        pid = self._service.process.pid
+        before = spent(pid)
+        one = run(command)
+        return attrs.evolve(one, service=spent(pid) - before)
 
 
 class Rsync(_WithService):
@@ -135,7 +95,7 @@ class Rsync(_WithService):
     def push(self, source: Path, into: Path) -> Run:
         """See Contestant."""
         target = f"rsync://127.0.0.1:{self._port}/all/{into.relative_to(self._root)}/"
-        return run(["rsync", *self._options, source, target])
+        return self._served(["rsync", *self._options, source, target])
 
 
 class _Ssh(_WithService):
@@ -184,7 +144,7 @@ class Scp(_Ssh):
     def push(self, source: Path, into: Path) -> Run:
         """See Contestant."""
         target = f"{self._user}@127.0.0.1:{into}/"
-        return run(["scp", "-r", "-P", str(self._port), *self._options, source, target])
+        return self._served(["scp", "-r", "-P", str(self._port), *self._options, source, target])
 
 
 class TarOverSsh(_Ssh):
@@ -197,7 +157,7 @@ class TarOverSsh(_Ssh):
         """See Contestant."""
         ssh = ["ssh", "-p", str(self._port), *self._options, f"{self._user}@127.0.0.1", f"tar xf - -C {into}"]
         words = " ".join(f"'{word}'" for word in ssh)
-        return run(["sh", "-c", f"tar cf - -C '{source.parent}' '{source.name}' | {words}"])
+        return self._served(["sh", "-c", f"tar cf - -C '{source.parent}' '{source.name}' | {words}"])
 
 
 class Curl(_WithService):
@@ -232,7 +192,7 @@ class Curl(_WithService):
         if source.is_dir():
             raise BenchmarkError("folders are beyond it")
         address = f"http://127.0.0.1:{self._port}/{source.relative_to(self._root)}"
-        return run(["curl", "-sf", "-o", into / source.name, address])
+        return self._served(["curl", "-sf", "-o", into / source.name, address])
 
 
 class Wormhole(_WithService):
@@ -244,6 +204,7 @@ class Wormhole(_WithService):
     def __init__(self) -> None:
         self._port = free_port()
         self._codes = 0
+        self._archives = Path()
 
     def missing(self) -> str | None:
         """See Contestant."""
@@ -251,6 +212,7 @@ class Wormhole(_WithService):
 
     def start(self, folder: Path) -> None:
         """See Contestant."""
+        self._archives = folder
         command = ["twist", "wormhole-mailbox", f"--port=tcp:{self._port}:interface=127.0.0.1", "--usage-db=:memory:"]
         database = f"--channel-db={folder / 'relay.sqlite'}"
         self._service = Service([*command, database], self._port, folder / "out", {})
@@ -260,19 +222,17 @@ class Wormhole(_WithService):
         self._codes += 1
         words = [f"--relay-url=ws://127.0.0.1:{self._port}/v1", "--transit-helper="]
         code = f"{self._codes}-guitarist-revenge"
-        sender = subprocess.Popen(
-            ["wormhole", *words, "send", "--hide-progress", "--code", code, str(source)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        # it makes an archive of a folder; next to what is sent, as good as what the others have
+        archives = {"TMPDIR": str(self._archives)}
+        sender = start(["wormhole", *words, "send", "--hide-progress", "--code", code, str(source)], environ=archives)
         try:
-            return run(["wormhole", *words, "receive", "--hide-progress", "--accept-file", code], cwd=into)
+            one = run(
+                ["wormhole", *words, "receive", "--hide-progress", "--accept-file", code], cwd=into, environ=archives
+            )
+            _, processor, _ = finish(sender, 30)  # it ends when the receiver has said that it has everything
+            return attrs.evolve(one, service=processor)
         finally:
-            if sender.poll() is None:
-                time.sleep(0.5)
-                sender.terminate()
-            sender.wait()
+            end(sender)
 
 
 class Pipe:
@@ -298,24 +258,20 @@ class Pipe:
             file.write((folder / "crt").read_bytes())
 
     def push(self, source: Path, into: Path) -> Run:
-        """See Contestant."""
+        """See Contestant; the end that writes is the service."""
         if source.is_dir():
             raise BenchmarkError("folders are beyond it")
-        program = [sys.executable, "-m", "benchmarks.pipe"]
-        server = subprocess.Popen(
-            [*program, "serve", str(into / source.name), str(self._folder / "pem")], stdout=subprocess.PIPE
-        )
+        program: list[str | Path] = [sys.executable, "-m", "benchmarks.pipe"]
+        server = start([*program, "serve", into / source.name, self._folder / "pem"], stdout=subprocess.PIPE)
         try:
-            port = int((server.stdout.readline() if server.stdout else b"0") or b"0")
-            return run([*program, "send", source, str(port)])
+            port = int((server.stdout.readline() if server.stdout else b"") or b"0")
+            one = run([*program, "send", source, str(port)])
+            code, processor, _ = finish(server, 30)
         finally:
-            if server.stdout:
-                server.stdout.close()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            end(server, 0)
+        if code:
+            raise BenchmarkError(f"the end of the pipe that writes ended with {code}")
+        return attrs.evolve(one, service=processor)
 
     def stop(self) -> None:
         """See Contestant: nothing runs beside."""

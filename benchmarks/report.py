@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from benchmarks.finding import Finding, Scale, Setting
+from benchmarks.measure import Run, Spread
 from benchmarks.plot import as_svg
 
 __all__ = ["Report", "as_markdown", "draw", "put_into", "reload", "save", "surroundings"]
@@ -83,13 +84,21 @@ def save(report: Report, file: Path) -> None:
     new.replace(file)
 
 
+def _processor(runs: Sequence[Run]) -> str:
+    """Medians of the seconds of processor time: of the program in front, and of what served it."""
+    front, service = (statistics.median(getattr(one, side) for one in runs) for side in ("processor", "service"))
+    return f"{front:.2f} + {service:.2f} s"
+
+
 def _table(finding: Finding) -> list[str]:
-    lines = ["| | median | least | most | ftx is so many times as fast |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| | median | least | most | rounds | processor | ftx is so many times as fast |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, runs in finding.runs.items():
-        seconds = [one.seconds for one in runs]
-        compared = str(finding.ratios.get(name, ""))
-        middle = statistics.median(seconds)
-        lines.append(f"| {name} | {middle:.2f} s | {min(seconds):.2f} s | {max(seconds):.2f} s | {compared} |")
+        seconds = Spread.of(one.seconds for one in runs)
+        wall = f"{seconds.median:.2f} s | {seconds.least:.2f} s | {seconds.most:.2f} s | {seconds.times}"
+        lines.append(f"| {name} | {wall} | {_processor(runs)} | {finding.ratios.get(name, '')} |")
     return lines
 
 
@@ -99,7 +108,8 @@ def _goals(findings: Sequence[Finding]) -> list[str]:
     for finding in findings:
         for one in finding.verdicts:
             reached = "reached" if one.reached else "**missed**"
-            lines.append(f"| {finding.goal} | {one.what} | {one.bound} | {one.found} | {reached} |")
+            disagree = f", rounds disagree: {one.spread}" if one.spread else ""
+            lines.append(f"| {finding.goal} | {one.what} | {one.bound} | {one.found} | {reached}{disagree} |")
     return lines
 
 
