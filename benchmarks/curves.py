@@ -49,7 +49,7 @@ def _both_curves(
     time = Curve(f"time-{name}", f"Time against {what}", across, "seconds, whole process")
     time.lines["ftx"] = [(x, one.seconds) for x, (one, _) in points.items()]
     first, last = min(points), max(points)
-    time.claim = f"{first:,} {unit} take {points[first][0].seconds:.2f} s, start-up included."
+    time.claim = f"{first:,} {unit}: {points[first][0].seconds:.2f} s, start-up included."
     before = _much_less(points)
     if before is not None:
         times = points[last][0].seconds / points[before][0].seconds
@@ -62,10 +62,8 @@ def _both_curves(
     memory.lines["client"] = [(x, one.memory / MiB) for x, (one, _) in points.items()]
     memory.lines["daemon"] = [(x, daemon / MiB) for x, (_, daemon) in points.items()]
     spans = {side: (min(y for _, y in line), max(y for _, y in line)) for side, line in memory.lines.items()}
-    memory.claim = (
-        "; ".join(f"the {side} peaks between {least:.0f} and {most:.0f} MiB" for side, (least, most) in spans.items())
-        + f", from {first:,} to {last:,} {unit}."
-    )
+    said = [f"the {side} peaks between {least:.0f} and {most:.0f} MiB" for side, (least, most) in spans.items()]
+    memory.claim = f"From {first:,} to {last:,} {unit} {' and '.join(said)}."
     finding.curves += [time, memory]
     for side, line in memory.lines.items():
         _judge(finding, side, unit, dict(line), gate)
@@ -108,6 +106,6 @@ def size_and_count(setting: Setting) -> Finding:
         with tempfile.TemporaryDirectory(dir=setting.folder) as top:
             source = corpus.small_files(Path(top) / f"{count} files", count)
             counts[count] = _point(setting, source, corpus.check_tree)
-    _both_curves(finding, "size", "size", "size of the file, MiB", "MiB", 1024, sizes)
-    _both_curves(finding, "count", "number", "number of files, 4 KiB each", "files", 200_000, counts)
+    _both_curves(finding, "size", "size of the file", "size of the file, MiB", "MiB", 1024, sizes)
+    _both_curves(finding, "count", "number of files", "number of files, 4 KiB each", "files", 200_000, counts)
     return finding

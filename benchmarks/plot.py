@@ -18,10 +18,18 @@ _FONT = "font-family='sans-serif' font-size='12'"
 
 
 def ticks(least: float, most: float, log: bool) -> list[float]:
-    """Round numbers from below `least` to above `most`: powers of ten, or some six steps of 1, 2 or 5."""
+    """Round numbers from below `least` to above `most`: some six steps of 1, 2 or 5, or powers of ten.
+
+    Where there are no more than three of these, twice and five times as much are marked too.
+    """
     if log:
         low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
-        return [10.0**power for power in range(low, max(high, low + 1) + 1)]
+        if high - low > 2:
+            return [10.0**power for power in range(low, high + 1)]
+        fine = [10.0**power * factor for power in range(low, high + 1) for factor in (1, 2, 5)]
+        first = max(place for place, mark in enumerate(fine) if mark <= least * (1 + 1e-9))
+        last = min(place for place, mark in enumerate(fine) if mark >= most * (1 - 1e-9))
+        return fine[first : max(last, first + 1) + 1]
     rough = (most - least) / 5 or 1.0
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
@@ -92,8 +100,7 @@ def as_svg(curve: Curve) -> str:
         way = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in line)
         out.append(f"<polyline points='{way}' fill='none' stroke='{colour}' stroke-width='2'/>")
         out += [_point(number, x(a), y(b), colour) for a, b in line]
-        if len(curve.lines) > 1:
-            left = _LEFT + 12 + 220 * number
-            out.append(_point(number, left, _TOP - 10, colour))
-            out.append(f"<text x='{left + 10}' y='{_TOP - 6}' {_FONT}>{escape(name)}</text>")
+        left = _LEFT + 12 + (_WIDTH - _LEFT - _RIGHT) // max(2, len(curve.lines)) * number
+        out.append(_point(number, left, _TOP - 10, colour))
+        out.append(f"<text x='{left + 10}' y='{_TOP - 6}' {_FONT}>{escape(name)}</text>")
     return "\n".join([*out, "</svg>"]) + "\n"
