@@ -28,11 +28,14 @@ __all__ = [
     "block_length",
     "file_digest",
     "group_count",
+    "whole_digest",
     "zero_digest",
 ]
 
 #: Derive-key context of the file digest; part of the protocol.
 FILE_CONTEXT: Final = "ftx 2026-11-22 file digest v1"
+#: To be copied: the context is hashed anew for each hasher that is made with it.
+_FILE: Final = blake3(derive_key_context=FILE_CONTEXT)
 
 
 def block_count(size: int) -> int:
@@ -89,9 +92,16 @@ def file_digest(size: int, digests: Iterable[Buffer]) -> bytes:
     return whole.digest()
 
 
+def whole_digest(size: int, digest: Buffer) -> bytes:
+    """The digest of a file of `size` bytes and one block, which has this digest."""
+    hasher = _FILE.copy()
+    hasher.update(size.to_bytes(8, "big") + digest)
+    return hasher.digest()
+
+
 def content_digest(content: bytes) -> bytes:
     """The file digest of `content`, at most one block of it."""
-    return file_digest(len(content), [block_digest([content])])
+    return whole_digest(len(content), block_digest([content]))
 
 
 class BlockSet:

@@ -1,21 +1,23 @@
 """Files of one block, stored many at a time: as few system calls as a file needs, and as few syncs as a batch needs.
 
-Per file: open (unnamed), write, utimensat, fstat, linkat, fstat, close; fchmod only when the mode came out otherwise.
+Per file: open (unnamed), write, utimensat, fstat, linkat, fstat; fchmod only when the mode came out otherwise. The
+descriptors of a batch are closed together.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections import deque
 from collections.abc import Sequence
 
-from ftx.core.blocks import block_digest, file_digest
-from ftx.disk.fds import close
+from blake3 import blake3
+
+from ftx.core.blocks import whole_digest
+from ftx.disk.fds import close, close_all
 from ftx.disk.job import Job, Wanted
 from ftx.disk.partial import write_all
-from ftx.disk.publish import Outcome, Staged, failed_all, publish, wanted_mode
+from ftx.disk.publish import Outcome, Staged, failed_all, given_mode, publish
 from ftx.disk.root import storage_error
 from ftx.disk.sparse import PAGE, data_runs
 from ftx.disk.store import Whole
@@ -42,13 +44,13 @@ class _Batch:
         """Verify and write one file; False when there was no descriptor for it: then publish the others first."""
         job = self._job
         wanted = job.file(whole.number)
-        length = sum(map(len, whole.chunks))
-        if length != wanted.size or block_digest(whole.chunks) != whole.digest:
+        content = whole.chunks[0] if len(whole.chunks) == 1 else b"".join(whole.chunks)
+        if len(content) != wanted.size or blake3(content).digest() != whole.digest:
             self._outcomes.update(failed_all(job, [wanted], FtxError("digest-mismatch")))
             return True
         job.check()
         try:
-            self._files.append(self._write(wanted, whole))
+            self._files.append(self._write(wanted, content, whole.digest))
         except OSError as error:
             if error.errno in _NO_DESCRIPTORS and self._files:
                 return False
@@ -57,29 +59,30 @@ class _Batch:
             self._outcomes.update(failed_all(job, [wanted], error))
         return True
 
-    def _write(self, wanted: Wanted, whole: Whole) -> Staged:
+    def _write(self, wanted: Wanted, content: bytes | memoryview, digest: bytes) -> Staged:
         job, root, staging = self._job, self._job.device.root, self._job.device.staging
-        mode = wanted_mode(job, wanted)
+        mode, size = given_mode(job, wanted.mode), wanted.size
         name = None
         fd = root.create_unnamed(self._cursor.at(wanted.folder), mode)
         if fd is None:
             name = staging.fresh_name()
             fd = root.create_staged(staging.fd, name)
         try:
-            if wanted.size >= 2 * PAGE:
-                _write_sparse(fd, b"".join(whole.chunks))
-            elif wanted.size:
-                write_all(fd, whole.chunks, 0)
+            if size >= 2 * PAGE:
+                _write_sparse(fd, bytes(content))
+            elif size and (written := os.pwritev(fd, [content], 0)) < size:
+                write_all(fd, [content[written:]], written)
             os.utime(fd, ns=(wanted.mtime_ns, wanted.mtime_ns))
             status = os.fstat(fd)
-            if stat.S_IMODE(status.st_mode) != mode:
+            if status.st_mode & 0o7777 != mode:
                 os.fchmod(fd, mode)
+                status = os.fstat(fd)
         except BaseException:
             close(fd)
             if name is not None:
                 root.unlink_staged(staging.fd, name)
             raise
-        return Staged(wanted, fd, status, file_digest(wanted.size, [whole.digest]), name)
+        return Staged(wanted, fd, status, whole_digest(size, digest), name)
 
     def publish(self) -> None:
         """Sync and publish what was staged. FtxError `superseded` when the job was revoked."""
@@ -101,8 +104,8 @@ class _Batch:
         self._cursor.close()
         self._group.close()
         device = self._job.device
+        close_all([staged.fd for staged in self._files])
         for staged in self._files:
-            close(staged.fd)
             if staged.staged is not None:
                 device.root.unlink_staged(device.staging.fd, staged.staged)
 
@@ -136,5 +139,5 @@ def store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
         finally:
             batch.close()
     ended = (outcome for outcome in outcomes.values() if getattr(outcome, "error", "") != "digest-mismatch")
-    job.release(*(job.file(outcome.number) for outcome in ended))
+    job.release(*[job.file(outcome.number) for outcome in ended])
     return [outcomes[whole.number] for whole in files]

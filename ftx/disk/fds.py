@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 
-__all__ = ["close", "sync_folder"]
+__all__ = ["close", "close_all", "sync_folder"]
 
 
 def close(fd: int) -> None:
@@ -19,6 +20,19 @@ def close(fd: int) -> None:
     except OSError as error:
         if error.errno == errno.EBADF:
             raise
+
+
+def close_all(fds: Sequence[int]) -> None:
+    """close(2) each of `fds`, neighbours with one call."""
+    first = last = -2
+    for fd in sorted(fds):
+        if fd != last + 1:
+            if last >= 0:
+                os.closerange(first, last + 1)
+            first = fd
+        last = fd
+    if last >= 0:
+        os.closerange(first, last + 1)
 
 
 def sync_folder(fd: int) -> None:

@@ -81,8 +81,11 @@ class Guarded:
                 answers[entry.number] = Refuse(entry.number, error)
             else:
                 passed.append(entry)
+        found = self._store.look_up(passed) if passed else []
+        if self._account is None and not answers:
+            return found
         sizes = {entry.number: getattr(entry, "size", 0) for entry in passed}
-        for answer in self._store.look_up(passed) if passed else ():
+        for answer in found:
             answers[answer.number] = self._charged(answer, sizes)
         return [answers[entry.number] for entry in entries]
 

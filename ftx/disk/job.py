@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from attrs import define, frozen
+from attrs import frozen
+from msgspec import Struct
 
 from ftx import limits
 from ftx.disk.basis import Basis
@@ -49,8 +50,7 @@ class Device:
     report: Callable[[str], None]
 
 
-@define(eq=False)
-class Wanted:
+class Wanted(Struct, eq=False):
     """A file that was asked for and is not stored yet."""
 
     number: int
@@ -104,6 +104,8 @@ class Job:
         self.wanted: dict[int, Wanted] = {}
         #: Entry number -> folder, and whether this peer's transfers made it.
         self.folders: dict[int, tuple[Path, bool]] = {}
+        #: Those of them that this job has made: nothing was in them then.
+        self.new: set[Path] = set()
         #: What interrupted transfers have left: tag of the path -> key and size. Found out when it is first needed.
         self.left: dict[bytes, tuple[bytes, int]] | None = None
         self._revoked = False
@@ -132,6 +134,11 @@ class Job:
         self.check()
         if not self._looking:
             raise FtxError("superseded")
+
+    def forget_folder(self, number: int) -> None:
+        """It has its result, or was given up: nothing more comes into it."""
+        path, _ = self.folders.pop(number, ((), False))
+        self.new.discard(path)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -197,16 +204,19 @@ class Job:
 
     def release(self, *files: Wanted) -> None:
         """Forget files: their claims and what they were promised."""
+        promised = 0
         for wanted in files:
             if self.wanted.pop(wanted.number, None) is None:
                 continue
-            self.on_disk(wanted, wanted.promised)
+            promised += wanted.promised
+            wanted.promised = 0
             if wanted.key is not None:
                 self.device.staging.leave(wanted.key)
             if wanted.older is not None:
                 self.device.staging.leave(wanted.older[0])
             if wanted.basis is not None:
                 wanted.basis.close()
+        self.device.space.release(promised)
         self.device.claims.release([(self.peer, wanted.path) for wanted in files], self)
 
     def end(self) -> None:
@@ -215,6 +225,7 @@ class Job:
         self.partials.close()
         self.release(*self.wanted.values())
         self.folders.clear()
+        self.new.clear()
         self.tree.close()
 
     def reported(self, error: FtxError, path: Path) -> str:

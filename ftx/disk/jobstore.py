@@ -187,7 +187,7 @@ class InboxJob:
             wanted = self._job.wanted.get(number)
             if wanted is not None:
                 self._end(wanted, keep)
-            self._job.folders.pop(number, None)
+            self._job.forget_folder(number)
 
     # -- folders ------------------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class InboxJob:
             )
             outcomes.update((number, Stored(number, path, b"")) for number, path, _ in done)
         for end in folders:
-            job.folders.pop(end.number, None)
+            job.forget_folder(end.number)
         return [outcomes[end.number] for end in folders]
 
     def _folder(self, number: int) -> tuple[Path, bool]:

@@ -21,6 +21,7 @@ __all__ = [
     "end_with_parent",
     "filesystem_type",
     "keep_freed_memory",
+    "link_open",
     "no_new_privileges",
     "openat2",
     "punch_hole",
@@ -38,6 +39,7 @@ RESOLVE_BENEATH: Final = 0x08
 #: The number is the same on every architecture (calls since 5.0 share one table).
 _SYS_OPENAT2: Final = 437
 _RENAME_NOREPLACE: Final = 1
+_AT_EMPTY_PATH: Final = 0x1000
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _FALLOC_KEEP_SIZE: Final = 1
@@ -69,6 +71,9 @@ _syscall: Final = _libc.syscall
 _syscall.restype = ctypes.c_long
 _renameat2: Final = _function(
     "renameat2", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+)
+_linkat: Final = _function(
+    "linkat", ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_int
 )
 _syncfs: Final = _function("syncfs", ctypes.c_int)
 _prctl: Final = _function("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
@@ -157,6 +162,16 @@ def rename_noreplace(source: bytes, source_fd: int, target: bytes, target_fd: in
     if _renameat2 is None:
         raise _missing()
     _check(_renameat2(source_fd, source, target_fd, target, _RENAME_NOREPLACE))
+
+
+def link_open(fd: int, name: bytes, folder_fd: int) -> None:
+    """linkat(2) with AT_EMPTY_PATH: give the open file `fd` a name; `EEXIST` if there is anything of that name.
+
+    `ENOENT` (also) before Linux 6.10 for who has no CAP_DAC_READ_SEARCH.
+    """
+    if _linkat is None:
+        raise _missing()
+    _check(_linkat(fd, b"", folder_fd, name, _AT_EMPTY_PATH))
 
 
 def syncfs(fd: int) -> None:

@@ -19,7 +19,7 @@ from ftx.disk.basis import Basis
 from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
-from ftx.disk.names import check_path
+from ftx.disk.names import check_component, check_path
 from ftx.disk.publish import REPLACING, given_mode
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
@@ -28,7 +28,7 @@ from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, Pip
 from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
-from ftx.limits import FILE_SIZE
+from ftx.limits import BLOCK, FILE_SIZE, PATH
 
 __all__ = ["LookUp", "find_basis", "folder_record", "look_up"]
 
@@ -41,7 +41,12 @@ class LookUp:
         self.device = job.device
         self.answers: dict[int, Answer] = {}
         self._cursor = Cursor(job.tree)
-        self._checked: Path | None = None
+        #: The folder of the entry before, as offered and below the inbox, and how many bytes a name in it may have.
+        self._offered: Path | None = None
+        self._folder: Path = ()
+        self._room = 0
+        #: Bytes that were promised to the batch and not yet to a file of it.
+        self._allowance = 0
         #: Found again by their content, or with permissions to be set: (entry, path, record complete with ctime).
         self._found: list[tuple[FileEntry, Path, NameRecord]] = []
         #: Those of them whose version had no record.
@@ -53,11 +58,10 @@ class LookUp:
         files: list[tuple[FileEntry, Path]] = []
         pipes: list[tuple[PipeEntry, Path]] = []
         for entry in entries:
-            path = (*self.job.into, *entry.path)
             try:
-                self._check(entry, path)
+                path = self._path(entry)
             except FtxError as error:
-                self._refuse(entry, path, error)
+                self._refuse(entry, (*self.job.into, *entry.path), error)
                 continue
             if isinstance(entry, FolderEntry):
                 folders.append((entry, path))
@@ -74,16 +78,26 @@ class LookUp:
         finally:
             self._cursor.close()
 
-    def _check(self, entry: FileEntry | PipeEntry | FolderEntry, path: Path) -> None:
-        """Refuse names and numbers that cannot be stored; a parent that was just checked is not checked again."""
+    def _path(self, entry: FileEntry | PipeEntry | FolderEntry) -> Path:
+        """The path of an entry below the inbox, unless it, or a number of it, cannot be stored: FtxError.
+
+        A folder that was just checked is not checked again.
+        """
         if not entry.path:
             raise FtxError("bad-name")
-        check_path(path, self.device.rules, parent_checked=path[:-1] == self._checked)
-        self._checked = path[:-1]
+        rules, name = self.device.rules, entry.path[-1]
         if isinstance(entry, FileEntry) and not (
             0 <= entry.size <= FILE_SIZE and -(2**63) <= entry.mtime_ns < 2**63
         ):
             raise FtxError("bad-message", "a size or time is out of range")
+        if self._offered is not None and len(name) <= self._room and entry.path[:-1] == self._offered:
+            check_component(name, rules, top=not self._folder)
+            return (*self._folder, name)
+        path = (*self.job.into, *entry.path)
+        check_path(path, rules)
+        self._offered, self._folder = entry.path[:-1], path[:-1]
+        self._room = PATH - sum(map(len, path[:-1])) - len(path) + 1
+        return path
 
     def _refuse(self, entry: FileEntry | PipeEntry | FolderEntry, path: Path, error: FtxError | OSError) -> None:
         failure = storage_error(error) if isinstance(error, OSError) else error
@@ -116,6 +130,8 @@ class LookUp:
                 if made and path not in new:  # nobody could tell before that it was missing
                     records.write(job.peer, [(joined(path), folder_record(path))])
                 job.tree.enter(path, made)
+                if made:
+                    job.new.add(path)
                 job.folders[entry.number] = (path, made or (path not in new and self._ours(path, record)))
                 self.answers[entry.number] = Made(entry.number)
             except (OSError, FtxError) as error:
@@ -149,23 +165,30 @@ class LookUp:
     def _files(self, files: Sequence[tuple[FileEntry, Path]]) -> None:
         if not files:
             return
-        job = self.job
+        job, space = self.job, self.device.space
         paths = [joined(path) for _, path in files]
         claimed = self.device.claims.take([(job.peer, path) for path in paths], job)
         unused = {path for path, free in zip(paths, claimed, strict=True) if free}
         try:
             try:
-                records = self._records(files)
+                records = self._records(files, paths)
             except FtxError as error:
                 for entry, path in files:
                     self._refuse(entry, path, error)
                 return
-            for (entry, path), record, free in zip(files, records, claimed, strict=True):
+            # what new files of one block take is promised to all of them at once, if there is so much
+            needed = sum(
+                entry.size
+                for (entry, _), record in zip(files, records, strict=True)
+                if record is None and entry.size <= BLOCK
+            )
+            self._allowance = needed if space.promise(needed) else 0
+            for (entry, path), whole, record, free in zip(files, paths, records, claimed, strict=True):
                 job.check()
                 try:
                     if not free:
                         raise FtxError("busy")
-                    answer = self._file(entry, path, record)
+                    answer = self._file(entry, path, record, whole)
                 except (OSError, FtxError) as error:
                     if isinstance(error, FtxError) and error.name == "superseded":
                         raise
@@ -175,17 +198,25 @@ class LookUp:
                     continue
                 self.answers[entry.number] = answer
                 if isinstance(answer, Want):
-                    unused.discard(joined(path))
+                    unused.discard(whole)
         finally:
+            space.release(self._allowance)
+            self._allowance = 0
             self.device.claims.release([(job.peer, path) for path in unused], job)
 
-    def _records(self, files: Sequence[tuple[FileEntry, Path]]) -> list[NameRecord | None]:
-        keys = [(joined(path), entry.size, entry.mtime_ns) for entry, path in files]
+    def _records(
+        self, files: Sequence[tuple[FileEntry, Path]], paths: Sequence[bytes]
+    ) -> list[NameRecord | None]:
+        keys = [(path, entry.size, entry.mtime_ns) for (entry, _), path in zip(files, paths, strict=True)]
         return self.device.records.find(self.job.peer, keys)
 
-    def _file(self, entry: FileEntry, path: Path, record: NameRecord | None) -> Answer | None:
-        """The answer for one file; None when it follows with `_confirm()`."""
+    def _file(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> Answer | None:
+        """The answer for one file; None when it follows with `_confirm()`. `whole` is its path, joined."""
         root, name = self.device.root, path[-1]
+        if record is None and entry.digest is None and path[:-1] in self.job.new and self.job.conflict != "skip":
+            # The folder was empty when this job made it. What somebody else has put there since is found when the file
+            # gets its name, which replaces nothing.
+            return self._want(entry, path, False, None, whole)
         folder_fd = self._cursor.at(path[:-1])
         there = root.status(folder_fd, name)
         # the same size and time, but not the same content: the sender has looked closer than its times do
@@ -210,7 +241,7 @@ class LookUp:
                 return None
         if there is not None and self._is_skipped(there):
             return Skip(entry.number)
-        return self._want(entry, path, there is not None, record)
+        return self._want(entry, path, there is not None, record, whole)
 
     def _is_skipped(self, there: os.stat_result) -> bool:
         """Whether a taken name means that the file is left out; FtxError `exists` when it is refused for it."""
@@ -247,18 +278,20 @@ class LookUp:
             if claimed and not keep:
                 self.device.claims.release([(job.peer, whole)], job)
 
-    def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None) -> Want:
+    def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None, whole: bytes) -> Want:
         job, staging = self.job, self.device.staging
         held = key = None
         missing = entry.size
-        if block_count(entry.size) > 1:
-            key = partial_key(job.peer, joined(path), entry.size, entry.mtime_ns)
+        if entry.size > BLOCK:
+            key = partial_key(job.peer, whole, entry.size, entry.mtime_ns)
             staging.use(key)
         try:
             if key is not None:
                 held = staging.held(key, entry.size)
                 missing -= 0 if held is None else held.bytes_in(entry.size)
-            if not self.device.space.promise(missing):
+            if missing <= self._allowance:
+                self._allowance -= missing
+            elif not self.device.space.promise(missing):
                 raise FtxError("no-space", "too little free space for this file")
         except BaseException:
             if key is not None:
@@ -268,7 +301,7 @@ class LookUp:
             entry.number,
             path[:-1],
             path[-1],
-            joined(path),
+            whole,
             entry.size,
             entry.mtime_ns,
             entry.mode,
@@ -277,7 +310,8 @@ class LookUp:
             missing,
             record,
         )
-        return Want(entry.number, held, self._older(job.wanted[entry.number], path, held is not None))
+        older = key is not None and self._older(job.wanted[entry.number], path, held is not None)
+        return Want(entry.number, held, older)
 
     def _older(self, wanted: Wanted, path: Path, held: bool) -> bool:
         """Whether there is something of an older version that this peer may know of; noted in `wanted`.

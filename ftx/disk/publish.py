@@ -6,14 +6,14 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 
-from attrs import define
+from msgspec import Struct
 
 from ftx import limits
-from ftx.disk.job import Job, Wanted
+from ftx.disk.job import Job, Wanted, joined
 from ftx.disk.names import aside_names, free_names
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
-from ftx.disk.store import Failed, Path, Stored
+from ftx.disk.store import Failed, Stored
 from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
@@ -26,8 +26,7 @@ __all__ = ["REPLACING", "Outcome", "Staged", "failed_all", "given_mode", "publis
 Outcome = Stored | Failed
 
 
-@define(eq=False)
-class Staged:
+class Staged(Struct, eq=False):
     """Verified and durable content of a wanted file, without its final name.
 
     `staged` is its name in the staging folder, None for an unnamed file; `status` is its fstat after time and
@@ -44,15 +43,16 @@ class Staged:
 
     def record(self, ctime_ns: int | None = None) -> NameRecord:
         """Its name record, pending or (with the time) complete."""
+        wanted, status = self.wanted, self.status
         return NameRecord(
             self.name,
-            self.status.st_ino,
-            self.wanted.size,
-            self.wanted.mtime_ns,
-            self.status.st_mtime_ns,
+            status.st_ino,
+            wanted.size,
+            wanted.mtime_ns,
+            status.st_mtime_ns,
             ctime_ns,
             self.digest,
-            stat.S_IMODE(self.status.st_mode),
+            stat.S_IMODE(status.st_mode),
         )
 
 
@@ -63,7 +63,7 @@ def wanted_mode(job: Job, wanted: Wanted) -> int:
 
 def given_mode(job: Job, mode: int) -> int:
     """The permission bits of an entry that the sender has with `mode`, as they are given here."""
-    return stat.S_IMODE(mode) & 0o777 & ~job.device.umask
+    return mode & 0o777 & ~job.device.umask
 
 
 def _as_failure(error: OSError | FtxError) -> FtxError:
@@ -78,7 +78,8 @@ class _Publication:
         self.group = group
         self.outcomes: dict[int, Outcome] = {}
         self._cursor = Cursor(job.tree)
-        self._chosen: set[tuple[Path, bytes]] = set()
+        #: Whole paths.
+        self._chosen: set[bytes] = set()
         self._linked: list[tuple[Staged, int]] = []
         self._recorded: set[int] = set()
 
@@ -114,8 +115,11 @@ class _Publication:
     def _choose(self, staged: Staged) -> bool:
         """Choose the (next) name to try; False when there is none left, which is an outcome."""
         wanted = staged.wanted
-        fresh = not staged.name and not wanted.taken and (wanted.folder, wanted.name) not in self._chosen
-        if fresh or self.job.conflict in REPLACING:
+        if not staged.name and not wanted.taken and wanted.path not in self._chosen:
+            staged.name = wanted.name
+            self._chosen.add(wanted.path)
+            return True
+        if self.job.conflict in REPLACING:
             staged.name = wanted.name
         elif self.job.conflict != "rename":
             self._failed(staged, FtxError("exists"))
@@ -130,7 +134,7 @@ class _Publication:
             if not staged.name:
                 self._failed(staged, FtxError("exists"))
                 return False
-        self._chosen.add((wanted.folder, staged.name))
+        self._chosen.add(joined((*wanted.folder, staged.name)))
         return True
 
     def _next_free(self, staged: Staged, folder_fd: int) -> bytes:
@@ -141,7 +145,7 @@ class _Publication:
         room = min(limits.NAME, limits.PATH - above)
         for number, name in free_names(wanted.name, staged.tries + 1, room):
             staged.tries = number
-            if (wanted.folder, name) in self._chosen:
+            if joined((*wanted.folder, name)) in self._chosen:
                 continue
             if self.job.device.root.status(folder_fd, name) is None:
                 return name

@@ -13,7 +13,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -42,7 +43,13 @@ CREATE TABLE receipts (
 _RENEW: Final = f"BEGIN; ALTER TABLE names ADD COLUMN mode INTEGER; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
 _COLUMNS: Final = "final, inode, size, mtime_ns, disk_ns, ctime_ns, digest, mode"
 _KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
-_FIND: Final = f"SELECT {_COLUMNS} FROM names WHERE {_KEY}"
+_FIND: Final = f"SELECT path, {_COLUMNS} FROM names WHERE {_KEY}"
+#: Whatever has a record from one path to another: entries come in order, so those of a batch are neighbours here, too.
+_BETWEEN: Final = "peer = ? AND path BETWEEN ? AND ? LIMIT ?"
+_NEIGHBOURS: Final = f"SELECT path, {_COLUMNS} FROM names WHERE {_BETWEEN}"
+_CROWD: Final = f"SELECT count(*) FROM (SELECT 1 FROM names WHERE {_BETWEEN})"
+#: Rows that are no keys of a batch and are read all the same, besides as many as it has keys.
+_STRANGERS: Final = 64
 _SAME: Final = (
     f"SELECT {_COLUMNS} FROM names"
     " WHERE peer = ? AND path = ? AND size = ? AND digest = ? ORDER BY stored DESC, mtime_ns DESC"
@@ -51,7 +58,11 @@ _VERSIONS: Final = (
     f"SELECT {_COLUMNS} FROM names"
     " WHERE peer = ? AND path = ? AND digest IS NOT NULL ORDER BY stored DESC, mtime_ns DESC"
 )
-_WRITE: Final = "INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+#: For so many rows at once, most first. The interpreter lock is let go of, and waited for, once for each statement.
+_WRITE: Final = {
+    rows: f"INSERT OR REPLACE INTO names VALUES {', '.join([_VALUES] * rows)}" for rows in (64, 8, 1)
+}
 _FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
 #: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
 #: first spares nearly all files the sorting.
@@ -116,6 +127,32 @@ def _row(peer: bytes, path: bytes, record: NameRecord, now: int) -> _Row:
     )
 
 
+def _found(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey]) -> list[Any]:
+    """The rows of `keys`, and perhaps others: all from the first to the last path, unless there are too many."""
+    paths = [key[0] for key in keys]
+    most = 2 * len(keys) + _STRANGERS
+    rows = connection.execute(_NEIGHBOURS, (peer, min(paths), max(paths), most)).fetchall()
+    if len(rows) < most:
+        return rows
+    return [row for key in keys for row in connection.execute(_FIND, (peer, *key))]
+
+
+def _write(connection: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+    done = 0
+    for count, statement in _WRITE.items():
+        for _ in range((len(rows) - done) // count):
+            connection.execute(statement, tuple(chain.from_iterable(rows[done : done + count])))
+            done += count
+
+
+def _crop(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey]) -> None:
+    """Leave the latest versions of each path just written. Nearly always there are too few rows to look closer."""
+    paths = {key[0] for key in keys}
+    enough = len(paths) + limits.NAME_VERSIONS
+    if paths and connection.execute(_CROWD, (peer, min(paths), max(paths), enough)).fetchone()[0] == enough:
+        connection.executemany(_CROP, [(peer, *key) for key in keys])
+
+
 def _failure(error: sqlite3.Error) -> FtxError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
@@ -174,6 +211,8 @@ class Records:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            # what a statement of many rows would need to take itself back: files elsewhere are not ours to make
+            connection.execute("PRAGMA temp_store = MEMORY")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == _SCHEMA_VERSION - 1:
                 connection.executescript(_RENEW)
@@ -204,17 +243,15 @@ class Records:
         except OSError as error:
             raise FtxError("storage-failed", f"the records cannot be opened: {error.strerror}") from error
 
-    def _transact(self, statements: Iterable[tuple[str, Iterable[Sequence[Any]]]]) -> None:
-        """One durable transaction: what waits, then `statements` with their rows; the lock is held."""
+    def _transact(self, action: Callable[[sqlite3.Connection], object] = lambda _: None) -> None:
+        """One durable transaction: what waits, then `action`; the lock is held."""
 
-        def action(connection: sqlite3.Connection) -> None:
+        def whole(connection: sqlite3.Connection) -> None:
             now = int(self._clock())
             connection.execute("BEGIN IMMEDIATE")
             try:
-                waiting = [_row(peer, key[0], record, now) for (peer, key), record in self._waiting.items()]
-                connection.executemany(_WRITE, waiting)
-                for statement, rows in statements:
-                    connection.executemany(statement, rows)
+                _write(connection, [_row(peer, key[0], record, now) for (peer, key), record in self._waiting.items()])
+                action(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -222,27 +259,25 @@ class Records:
                 raise
             self._waiting.clear()
 
-        self._use(action)
+        self._use(whole)
 
     # -- names --------------------------------------------------------------------------------------------
 
     def find(self, peer: bytes, keys: Sequence[NameKey]) -> list[NameRecord | None]:
         """The records of these versions of files of `peer`, in the same order."""
 
-        def action(connection: sqlite3.Connection) -> list[NameRecord | None]:
+        if not keys:
+            return []
+        with self._lock:
+            rows = self._use(lambda connection: _found(connection, peer, keys))
+            known = {(row[0], row[3], row[4]): row for row in rows}
             found: list[NameRecord | None] = []
-            execute = connection.execute
             for key in keys:
                 record = self._waiting.get((peer, key))
-                if record is None:
-                    row = execute(_FIND, (peer, *key)).fetchone()
-                    if row is not None:
-                        record = NameRecord(row[0], row[1] % 2**64, *row[2:])
+                if record is None and (row := known.get(key)) is not None:
+                    record = NameRecord(row[1], row[2] % 2**64, *row[3:])
                 found.append(record)
             return found
-
-        with self._lock:
-            return self._use(action)
 
     def same_content(self, peer: bytes, path: bytes, size: int, digest: bytes) -> list[NameRecord]:
         """The versions of this file of `peer` that had this content, whatever their time, latest first."""
@@ -267,9 +302,12 @@ class Records:
             for path, record in records:
                 self._waiting.pop((peer, _key(path, record)), None)  # older than what is written now
             now = int(self._clock())
-            rows = [_row(peer, path, record, now) for path, record in records]
-            crops = [(peer, path, record.size, record.mtime_ns) for path, record in records]
-            self._transact([(_WRITE, rows), (_CROP, crops)])
+
+            def action(connection: sqlite3.Connection) -> None:
+                _write(connection, [_row(peer, path, record, now) for path, record in records])
+                _crop(connection, peer, [_key(path, record) for path, record in records])
+
+            self._transact(action)
 
     def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
@@ -278,7 +316,7 @@ class Records:
                 self._waiting[(peer, _key(path, record))] = record
             if len(self._waiting) > limits.PENDING_CONFIRMATIONS:
                 try:
-                    self._transact([])
+                    self._transact()
                 except FtxError:
                     self._waiting.clear()
 
@@ -287,31 +325,31 @@ class Records:
         with self._lock:
             for key in keys:
                 self._waiting.pop((peer, key), None)
-            self._transact([(_FORGET, [(peer, *key) for key in keys])])
+            self._transact(lambda connection: connection.executemany(_FORGET, [(peer, *key) for key in keys]))
 
     def flush(self) -> None:
         """Write what waits for a transaction."""
         with self._lock:
             if self._waiting:
-                self._transact([])
+                self._transact()
 
     # -- receipts -----------------------------------------------------------------------------------------
 
     def save_receipt(self, peer: bytes, job: bytes, body: bytes) -> None:
         """Keep a receipt, durably; old ones go (`limits.STATE_DAYS`, `limits.RECEIPT_FILES`)."""
         now = int(self._clock())
-        with self._lock:
-            self._transact(
-                [
-                    ("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", [(peer, job, body, now)]),
-                    ("DELETE FROM receipts WHERE stored < ?", [(now - limits.STATE_DAYS * _DAY,)]),
-                    (
-                        "DELETE FROM receipts WHERE (peer, job) IN"
-                        " (SELECT peer, job FROM receipts ORDER BY stored DESC LIMIT -1 OFFSET ?)",
-                        [(limits.RECEIPT_FILES,)],
-                    ),
-                ]
+
+        def action(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", (peer, job, body, now))
+            connection.execute("DELETE FROM receipts WHERE stored < ?", (now - limits.STATE_DAYS * _DAY,))
+            connection.execute(
+                "DELETE FROM receipts WHERE (peer, job) IN"
+                " (SELECT peer, job FROM receipts ORDER BY stored DESC LIMIT -1 OFFSET ?)",
+                (limits.RECEIPT_FILES,),
             )
+
+        with self._lock:
+            self._transact(action)
 
     def receipt(self, peer: bytes, job: bytes) -> bytes | None:
         """The receipt of this job of `peer`, or None."""
@@ -336,13 +374,11 @@ class Records:
             if surplus <= 0:
                 return 0
             self._transact(
-                [
-                    (
-                        "DELETE FROM names WHERE (peer, path, size, mtime_ns) IN"
-                        " (SELECT peer, path, size, mtime_ns FROM names ORDER BY stored LIMIT ?)",
-                        [(surplus,)],
-                    )
-                ]
+                lambda connection: connection.execute(
+                    "DELETE FROM names WHERE (peer, path, size, mtime_ns) IN"
+                    " (SELECT peer, path, size, mtime_ns FROM names ORDER BY stored LIMIT ?)",
+                    (surplus,),
+                )
             )
             return surplus
 
@@ -351,7 +387,7 @@ class Records:
         with self._lock:
             try:
                 if self._waiting:
-                    self._transact([])
+                    self._transact()
             finally:
                 if self._connection is not None:
                     self._connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ftx.disk.job import joined
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.linking import look_links_up
 from ftx.disk.lookup import LookUp
@@ -47,12 +48,13 @@ class _Looking(LookUp):
                 self._refuse(entry, path, error)
 
     def _files(self, files: Sequence[tuple[FileEntry, Path]]) -> None:
-        for (entry, path), record in zip(files, self._records(files), strict=True):
+        paths = [joined(path) for _, path in files]
+        for (entry, path), whole, record in zip(files, paths, self._records(files, paths), strict=True):
             self.job.check_looking()
             try:
-                answer = self._file(entry, path, record)
+                answer = self._file(entry, path, record, whole)
             except FileNotFoundError:  # its folder would be made
-                answer = self._want(entry, path, False, record)
+                answer = self._want(entry, path, False, record, whole)
             except (OSError, FtxError) as error:
                 if isinstance(error, FtxError) and error.name == "superseded":
                     raise
@@ -61,7 +63,7 @@ class _Looking(LookUp):
             if answer is not None:
                 self.answers[entry.number] = answer
 
-    def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None) -> Want:
+    def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None, whole: bytes) -> Want:
         if entry.size > self.device.space.free():
             raise FtxError("no-space", "too little free space for this file")
         return Want(entry.number, None)

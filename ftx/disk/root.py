@@ -53,6 +53,7 @@ class Means:
 
     openat2: bool = True
     tmpfile: bool = True
+    empty_path: bool = True
     noreplace: bool = True
     syncfs: bool = True
     fallocate: bool = True
@@ -117,6 +118,7 @@ class Root:
         self._private = -1
         self._openat2 = means.openat2
         self._noreplace = means.noreplace
+        self._empty_path = means.empty_path
         #: Whether unnamed files can be made and linked; `probe()` finds out.
         self.tmpfile = means.tmpfile
 
@@ -350,7 +352,19 @@ class Root:
 
     def link(self, fd: int, folder_fd: int, name: bytes) -> None:
         """Give the unnamed file `fd` its name; `EEXIST` when there is anything of that name."""
-        os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=folder_fd, follow_symlinks=True)
+        self._link(fd, _single(name), folder_fd)
+
+    def _link(self, fd: int, name: bytes, folder_fd: int) -> None:
+        # by the descriptor itself where the kernel lets us: finding a file by way of /proc takes as long as linking it
+        if self._empty_path:
+            try:
+                linux.link_open(fd, name, folder_fd)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
+        self._empty_path = False
 
     def expect(self, fd: int, staging_fd: int, staged: bytes) -> None:
         """`ESTALE` unless the staged name leads to the very file that `fd` is open on: that is what was verified."""
@@ -377,7 +391,7 @@ class Root:
 
     def stage_unnamed(self, fd: int, staging_fd: int, name: bytes) -> None:
         """Give the unnamed file `fd` a name in one of ftx's own folders, since only what has a name can replace."""
-        os.link(f"/proc/self/fd/{fd}", _single(name), dst_dir_fd=staging_fd, follow_symlinks=True)
+        self._link(fd, _single(name), staging_fd)
 
     def replace(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
         """Give the staged file the name of a regular file, in one step; that file ends, unless it has other names.

@@ -166,6 +166,7 @@ def test_one_call_fails(quick_tmp: Path, kind: str, means: str) -> None:
         ("syncfs", "bare"),
         ("fallocate", "bare"),
         ("link", "all"),
+        ("linkat", "bare"),
     }
 
 

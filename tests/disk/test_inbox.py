@@ -17,13 +17,13 @@ from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
 from ftx.disk.names import NameRules
 from ftx.disk.root import Means
-from ftx.disk.store import FileEntry, FolderEntry, Have, Made, Refuse, Skip, Stored, Want, Whole
+from ftx.disk.store import Failed, FileEntry, FolderEntry, Have, Made, Refuse, Skip, Stored, Want, Whole
 from ftx.errors import FtxError, LocalProtocolError
 from ftx.limits import BLOCK, RENAME_TRIES
 
 MEANS = {
     "all": Means(),
-    "walk": Means(openat2=False),
+    "walk": Means(openat2=False, empty_path=False),
     "staged": Means(tmpfile=False),
     "bare": Means(openat2=False, tmpfile=False, noreplace=False, syncfs=False, fallocate=False),
 }
@@ -470,6 +470,29 @@ def test_name_taken_between_look_and_publish(inbox: Inbox, tmp_path: Path, confl
         assert Sending(inbox, {"a": b"theirs"}, conflict=conflict).run() == {
             "a": "exists" if conflict == "fail" else "skip"
         }
+
+
+@pytest.mark.parametrize("conflict", ["fail", "skip", "rename", "backup", "overwrite"])
+def test_name_taken_in_a_folder_that_the_job_made(inbox: Inbox, tmp_path: Path, conflict: str) -> None:
+    """Nothing was in it, so its names are not looked at; what somebody has put there meanwhile is safe all the same."""
+    folder = tmp_path / "inbox" / "d"
+    job = inbox.begin(PEER, JOB, (), conflict)
+    assert job.look_up([FolderEntry(0, (b"d",))]) == [Made(0)]
+    (folder / "a").write_bytes(b"mine")
+    answer = job.look_up([FileEntry(1, (b"d", b"a"), 6, MTIME, 0o644)])[0]
+    assert isinstance(answer, Skip if conflict == "skip" else Want)
+    if isinstance(answer, Want):
+        (outcome,) = job.store_whole([Whole(1, [b"the", b"irs"], block_digest([b"theirs"]))])
+        name = b"a (1)" if conflict == "rename" else b"a"
+        stored = Stored(1, (b"d", name), digest_of_content(b"theirs"))
+        assert outcome == (Failed(1, "exists") if conflict == "fail" else stored)
+    job.finish_folder(0, 0o755, MTIME)
+    job.close()
+    kept = {"backup": "a.~1~", "overwrite": None}.get(conflict, "a")
+    assert kept is None or (folder / kept).read_bytes() == b"mine"
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == {
+        "fail": [b"mine"], "skip": [b"mine"], "overwrite": [b"theirs"]
+    }.get(conflict, [b"mine", b"theirs"])
 
 
 def test_numbers_run_out(plain: Inbox, tmp_path: Path) -> None:

@@ -73,6 +73,37 @@ def test_records_are_per_peer_and_path_and_persist(records: Records, folder: int
     again.close()
 
 
+def test_records_are_found_and_cropped_in_a_crowd(records: Records, clock: Clock) -> None:
+    """Whatever lies between the first and the last path that is asked for, a few or many of others, in any order."""
+    records.write(PEER, [(b"x/%04d" % number, record()) for number in range(500)])
+    records.settle(PEER, [(b"x/0007", record(ctime_ns=3))])
+    for asked in ([b"x/0499", b"x/0000"], [b"x/0007", b"x/0009", b"x/0008"], [b"y", b"x/0400", b"a"]):
+        found = records.find(PEER, [key(path) for path in asked])
+        settled = {b"x/0007": record(ctime_ns=3), b"y": None, b"a": None}
+        assert found == [settled.get(path, record()) for path in asked]
+    assert records.find(PEER, []) == []
+    for number in range(limits.NAME_VERSIONS + 3):
+        clock.now += 1
+        version = NameRecord(b"x", 7, 5, number, 0, None, b"d" * 32)
+        records.write(PEER, [(b"x/0003", version), (b"x/0490", version)])
+    keys = [(path, 5, number) for path in (b"x/0003", b"x/0490") for number in range(limits.NAME_VERSIONS + 3)]
+    found = records.find(PEER, keys)
+    assert [one is not None for one in found] == ([False] * 3 + [True] * limits.NAME_VERSIONS) * 2
+    assert records.find(PEER, [key(b"x/0002"), key(b"x/0491"), key(b"x/0003")]) == [record(), record(), None]
+
+
+def test_many_records_at_once_need_no_other_file(records: Records) -> None:
+    """In a sandbox there is no place for what SQLite puts aside while one statement replaces many rows."""
+    many = [(b"%s/%05d" % (b"x" * 200, number), record()) for number in range(4000)]
+    records.write(PEER, many)
+    records.settle(PEER, [(path, record(ctime_ns=1)) for path, _ in many])
+    before = set(os.listdir("/proc/self/fd"))
+    records.flush()
+    assert set(os.listdir("/proc/self/fd")) <= before
+    assert records._connection is not None
+    assert records._connection.execute("PRAGMA temp_store").fetchone() == (2,)
+
+
 def test_settled_records_count_at_once_and_are_written_with_the_next(records: Records, folder: int) -> None:
     """A completed record is visible before its transaction, which comes with the next write or with close."""
     records.write(PEER, [(b"a", record())])

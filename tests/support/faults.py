@@ -21,7 +21,7 @@ __all__ = ["KINDS", "Fault"]
 #: What can fail: functions of `os` by their name, the others by a name of ours.
 _OS = ("pwritev", "fsync", "fdatasync", "link", "mkdir", "utime", "fchmod", "ftruncate", "close")
 _OPENED = {"tmpfile": os.O_TMPFILE & ~os.O_DIRECTORY, "create": os.O_CREAT, "folder": os.O_DIRECTORY}
-_LIBC = {"renameat2": "_renameat2", "syncfs": "_syncfs", "fallocate": "_fallocate"}
+_LIBC = {"linkat": "_linkat", "renameat2": "_renameat2", "syncfs": "_syncfs", "fallocate": "_fallocate"}
 KINDS = (*_OS, "tmpfile", "create", *_LIBC)
 _SYNCS = ("fsync", "fdatasync")
 

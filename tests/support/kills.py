@@ -39,7 +39,7 @@ _CALLS = frozenset(
     }
 )
 #: The calls of `ftx.disk.linux`, which the interpreter does not see as C functions.
-_OWN = frozenset({"rename_noreplace", "syncfs", "reserve", "punch_hole"})
+_OWN = frozenset({"link_open", "rename_noreplace", "syncfs", "reserve", "punch_hole"})
 
 
 def changes_the_disk(frame: FrameType, event: str, argument: Any) -> bool:
