@@ -22,7 +22,7 @@ from ftx.client.listing import Listed, RemoteListing
 from ftx.client.running import Flow, Run
 from ftx.client.settings import Settings
 from ftx.client.target import Target, parse_folder, parse_target
-from ftx.client.way import OnEvent, Way, hinted, working
+from ftx.client.way import OnEvent, Way, carried_out, working
 from ftx.core.checks import Check, of_error
 from ftx.core.peers import TrustStore
 from ftx.disk.keys import Identity, load_or_create
@@ -37,6 +37,7 @@ from ftx.wire.events import Discovered, Done, Event, Failed
 from ftx.wire.messages import CONFLICTS, FEATURES
 
 if TYPE_CHECKING:
+    from ftx.client.attempts import Attempts
     from ftx.client.upload import Compare
 
 __all__ = ["Check", "Listed", "Run", "Settings", "discover", "doctor", "get", "ls", "send"]
@@ -78,21 +79,15 @@ def send(
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
     source that is missing). Cancelling keeps what has arrived.
     """
-    # What one of these needs and the others do not is imported when it is called.
-    from ftx.client.upload import Upload
+    from ftx.client.upload import Upload  # what one of these needs and the others do not is imported when it is called
 
     async def start(put: Callable[[Event], object], flow: Flow) -> Done | Failed:
-        where = parse_target(target, option=True).with_folder(into)
-        wish = None if conflict is None else CONFLICTS.index(conflict)
-        folder = tuple(os.fsencode(part) for part in parse_folder(where.into).split("/") if part)
-        _check_links(links)
-        selection = Selection.of(exclude, links)
+        where, folder, wish = _wished(target, into, conflict)
+        selection = _selection(exclude, links)
         async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers, tops = await worker.run(_prepare, settings, sources, name)
-            job = secrets.token_bytes(16)
-            features = _features(zstd=compress)
             way = Way(reactor, settings, worker, identity, peers, put, warn)
-            attempts, hint = await way.find(where, job.hex(), features, strangers=compare is not None)
+            job, attempts, hint = await _begin(way, where, compare is not None, zstd=compress)
             upload = Upload(
                 *(reactor, worker, identity, attempts, tops, folder, wish),
                 job=job,
@@ -104,8 +99,7 @@ def send(
                 compare=compare,
                 on_event=put,
             )
-            flow.on_change = upload.hold
-            return await hinted(upload.run(), hint)
+            return await carried_out(upload, flow, hint)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, _droppable)
 
@@ -149,16 +143,13 @@ def get(
         where, paths = _asked(sources)
         if conflict not in CONFLICTS:
             raise FtxError("usage", f"there is no conflict rule '{show(conflict)}'")
-        _check_links(links)
-        Selection.of(exclude)
+        _selection(exclude, links)
         async with working(reactor, limits.WORKER_THREADS) as worker:
             if output is None:  # nobody need be asked for what has no place here
                 await worker.run(check_landing, folder)
             identity, peers = await worker.run(_identified, settings)
-            job = secrets.token_bytes(16)
             way = Way(reactor, settings, worker, identity, peers, put, warn)
-            features = _features(checksum=checksum, zstd=compress)
-            attempts, hint = await way.find(where, job.hex(), features)
+            job, attempts, hint = await _begin(way, where, checksum=checksum, zstd=compress)
             state = settings.places.state
             target: Destination = Pipe(output) if output is not None else Folder(folder, state, any_names)
             download = Download(
@@ -168,8 +159,7 @@ def get(
                 links=links,
                 on_event=put,
             )
-            flow.on_change = download.hold
-            return await hinted(download.run(), hint)
+            return await carried_out(download, flow, hint)
 
     return Run(reactor, start, on_event, limits.EVENTS_QUEUED, _droppable)
 
@@ -197,15 +187,22 @@ def ls(
             way = Way(reactor, settings, worker, identity, peers, lambda event: None, warn)
             attempts, hint = await way.find(where, None)
             listing = RemoteListing(attempts, path, deep, put)
-            flow.on_change = listing.hold
-            return await hinted(listing.run(), hint)
+            return await carried_out(listing, flow, hint)
 
     return Run(reactor, start, on_item, limits.ITEMS_QUEUED)
 
 
-def _check_links(links: str) -> None:
+def _selection(exclude: Sequence[str], links: str) -> Selection:
+    """What of the sources is meant; FtxError `usage` when that is not said well."""
     if links not in LINKS:
         raise FtxError("usage", f"links cannot be '{show(links)}'")
+    return Selection.of(exclude, links)
+
+
+async def _begin(way: Way, where: Target, strangers: bool = False, **wanted: bool) -> tuple[bytes, Attempts, str]:
+    """A number for a new job, and what `way` finds for it; `wanted` as for `_features`."""
+    job = secrets.token_bytes(16)
+    return job, *await way.find(where, job.hex(), _features(**wanted), strangers=strangers)
 
 
 def _droppable(event: Event) -> bool:
@@ -219,6 +216,13 @@ def _features(**wanted: bool) -> list[str]:
 
 def _components(folder: str) -> tuple[bytes, ...]:
     return tuple(os.fsencode(part) for part in parse_folder(folder).split("/") if part)
+
+
+def _wished(target: str, into: str, conflict: str | None) -> tuple[Target, tuple[bytes, ...], int | None]:
+    """The machine, the folder there, and the conflict rule by its number; FtxError `usage` or `bad-target`."""
+    where = parse_target(target, option=True).with_folder(into)
+    wish = None if conflict is None else CONFLICTS.index(conflict)
+    return where, _components(where.into), wish
 
 
 def _asked(sources: Sequence[str]) -> tuple[Target, list[tuple[bytes, ...]]]:

@@ -119,7 +119,6 @@ class Options:
             return True
         return click.confirm(question, default=False, err=True)
 
-
     def confirm_here(self, question: str) -> bool:
         """Whether a person says yes; where nobody can be asked, the answer is no, `--yes` or not."""
         terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
@@ -202,63 +201,67 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
+def _option(*names: str, **more: Any) -> click.Option:
+    """An option that is kept in `Options`, wherever it is given."""
+    return click.Option(names, expose_value=False, callback=_remember, **more)
+
+
+def _flag(*names: str, help: str) -> click.Option:
+    """Such an option without a value."""
+    return _option(*names, is_flag=True, default=False, help=help)
+
+
 def _global_options() -> list[click.Option]:
-    def option(*names: str, **more: Any) -> click.Option:
-        return click.Option(names, expose_value=False, callback=_remember, **more)
-
-    def flag(*names: str, help: str) -> click.Option:
-        return option(*names, is_flag=True, default=False, help=help)
-
     return [
-        option(
+        _option(
             "--home",
             metavar="DIR",
             type=click.Path(file_okay=False),
             help="Keep everything below this folder (else FTX_HOME, else the platform's own folders).",
         ),
-        option("-v", "--verbose", count=True, help="Say more; may be repeated."),
-        flag("-q", "--quiet", help="Print errors and what was asked for only: no progress, no summary."),
-        flag("--json", help="Print one JSON object per line on standard output."),
-        option(
+        _option("-v", "--verbose", count=True, help="Say more; may be repeated."),
+        _flag("-q", "--quiet", help="Print errors and what was asked for only: no progress, no summary."),
+        _flag("--json", help="Print one JSON object per line on standard output."),
+        _option(
             "--progress",
             type=click.Choice(["auto", "bar", "plain", "none"]),
             default="auto",
             help="How to show progress: auto is a bar on a terminal, else a line every 10 seconds.",
         ),
-        option(
+        _option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
             default="auto",
             help="When to use colour; auto respects NO_COLOR.",
         ),
-        flag("--no-input", help="Never ask."),
-        flag("-y", "--yes", help="Answer every question with yes."),
-        option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 10)."),
-        option(
+        _flag("--no-input", help="Never ask."),
+        _flag("-y", "--yes", help="Answer every question with yes."),
+        _option("--timeout", metavar="SECONDS", type=SECONDS, help="Give up after this long (exit code 10)."),
+        _option(
             "--retries",
             metavar="N",
             type=_COUNT,
             help="Retry a lost connection N times, however long that takes (default: for 30 seconds without a byte).",
         ),
-        option(
+        _option(
             "--discovery-port",
             metavar="PORT",
             type=PORT,
             help="UDP port of discovery (else FTX_DISCOVERY_PORT, else 7389).",
         ),
-        option(
+        _option(
             "--discovery-interface",
             metavar="NAME",
             multiple=True,
             help="Network interface for discovery; may be repeated (else FTX_DISCOVERY_INTERFACE, else all).",
         ),
-        option(
+        _option(
             "--discovery-exclude",
             metavar="NAME",
             multiple=True,
             help="Network interface to leave out; may be repeated (else FTX_DISCOVERY_EXCLUDE, else none).",
         ),
-        flag("--debug", help="Show tracebacks and everything that is logged."),
+        _flag("--debug", help="Show tracebacks and everything that is logged."),
         click.Option(
             ["-V", "--version"],
             is_flag=True,

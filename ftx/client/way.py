@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
 from ftx.client.attempts import Attempts
 from ftx.client.find import Elsewhere, locate
+from ftx.client.running import Flow
 from ftx.client.settings import Settings
 from ftx.client.target import Target
 from ftx.core.peers import TrustStore
@@ -19,9 +20,9 @@ from ftx.net.worker import Worker
 from ftx.wire.events import Event
 from ftx.wire.messages import FEATURES
 
-__all__ = ["OnEvent", "Way", "hinted", "working"]
+__all__ = ["OnEvent", "Way", "carried_out", "working"]
 
-_T = TypeVar("_T")
+_Given = TypeVar("_Given", covariant=True)
 
 OnEvent = Callable[[Event], object]
 
@@ -91,10 +92,21 @@ class Way:
         return attempts, found.hint
 
 
-async def hinted(work: Awaitable[_T], hint: str) -> _T:
-    """Do the work; when there is no such host, say what is known that looks like it."""
+class Held(Protocol[_Given]):
+    """What goes on over a connection, and can be held up."""
+
+    def hold(self, full: bool) -> None:
+        """Whoever takes what it has to say has enough for now, or wants more."""
+
+    async def run(self) -> _Given:
+        """Do it."""
+
+
+async def carried_out(what: Held[_Given], flow: Flow, hint: str) -> _Given:
+    """Run it at the pace of `flow`; when there is no such host, `hint` says what is known that looks like it."""
+    flow.on_change = what.hold
     try:
-        return await work
+        return await what.run()
     except FtxError as error:
         if error.name == "name-not-found" and hint:
             error.hint = hint

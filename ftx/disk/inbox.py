@@ -8,8 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from attrs import evolve
@@ -84,20 +84,16 @@ class Inbox:
         folder, not ours, open to everybody, not writable, or when its records are damaged or too new.
         """
         means = means or Means()
-        closing: list[Callable[[], None]] = [] if records_fd is None else [lambda: close(records_fd)]
-        try:
+        with _saying_which(path), ExitStack() as undoing:
+            if records_fd is not None:
+                undoing.callback(close, records_fd)
             root = Root(path, means)
-        except OSError as error:
-            for undo in closing:
-                undo()
-            raise _unusable(path, (error.strerror or "input/output error").lower()) from error
-        closing.append(root.close)
-        try:
+            undoing.callback(root.close)
             _check_rights(path, root.fd)
             private_fd, lock_fd = _private(path, root)
-            closing += [lambda: close(private_fd), lambda: close(lock_fd)]
+            undoing.callback(_close_both, private_fd, lock_fd)
             staging = Staging(root, fallocate=means.fallocate)
-            closing.append(staging.close)
+            undoing.callback(staging.close)
             root.probe(staging.fd, staging.fresh_name())
             records = Records(private_fd if records_fd is None else records_fd)
             records.check()
@@ -113,15 +109,8 @@ class Inbox:
                 umask=umask,
                 report=report,
             )
-            return cls(device, private_fd, lock_fd, records_fd, passing=passing)
-        except BaseException as error:
-            for undo in reversed(closing):
-                undo()
-            if isinstance(error, OSError):
-                raise _unusable(path, (error.strerror or "input/output error").lower()) from error
-            if isinstance(error, FtxError) and error.name == "inbox-unusable":
-                raise _unusable(path, error.message, error.hint) from error
-            raise
+            undoing.pop_all()  # from here on it is closed as a whole
+        return cls(device, private_fd, lock_fd, records_fd, passing=passing)
 
     def accept_names(self, rules: NameRules) -> None:
         """Accept names by these rules from the next job on."""
@@ -211,7 +200,7 @@ def _private(path: str, root: Root) -> tuple[int, int]:
             _close_both(private_fd, lock_fd)
             raise
         _close_both(private_fd, lock_fd)
-    raise _unusable(path, "others come and go in it all the time")
+    raise _unusable("others come and go in it all the time")
 
 
 def _close_both(private_fd: int, lock_fd: int) -> None:
@@ -220,7 +209,25 @@ def _close_both(private_fd: int, lock_fd: int) -> None:
         close(lock_fd)
 
 
-def _unusable(path: str, why: str, hint: str = "") -> FtxError:
+def _unusable(why: str, hint: str = "") -> FtxError:
+    """As it is known below; `_saying_which` says of which inbox."""
+    return FtxError("inbox-unusable", why, hint)
+
+
+@contextmanager
+def _saying_which(path: str) -> Iterator[None]:
+    """Turn what makes the inbox `path` unusable into a sentence about it."""
+    try:
+        yield
+    except OSError as error:
+        raise _named(path, (error.strerror or "input/output error").lower()) from error
+    except FtxError as error:
+        if error.name != "inbox-unusable":
+            raise
+        raise _named(path, error.message, error.hint) from error
+
+
+def _named(path: str, why: str, hint: str = "") -> FtxError:
     return FtxError("inbox-unusable", f"the inbox {show(path)} cannot be used: {why}", hint)
 
 
@@ -228,15 +235,11 @@ def _check_rights(path: str, fd: int) -> None:
     """Nobody but us (and root) may be able to exchange what is in the inbox."""
     status = os.fstat(fd)
     if status.st_uid not in (os.geteuid(), 0):
-        raise _unusable_plain("it belongs to another user")
+        raise _unusable("it belongs to another user")
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise _unusable_plain("everybody may write to it", f"chmod o-w {show(path)}")
+        raise _unusable("everybody may write to it", f"chmod o-w {show(path)}")
     if not os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True):
-        raise _unusable_plain("it is not writable")
-
-
-def _unusable_plain(why: str, hint: str = "") -> FtxError:
-    return FtxError("inbox-unusable", why, hint)
+        raise _unusable("it is not writable")
 
 
 def _lock(path: str, lock_fd: int) -> None:
