@@ -1,6 +1,8 @@
 """Every number that bounds something, with its unit, its reason and, where there is one, a precedent.
 
 A limit that is not enforced does not exist: each name here is used by the code that enforces it.
+
+It is longer than other modules because it is one list: who asks what is bounded, and how, reads it and nothing else.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One client of the control socket: requests in, replies and events out, whatever carries them.
 
-A `Conversation` sits between a door (the stream protocol of `ftx.net.control`, or one that keeps packets) and
+A `Conversation` sits between a door (`ftx.net.stream`, or `ftx.net.packet`, which keeps packets) and
 the dispatcher. It takes whole messages, carries them out one after the other, answers in order, and bounds
 what waits on either side. It touches neither a socket nor a method.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -26,7 +26,7 @@ from ftx.net.local import Caller
 from ftx.text import show
 from ftx.wire.jsonlines import Request, decode_request, encode_error, encode_result
 
-__all__ = ["Client", "Conversation", "Dispatcher", "Door", "SendEvent", "StartStream"]
+__all__ = ["Client", "Conversation", "Dispatcher", "Door", "Doorkeeper", "SendEvent", "StartStream"]
 
 #: Sends one event, JSON without an end. `droppable` ones may be left out when the client reads too slowly.
 SendEvent = Callable[[bytes, bool], None]
@@ -72,6 +72,20 @@ class Door(Protocol):
 
     def abort(self) -> None:
         """Close now. `lost()` of the conversation is called, before or after this returns."""
+
+
+class Doorkeeper(Protocol):
+    """The server that a door belongs to."""
+
+    reactor: Any
+    dispatcher: Dispatcher
+    stopping: bool
+
+    def admit(self, conversation: Conversation) -> None:
+        """Serve a new connection, or turn it away with the reason."""
+
+    def ended(self, conversation: Conversation) -> None:
+        """A connection is gone and nothing runs for it."""
 
 
 @attrs.define(eq=False)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime, IReadWriteDescriptor
 from zope.interface import implementer
 
 from ftx import limits
 from ftx.errors import FtxError
-from ftx.net.conversation import Conversation, Dispatcher
+from ftx.net.conversation import Conversation, Doorkeeper
 from ftx.net.local import caller_of
 
-__all__ = ["Doorkeeper", "PacketDoor", "PacketReactor"]
+__all__ = ["PacketDoor", "PacketReactor"]
 
 #: Packets read from one client in one turn of the reactor: the others wait, too.
 _PACKETS_PER_TURN: Final = 16
@@ -27,20 +27,6 @@ _PACKETS_PER_TURN: Final = 16
 
 class PacketReactor(IReactorFDSet, IReactorTime):
     """What a packet door needs of the reactor."""
-
-
-class Doorkeeper(Protocol):
-    """The server that a door belongs to."""
-
-    reactor: Any
-    dispatcher: Dispatcher
-    stopping: bool
-
-    def admit(self, conversation: Conversation) -> None:
-        """Serve a new connection, or turn it away with the reason."""
-
-    def ended(self, conversation: Conversation) -> None:
-        """A connection is gone and nothing runs for it."""
 
 
 @implementer(IReadWriteDescriptor)
