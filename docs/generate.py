@@ -25,7 +25,7 @@ from ftx.client.cli import cli
 from ftx.client.options import GLOBAL
 from ftx.core.receiver import RECEIVER_TABLE
 from ftx.core.sender import SENDER_TABLE
-from ftx.core.session import FROM_CLIENT, FROM_SERVER
+from ftx.core.stages import FROM_CLIENT, FROM_SERVER
 from ftx.core.table import Table, diagram
 from ftx.daemon.commands import METHODS
 from ftx.daemon.params import NoParams

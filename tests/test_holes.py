@@ -43,8 +43,9 @@ from ftx.core.discovery import Counters, FoundPeers, Reply
 from ftx.core.identity import SIGN_DISCOVERY, format_id
 from ftx.core.peers import Peer, TrustStore
 from ftx.core.receipt import line
-from ftx.core.session import Role, Session, Stage
+from ftx.core.session import Session
 from ftx.core.session import error_of as session_error
+from ftx.core.stages import Role, Stage
 from ftx.core.trust import judge
 from ftx.daemon.complaints import Said
 from ftx.disk import peers

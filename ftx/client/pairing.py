@@ -16,7 +16,7 @@ from ftx.client.find import check_expected, locate
 from ftx.client.target import Target
 from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore, is_address, peer_name
-from ftx.core.session import PAIRING
+from ftx.core.stages import PAIRING
 from ftx.core.trust import Trusted
 from ftx.disk.defaults import DEFAULT_PORT
 from ftx.disk.keys import Identity, load_or_create

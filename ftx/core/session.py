@@ -54,23 +54,7 @@ from ftx.wire.messages import (
     needed_feature,
 )
 
-__all__ = [
-    "APPROVAL",
-    "FROM_CLIENT",
-    "FROM_SERVER",
-    "PAIRING",
-    "HelloToAsk",
-    "HelloToPair",
-    "LastListing",
-    "ProbeDown",
-    "ProbeUp",
-    "Role",
-    "Session",
-    "Stage",
-    "agree",
-    "error_frame",
-    "error_of",
-]
+__all__ = ["Session", "agree", "error_frame", "error_of"]
 
 
 def agree(ours: Hello, theirs: Hello) -> int:

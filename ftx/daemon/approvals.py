@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.core.approval import NONCE, Asker
 from ftx.core.identity import format_id, same
-from ftx.core.session import APPROVAL
+from ftx.core.stages import APPROVAL
 from ftx.core.trust import Trusted, source_of
 from ftx.daemon.deciding import who_is
 from ftx.daemon.events import EventStream

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from ftx.core.codes import new_code
 from ftx.core.identity import format_id, same
 from ftx.core.peers import Peer, TrustStore, peer_name
-from ftx.core.session import PAIRING, agree
+from ftx.core.session import agree
+from ftx.core.stages import PAIRING
 from ftx.core.window import Window
 from ftx.disk.peers import Watched, update
 from ftx.errors import FtxError, ProtocolError

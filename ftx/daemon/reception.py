@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 from ftx import limits
 from ftx.core.identity import format_id, same
 from ftx.core.penalties import Penalties
-from ftx.core.session import APPROVAL, PAIRING, Role, Stage, agree
+from ftx.core.session import agree
+from ftx.core.stages import APPROVAL, PAIRING, Role, Stage
 from ftx.core.strangers import Rank, Strangers
 from ftx.core.trust import Trusted, judge, source_of
 from ftx.daemon.complaints import Said

@@ -18,7 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from ftx import limits
-from ftx.core.session import PAIRING, Role, Stage
+from ftx.core.stages import PAIRING, Role, Stage
 from ftx.core.trust import Trusted, canonical_address
 from ftx.errors import FtxError
 from ftx.net.failures import connection_failure

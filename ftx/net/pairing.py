@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.pairing import EXPORTER, Binding, PairingClient, PairingServer
-from ftx.core.session import Role
+from ftx.core.stages import Role
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.secure import SecureTransport
 from ftx.net.transfer import Connection

@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ftx import __version__, limits
-from ftx.core.session import Role, Session, Stage, error_frame, error_of
+from ftx.core.session import Session, error_frame, error_of
+from ftx.core.stages import Role, Stage
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
 from ftx.net.parties import Job, Owner

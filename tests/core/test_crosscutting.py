@@ -14,7 +14,8 @@ from support.pair import JOB, Pair, hello
 
 import ftx
 from ftx import limits
-from ftx.core.session import Role, error_frame
+from ftx.core.session import error_frame
+from ftx.core.stages import Role
 from ftx.errors import KINDS, FtxError
 from ftx.wire import messages
 from ftx.wire.frames import FrameDecoder, FrameType

@@ -16,7 +16,7 @@ from support.pair import JOB, Pair, hello, offer
 
 from ftx import limits
 from ftx.core.blocks import block_count, block_digest, file_digest
-from ftx.core.session import Stage
+from ftx.core.stages import Stage
 from ftx.errors import KINDS
 from ftx.wire import messages
 from ftx.wire.frames import data_frames

@@ -12,7 +12,7 @@ from support.memory_disk import File, MemoryDisk, items
 from support.pair import Pair, offer
 
 from ftx import limits
-from ftx.core.session import Role, Stage
+from ftx.core.stages import Role, Stage
 from ftx.errors import KINDS
 from ftx.wire import messages
 

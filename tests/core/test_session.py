@@ -13,21 +13,8 @@ from support.pair import JOB, hello, offer
 from vectors.make import session as recorded_session
 
 from ftx import limits
-from ftx.core.session import (
-    APPROVAL,
-    FROM_CLIENT,
-    FROM_SERVER,
-    PAIRING,
-    LastListing,
-    ProbeDown,
-    ProbeUp,
-    Role,
-    Session,
-    Stage,
-    agree,
-    error_frame,
-    error_of,
-)
+from ftx.core.session import Session, agree, error_frame, error_of
+from ftx.core.stages import APPROVAL, FROM_CLIENT, FROM_SERVER, PAIRING, LastListing, ProbeDown, ProbeUp, Role, Stage
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
 from ftx.wire.frames import FrameType, Piece, data_frames, frame

@@ -10,7 +10,7 @@ import pytest
 from ftx.core.pairing import CLIENT_TABLE, SERVER_TABLE, PairingState
 from ftx.core.receiver import RECEIVER_TABLE, LastManifest, ReceiverState
 from ftx.core.sender import SENDER_TABLE, SenderState
-from ftx.core.session import FROM_CLIENT, FROM_SERVER, HelloToAsk, HelloToPair, LastListing, ProbeDown, ProbeUp, Stage
+from ftx.core.stages import FROM_CLIENT, FROM_SERVER, HelloToAsk, HelloToPair, LastListing, ProbeDown, ProbeUp, Stage
 from ftx.core.table import advance, diagram
 from ftx.errors import ProtocolError
 from ftx.wire import messages

@@ -26,7 +26,7 @@ from ftx.client.attempts import Attempts
 from ftx.core.blocks import block_digest, file_digest
 from ftx.core.events import StoreWhole
 from ftx.core.receipt import Transcript
-from ftx.core.session import Role
+from ftx.core.stages import Role
 from ftx.core.trust import Trusted
 from ftx.daemon.complaints import Said
 from ftx.disk import peers

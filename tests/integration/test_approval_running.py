@@ -17,7 +17,7 @@ from support.trees import MiB, make_tree, snapshot, visible
 
 from ftx import limits
 from ftx.core.peers import TrustStore
-from ftx.core.session import APPROVAL
+from ftx.core.stages import APPROVAL
 from ftx.disk.keys import Identity
 from ftx.disk.peers import update
 from ftx.wire import messages

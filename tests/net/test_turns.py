@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from ftx import limits
-from ftx.core.session import Role
+from ftx.core.stages import Role
 from ftx.errors import FtxError
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello

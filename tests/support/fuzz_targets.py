@@ -28,7 +28,8 @@ from ftx.core.identity import format_id, parse_id
 from ftx.core.receipt import decode_receipt, encode_receipt, parse_line
 from ftx.core.receipt import line as receipt_line
 from ftx.core.rights import parse_hours
-from ftx.core.session import Role, Session
+from ftx.core.session import Session
+from ftx.core.stages import Role
 from ftx.daemon.listen import parse_endpoint
 from ftx.disk import keys, peers
 from ftx.disk.journal import Journal

@@ -24,7 +24,8 @@ from ftx.core.blocks import BlockSet, block_count, block_digest
 from ftx.core.links import in_force
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Concluded, Sender
-from ftx.core.session import Role, Session, agree, error_frame, error_of
+from ftx.core.session import Session, agree, error_frame, error_of
+from ftx.core.stages import Role
 from ftx.disk.packing import Packer, unpack
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
