@@ -32,10 +32,20 @@ class Totals(Protocol):
 
 
 class Account:
-    """The events of the job `job` (hex) and the sums behind its exit code; `on_event` gets each event."""
+    """The events of the job `job` (hex) and the sums behind its exit code; `on_event` gets each event.
+
+    Unless `every_file` is wanted, files have none that are where they were asked to be below `into`, or were skipped.
+    """
 
     def __init__(
-        self, clock: IReactorTime, job: str, attempts: Attempts, on_event: Callable[[events.Event], object]
+        self,
+        clock: IReactorTime,
+        job: str,
+        attempts: Attempts,
+        on_event: Callable[[events.Event], object],
+        *,
+        into: tuple[bytes, ...] = (),
+        every_file: bool = True,
     ) -> None:
         self.job = job
         #: Gives every event away.
@@ -46,6 +56,8 @@ class Account:
         self._clock = clock
         self._began = clock.seconds()
         self._attempts = attempts
+        self._into = into
+        self._every_file = every_file
         self._reasons: set[str] = set()
         self._meter = Meter()
         self._said: tuple[object, ...] = ()
@@ -60,8 +72,15 @@ class Account:
         """An entry has its result, `error` if it failed. Of folders only failures are told."""
         if error is not None:
             self._reasons.add(error.name)
-        if not entry.folder or error is not None:
-            self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
+        elif entry.folder or not (self._every_file or self._remarkable(entry)):
+            return
+        self._file(entry.path, entry.status, error, entry.size, entry.digest, entry.stored_as)
+
+    def _remarkable(self, entry: Resolved) -> bool:
+        """Whether a person would be told who did not ask for every file."""
+        there = entry.stored_as
+        asked = (*self._into, *entry.path) if self._into else entry.path
+        return entry.status == "wanted" or (there is not None and there != asked)
 
     def left_out(self, path: tuple[bytes, ...], error: Error) -> None:
         """Something is no entry for this reason. Links and devices are skipped, anything else has failed."""

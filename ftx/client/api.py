@@ -59,6 +59,7 @@ def send(
     compress: bool = True,
     limit: int = 0,
     compare: Compare | None = None,
+    every_file: bool = True,
     on_event: OnEvent | None = None,
     warn: Callable[[str], object] = lambda _: None,
 ) -> Run[Event, Done | Failed]:
@@ -75,7 +76,9 @@ def send(
     With `compare` the receiver may be one that is not paired here: somebody is asked there, `compare` gets its name
     and the words that are on both screens, and nothing is said of the files before it answers True.
 
-    `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. A connection that is lost
+    `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. With `every_file` False only
+    those files have an event that failed, are there under another name, or would travel in a dry run: of a hundred
+    thousand others nobody may want to read, and each event costs its share. A connection that is lost
     is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
     source that is missing). Cancelling keeps what has arrived.
     """
@@ -97,6 +100,7 @@ def send(
                 state=settings.places.state,
                 selection=selection,
                 compare=compare,
+                every_file=every_file,
                 on_event=put,
             )
             return await carried_out(upload, flow, hint)

@@ -312,6 +312,7 @@ class Sending(Transfers):
             compress=self.compress,
             limit=self.limit,
             compare=compared if self.ask else None,
+            every_file=self.options.json or self.options.verbose > 0,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),
         )

@@ -57,6 +57,7 @@ class Upload(Watcher):
         state: str,
         selection: Selection,
         compare: Compare | None = None,
+        every_file: bool = True,
         on_event: Callable[[events.Event], object],
     ) -> None:
         self._reactor: IReactorTime = reactor
@@ -76,7 +77,7 @@ class Upload(Watcher):
         self._comparing: Deferred[None] | None = None
         #: While somebody is asked at the other end: until when, on the clock of the reactor.
         self._asked_until: float | None = None
-        self._account = Account(reactor, job.hex(), attempts, on_event)
+        self._account = Account(reactor, job.hex(), attempts, on_event, into=into, every_file=every_file)
         self._sending: Sending | None = None
         self._full = False
         self._would = [0, 0]

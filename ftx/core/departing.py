@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+import msgspec
 
 from ftx.core.blocks import BlockSet
 
 __all__ = ["Departing"]
 
 
-@attrs.define(eq=False)
-class Departing:
+class Departing(msgspec.Struct, eq=False, gc=False):
     """A file, folder or link without its result."""
 
     number: int
@@ -43,10 +42,10 @@ class Departing:
     #: We have closed it with an entry-failed: nothing opens it again.
     withdrawn: bool = False
     #: Blocks to be sent once more, and how often that was asked of us.
-    again: list[int] = attrs.field(factory=list)
+    again: list[int] = []
     repeats: int = 0
     digest: bytes | None = None
     #: The digests of the receiver's older copy, joined.
-    basis: bytearray = attrs.field(factory=bytearray)
+    basis: bytearray = msgspec.field(default_factory=bytearray)
     #: The digest that it was announced with.
     claimed: bytes | None = None

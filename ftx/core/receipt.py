@@ -20,6 +20,8 @@ _LINE: Final = re.compile(
     rb"(stored|identical|skipped|folder|wanted|failed-[0-9]{3,5})"
     rb" ([0-9]{1,19}) ([0-9a-f]{64}|-) ([A-Za-z0-9._~/%-]+) ([A-Za-z0-9._~/%-]+)\n"
 )
+#: A path of which nothing is quoted: nearly every one.
+_PLAIN: Final = re.compile(rb"[A-Za-z0-9._~/-]*")
 #: What says that something is there now.
 _THERE: Final = (b"stored", b"identical", b"folder")
 
@@ -44,9 +46,14 @@ def line(
     `status` is `stored`, `identical`, `skipped`, `folder`, `wanted` or `failed-NUMBER`; `size` is in bytes, 0 for a
     folder; `path` as in the manifest; `stored_as` below the inbox, None when nothing was stored.
     """
-    where = "-" if stored_as is None else quote_from_bytes(b"/".join(stored_as), safe="/~")
-    name = quote_from_bytes(b"/".join(path), safe="/~")
+    name = _quoted(path)
+    where = "-" if stored_as is None else name if stored_as is path else _quoted(stored_as)
     return f"{status} {size} {digest.hex() if digest else '-'} {name} {where}\n".encode("ascii")
+
+
+def _quoted(path: Sequence[bytes]) -> str:
+    whole = b"/".join(path)
+    return whole.decode("ascii") if _PLAIN.fullmatch(whole) else quote_from_bytes(whole, safe="/~")
 
 
 @attrs.frozen

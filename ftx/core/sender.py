@@ -73,7 +73,7 @@ class Sender(Supplying):
             case Results():
                 effects: list[Effect] = []
                 for result in message.results:
-                    effects += self._result(result)
+                    self._result(result, effects)
                 return effects + self._end_if_complete()
             case ProgressMessage():
                 # A receiver that exaggerates must not make our bar do so.
@@ -104,58 +104,66 @@ class Sender(Supplying):
 
     # -- results -----------------------------------------------------------------------------------------------
 
-    def _result(self, result: Stored | Identical | Skipped | Failed | Wanted) -> list[Effect]:
+    def _result(self, result: Stored | Identical | Skipped | Failed | Wanted, effects: list[Effect]) -> None:
+        """What became of one entry, added to `effects`."""
         entry = self._entries.get(result.number)
         if entry is None or entry.failed:
             raise ProtocolError("protocol-error", "a result came for an entry that has none coming")
-        if not entry.folder and not entry.answered:
+        if not entry.answered and not entry.folder:
             self._unanswered -= 1
             entry.answered = True
-        asked = (*self.offer.into, *entry.path)
-        if entry.pipe and isinstance(result, Failed | Skipped):
-            entry.size = 0
-        if isinstance(result, Wanted):
-            return self._wanted_dry(entry)
-        if isinstance(result, Failed):
+        kind = type(result)
+        if (kind is Identical or kind is Skipped) and (entry.asked or entry.folder):
+            raise ProtocolError("protocol-error", "a file was both asked for and left out")
+        if isinstance(result, Stored | Identical):
+            effects.append(self._there(entry, result, identical=kind is Identical))
+        elif isinstance(result, Wanted):
+            effects.append(self._wanted_dry(entry))
+        elif isinstance(result, Failed):
+            if entry.pipe:
+                entry.size = 0
             self.present -= entry.present
             number = kind_from_peer(result.error, (3, 4, 5, 6, 7, 8), "refused").number
             line = self.transcript.failed(entry.size, result.error, entry.path)
-            effects: list[Effect] = [
-                Resolved(entry.path, entry.size, "failed", None, None, number, entry.folder, line)
-            ]
-            return effects + self._abandon(entry)
-        if isinstance(result, Skipped | Identical) and (entry.asked or entry.folder):
-            raise ProtocolError("protocol-error", "a file was both asked for and left out")
-        if isinstance(result, Skipped):
+            effects.append(Resolved(entry.path, entry.size, "failed", None, None, number, entry.folder, line))
+            effects += self._abandon(entry)
+        else:
+            if entry.pipe:
+                entry.size = 0
             line = self.transcript.skipped(entry.size, entry.path)
             del self._entries[entry.number]
-            return [Resolved(entry.path, entry.size, "skipped", None, None, 0, False, line)]
+            effects.append(Resolved(entry.path, entry.size, "skipped", None, None, 0, False, line))
+
+    def _there(self, entry: Departing, result: Stored | Identical, *, identical: bool) -> Resolved:
+        """The receiver has it: with exactly the content that was sent, or that it was announced with."""
+        path, into, digest = entry.path, self.offer.into, result.digest
+        asked = (*into, *path) if into else path
         stored_as = asked if result.stored_as is None else tuple(result.stored_as)
-        identical = isinstance(result, Identical)
         if entry.folder:
-            if result.digest:
+            if digest:
                 raise ProtocolError("protocol-error", "a folder cannot have a digest")
-            line = self.transcript.folder(entry.path, stored_as)
+            line = self.transcript.folder(path, stored_as)
         else:
             if not identical and not entry.closed:
                 raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
-            if (not identical and entry.digest != result.digest) or len(result.digest) != limits.DIGEST:
+            if (not identical and entry.digest != digest) or len(digest) != limits.DIGEST:
                 raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
-            if identical and entry.claimed not in (None, result.digest):
+            if identical and entry.claimed not in (None, digest):
                 raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
-            line = self.transcript.stored(entry.size, result.digest, entry.path, stored_as, identical=identical)
+            line = self.transcript.stored(entry.size, digest, path, stored_as, identical=identical)
         del self._entries[entry.number]
-        self.present += entry.size if identical else 0
+        if identical:
+            self.present += entry.size
         status = "identical" if identical else "stored"
-        return [Resolved(entry.path, entry.size, status, result.digest, stored_as, 0, entry.folder, line)]
+        return Resolved(path, entry.size, status, digest, stored_as, 0, entry.folder, line)
 
-    def _wanted_dry(self, entry: Departing) -> list[Effect]:
+    def _wanted_dry(self, entry: Departing) -> Resolved:
         """The receiver would ask for this."""
         if self.offer.kind != DRY_RUN:
             raise ProtocolError("protocol-error", "a result came that only a dry run has")
         del self._entries[entry.number]
         line = self.transcript.wanted(entry.size, entry.path, folder=entry.folder)
-        return [Resolved(entry.path, entry.size, "wanted", None, None, 0, entry.folder, line)]
+        return Resolved(entry.path, entry.size, "wanted", None, None, 0, entry.folder, line)
 
     def _abandon(self, entry: Departing) -> list[Effect]:
         """The receiver gave an entry up. A file that it asked for must still be closed, if it is not."""

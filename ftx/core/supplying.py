@@ -15,7 +15,7 @@ from typing import Any
 
 from ftx import limits
 from ftx.core.announcing import Announcing
-from ftx.core.blocks import BlockSet, block_count, file_digest
+from ftx.core.blocks import BlockSet, block_count, whole_digest
 from ftx.core.concluding import Concluded
 from ftx.core.departing import Departing
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole, Send
@@ -88,7 +88,7 @@ class Supplying(Announcing):
         entry = self._entries[number]
         entry.active, entry.closed = False, True
         entry.again.clear()
-        entry.digest = file_digest(entry.size, [digest])
+        entry.digest = whole_digest(entry.size, digest)
         return self._forget(entry) if entry.failed else []
 
     def closed(self, number: int, digest: bytes) -> list[Effect]:
@@ -215,7 +215,7 @@ class Supplying(Announcing):
         numbers, size = [first.number], first.size
         while self._ready and len(numbers) < limits.DISK_BATCH:
             entry = self._ready[0]
-            if entry.pipe or block_count(entry.size) > 1 or size + entry.size > limits.DISK_BATCH_BYTES:
+            if entry.pipe or entry.size > limits.BLOCK or size + entry.size > limits.DISK_BATCH_BYTES:
                 break
             self._ready.popleft()
             entry.active = True

@@ -7,9 +7,11 @@ whatever the process has become since.
 
 from __future__ import annotations
 
+import difflib
 import grp
 import os
 import socket
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -31,6 +33,8 @@ from ftx.text import show
 __all__ = ["Config", "Request", "load"]
 
 _DEFAULT: Final = Origin("default")
+#: What reading a file again may import (`ftx.disk.settings`) is here before rights are given up.
+_EARLY: Final = (difflib, tomllib)
 
 
 @attrs.frozen

@@ -60,7 +60,7 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
         if packer is not None:
             packer.begin()
         sent = 0
-        if len(content) >= PAGE and content == _ZEROS[: len(content)]:
+        if len(content) >= PAGE and not content[0] and content == _ZEROS[: len(content)]:
             frames += data_frames(number, 0, content, digest, zero=True)
         else:
             encoded, sent = _encoded(number, 0, content, digest, packer)

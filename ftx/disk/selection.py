@@ -35,6 +35,11 @@ class Selection:
         """
         return cls(links, tuple(reversed([_rule(pattern) for pattern in exclude])))
 
+    @property
+    def chooses(self) -> bool:
+        """Whether anything is left out by its name."""
+        return bool(self._rules)
+
     def excludes(self, path: tuple[bytes, ...], *, folder: bool) -> bool:
         """Whether `path`, which begins with the name of its source, is left out; a source that is named never is.
 

@@ -56,8 +56,8 @@ __all__ = [
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _PASS: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-#: What open(2) says of a link, a socket or a pipe in the place of the file.
-_REPLACED: Final = frozenset({errno.ELOOP, errno.ENXIO})
+#: What open(2) and pread(2) say of a link, a socket, a pipe or a folder in the place of the file.
+_REPLACED: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.ESPIPE, errno.EISDIR})
 
 
 def _failure(error: OSError) -> FtxError:
@@ -111,15 +111,16 @@ def _open_far(local: bytes) -> int:
 def read_whole(file: SourceFile) -> bytes:
     """The content of a file of one block: exactly `file.size` bytes (at most `limits.BLOCK`).
 
-    Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`. Five system calls.
+    Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`. Four system calls: one look after
+    reading says that what was read is the file of the walk, and that it did not change meanwhile. pread(2) takes
+    nothing out of a pipe or a terminal that is in its place now (`ESPIPE`).
     """
     try:
         fd = _open(file)
         try:
-            _check(file, os.fstat(fd))
-            content = os.read(fd, file.size + 1)
+            content = os.pread(fd, file.size + 1, 0)
             while 0 < len(content) < file.size:
-                more = os.read(fd, file.size + 1 - len(content))
+                more = os.pread(fd, file.size + 1 - len(content), len(content))
                 if not more:
                     break
                 content += more

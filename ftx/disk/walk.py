@@ -17,10 +17,11 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
+from msgspec import Struct
 
 from ftx import limits
 from ftx.core.links import stays_inside
@@ -51,8 +52,7 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RIGHTS: Final = 0o777
 
 
-@attrs.frozen
-class SourceFile:
+class SourceFile(Struct, frozen=True, gc=False):
     """A regular file as the walk saw it; `ftx.disk.source` reads it only while it still looks like this."""
 
     #: The path on the wire, beginning with the name of its root.
@@ -71,16 +71,14 @@ class SourceFile:
     held: Held | None = None
 
 
-@attrs.frozen
-class SourceFolder:
+class SourceFolder(Struct, frozen=True, gc=False):
     """A folder begins: everything up to its `SourceFolderEnd` is inside."""
 
     path: Path
     local: bytes
 
 
-@attrs.frozen
-class SourceFolderEnd:
+class SourceFolderEnd(Struct, frozen=True, gc=False):
     """A folder is complete; its permission bits and its mtime (as in `SourceFile`) can be set."""
 
     path: Path
@@ -88,8 +86,7 @@ class SourceFolderEnd:
     mtime_ns: int
 
 
-@attrs.frozen
-class SourceLink:
+class SourceLink(Struct, frozen=True, gc=False):
     """A symbolic link that is kept: it leads to something in the tree that it is in (`ftx.core.links`)."""
 
     path: Path
@@ -98,8 +95,7 @@ class SourceLink:
     mtime_ns: int
 
 
-@attrs.frozen
-class SourcePipe:
+class SourcePipe(Struct, frozen=True, gc=False):
     """Our standard input, under the name that it was given; `ftx.disk.pipe` reads it."""
 
     path: Path
@@ -108,8 +104,7 @@ class SourcePipe:
     mode: int = 0o644
 
 
-@attrs.frozen
-class SourceProblem:
+class SourceProblem(Struct, frozen=True, gc=False):
     """Something that cannot be sent, and why; nothing else is said about it.
 
     `special-file` (links, devices, pipes, sockets), `source-unreadable`, `source-vanished`, `source-missing` (of a
@@ -128,7 +123,7 @@ def wire_time(nanoseconds: int) -> int:
     """A time as the wire can carry it: the nearest signed 64-bit number (years 1677 to 2262; ext4 reaches
     2446).
     """
-    return min(max(nanoseconds, -(2**63)), 2**63 - 1)
+    return nanoseconds if -(2**63) <= nanoseconds < 2**63 else min(max(nanoseconds, -(2**63)), 2**63 - 1)
 
 
 def _why(error: OSError) -> str:
@@ -249,16 +244,29 @@ class _Descent:
             fds.close(fd)
 
     def _next(self, folder: _Open) -> Iterator[SourceItem]:
-        try:
-            name = next(folder.names, None)
-        except OSError as error:  # the temporary file of a very large folder
-            yield _failure(folder.path, error)
-            name = None
-        if name is not None:
-            yield from self._enter(folder, name, folder.local + b"/" + name)
-            return
-        fds.close(self._stack.pop().fd)
-        yield from self._left(folder)
+        """The items for the names of `folder` up to the first that leads into another folder, or up to its end."""
+        depth = len(self._stack)
+        plain = folder.held is None and not self._selection.chooses
+        while True:
+            try:
+                name = next(folder.names, None)
+            except OSError as error:  # the temporary file of a very large folder
+                yield _failure(folder.path, error)
+                name = None
+            if name is None:
+                fds.close(self._stack.pop().fd)
+                yield from self._left(folder)
+                return
+            local = folder.local + b"/" + name
+            # Nearly everything is a file about which nothing has to be asked but one look.
+            status = _regular(name, folder.fd) if plain else None
+            path = (*folder.path, name)
+            if status is not None and not reach(folder.length, len(path), name)[1]:
+                yield from self._file(path, local, status, None)
+                continue
+            yield from self._enter(folder, name, local)
+            if len(self._stack) != depth:
+                return
 
     def _enter(
         self, parent: _Open | None, name: bytes, local: bytes, at: tuple[int | None, bytes] | None = None
@@ -330,17 +338,10 @@ class _Descent:
     def _left(self, folder: _Open) -> Iterator[SourceItem]:
         yield SourceFolderEnd(folder.path, folder.mode, folder.mtime_ns)
 
-    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterator[SourceItem]:
-        yield SourceFile(
-            path,
-            local,
-            status.st_size,
-            wire_time(status.st_mtime_ns),
-            wire_time(status.st_ctime_ns),
-            status.st_ino,
-            status.st_mode & _RIGHTS,
-            held,
-        )
+    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterable[SourceItem]:
+        mtime, ctime = wire_time(status.st_mtime_ns), wire_time(status.st_ctime_ns)
+        mode = status.st_mode & _RIGHTS
+        return (SourceFile(path, local, status.st_size, mtime, ctime, status.st_ino, mode, held),)
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:
         if self._selection.links != "keep":
@@ -362,8 +363,8 @@ class _LinkDescent(_Descent):
     def _left(self, folder: _Open) -> Iterator[SourceItem]:
         return iter(())
 
-    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterator[SourceItem]:
-        return iter(())
+    def _file(self, path: Path, local: bytes, status: os.stat_result, held: Held | None) -> Iterable[SourceItem]:
+        return ()
 
     def _link(self, path: Path, target: bytes, status: os.stat_result) -> Iterator[SourceItem]:
         if stays_inside(path, target):
@@ -373,6 +374,15 @@ class _LinkDescent(_Descent):
 
     def _other(self, path: Path, trouble: SourceProblem) -> Iterator[SourceItem]:
         return iter(())
+
+
+def _regular(name: bytes, folder: int) -> os.stat_result | None:
+    """What `name` in `folder` is, if it is a regular file; None for anything else, and for what cannot be seen."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_link(entry: bytes, parent: int | None) -> bool:

@@ -80,14 +80,15 @@ class Announcing:
 
     def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
         """The next items of the walk, files with their digests where those are wanted."""
-        return [self._checksum(item) for item in self._walk.batch(room)]
+        items = self._walk.batch(room)
+        return [self._checksum(item) for item in items] if self._checksums else [(item, None) for item in items]
 
     def _checksum(self, item: SourceItem) -> tuple[SourceItem, bytes | None]:
         """`item` and its digest, if it is to have one; in its place the problem of a file that cannot be read.
 
         Without its digest it would not be recognised, and if it can be read when it is sent, it is there twice.
         """
-        if not self._checksums or not isinstance(item, SourceFile):
+        if not isinstance(item, SourceFile):
             return item, None
 
         def check() -> None:
@@ -104,7 +105,8 @@ class Announcing:
         for item, digest in items:
             if isinstance(item, SourceFile):
                 effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
-                self._perform(effects)
+                if effects:
+                    self._perform(effects)
             elif isinstance(item, SourceFolder):
                 number, effects = self._machine.add_folder(item.path)
                 self._folders.append(number)

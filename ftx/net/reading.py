@@ -200,7 +200,9 @@ class ReadAhead:
         if batch.frames:
             self._give([batch.frames], batch.size)
         for number, digest in batch.read:
-            self._perform(self._machine.whole_read(number, digest))
+            effects = self._machine.whole_read(number, digest)
+            if effects:
+                self._perform(effects)
         for number, error in batch.failed:
             self._perform(self._machine.source_failed(number, error))
         self.go_on()

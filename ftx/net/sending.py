@@ -218,10 +218,10 @@ class Sending:
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
+                case Resolved():  # one for each file; of the others there are some for each batch
+                    self._watcher.resolved(self, effect)
                 case Send():
                     self._connection.send(effect.message)
-                case Resolved():
-                    self._watcher.resolved(self, effect)
                 case VerifyReceipt():
                     self._verify(effect)
                 case Waited():

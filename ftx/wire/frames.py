@@ -219,6 +219,9 @@ def data_frames(
         encoding = Encoding.ZERO if zero else encoding
         head = _HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA)
         return [head, _DATA.pack(entry, block, encoding, _LAST), digest]
+    if len(content) <= limits.PIECE:
+        head = _HEADER.pack(DATA_HEADER + len(content) + len(digest), FrameType.DATA)
+        return [head + _DATA.pack(entry, block, encoding, _LAST), content, digest]
     view = memoryview(content)
     out: list[bytes | memoryview] = []
     for start in range(0, len(view), limits.PIECE):

@@ -134,3 +134,35 @@ async def test_what_cannot_be_had(reactor: Any, short_tmp: Path) -> None:
     application = MultiService()
     await started(application, made)
     await application.stopService()
+
+
+@bounded(30)
+async def test_files_that_nobody_asks_about_have_no_event(reactor: Any, short_tmp: Path) -> None:
+    """Without `every_file` only what is remarkable is told: here, that a name was taken by other content."""
+    application = MultiService()
+    (short_tmp / "in").mkdir(mode=0o700)
+    (short_tmp / "tree").mkdir()
+    for name in ("a", "b"):
+        (short_tmp / "tree" / name).write_bytes(name.encode())
+    made = receiver(
+        reactor, str(short_tmp / "home"), inbox=str(short_tmp / "in"), listen=LOCAL, discovery=False, conflict="rename"
+    )
+    url = await started(application, made)
+    settings = Settings(places(str(short_tmp / "home"), {}, 0, "/"))
+
+    async def told(*, every_file: bool, into: str = "") -> list[tuple[str, str, str | None]]:
+        heard: list[Event] = []
+        tree = str(short_tmp / "tree")
+        await send(reactor, settings, [tree], url, into=into, every_file=every_file, on_event=heard.append)
+        return [(one.status, one.path, one.stored_as) for one in heard if isinstance(one, FileEvent)]
+
+    try:
+        everything = [("stored", "tree/a", "tree/a"), ("stored", "tree/b", "tree/b")]
+        assert sorted(await told(every_file=True)) == everything
+        assert await told(every_file=False) == []
+        assert await told(every_file=False, into="below") == []
+        (short_tmp / "tree" / "b").write_bytes(b"another")
+        assert await told(every_file=False) == [("stored", "tree/b", "tree/b (1)")]
+        assert await told(every_file=False, into="below") == [("stored", "tree/b", "below/tree/b (1)")]
+    finally:
+        await application.stopService()

@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-import attrs
 import pytest
+from msgspec import structs
 
 from ftx import limits
 from ftx.core.blocks import block_count, block_digest, file_digest
@@ -91,14 +91,14 @@ def test_a_file_in_another_state_is_not_the_one_remembered(
     memory: DigestMemory, change: dict[str, object]
 ) -> None:
     remember(memory)
-    other = attrs.evolve(FILE, **change)
+    other = structs.replace(FILE, **change)
     assert recalled(memory, other) is None
     assert recalled(memory) == [0, 1, 2, 3]
 
 
 def test_a_new_state_takes_the_place_of_the_old(memory: DigestMemory, folder: Path) -> None:
     remember(memory)
-    changed = attrs.evolve(FILE, ctime_ns=FILE.ctime_ns + 1)
+    changed = structs.replace(FILE, ctime_ns=FILE.ctime_ns + 1)
     remember(memory, changed, blocks=1)
     assert recalled(memory, changed) == [0]
     assert recalled(memory) is None
@@ -108,11 +108,11 @@ def test_a_new_state_takes_the_place_of_the_old(memory: DigestMemory, folder: Pa
 def test_a_file_changed_just_now_is_not_remembered(memory: DigestMemory) -> None:
     remember(memory)
     for age in (1.9, 0.0, -5.0):
-        young = attrs.evolve(FILE, ctime_ns=int((NOW - age) * 10**9))
+        young = structs.replace(FILE, ctime_ns=int((NOW - age) * 10**9))
         remember(memory, young)
         assert recalled(memory, young) is None
     assert recalled(memory) is None  # what was known of the path is out of date as well
-    old = attrs.evolve(FILE, ctime_ns=int((NOW - 2.1) * 10**9))
+    old = structs.replace(FILE, ctime_ns=int((NOW - 2.1) * 10**9))
     remember(memory, old)
     assert recalled(memory, old) == [0, 1, 2, 3]
 
@@ -179,7 +179,7 @@ def test_without_a_usable_folder_sending_still_works(folder: Path, obstacle: str
 
 def test_the_oldest_and_the_too_many_are_forgotten(memory: DigestMemory, folder: Path) -> None:
     names = [f"/f{number}".encode() for number in range(limits.DIGEST_FILES + 3)]
-    files = [attrs.evolve(FILE, local=name, size=BLOCK + 1) for name in names]
+    files = [structs.replace(FILE, local=name, size=BLOCK + 1) for name in names]
     for file in files:
         memory.start(file, NOW).close()
     day = 86400

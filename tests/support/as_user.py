@@ -27,7 +27,7 @@ def main() -> int:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     twisted = ("twisted.internet.reactor", "twisted.internet._resolver", "twisted.internet._signals")
-    for name in (*twisted, "sqlite3", "tomllib", "ifaddr", "pathspec"):
+    for name in (*twisted, "sqlite3", "tomllib", "ifaddr", "pathspec", "difflib"):
         importlib.import_module(name)
     from ftx.client.cli import main as client
     from ftx.daemon.main import main as daemon
