@@ -212,6 +212,8 @@ ROOM_TIME: Final = CRAWL_SECONDS
 JOINED: Final = 1 * KiB
 #: Content of a piece up to which it is copied out of what was read from the socket, which a view would keep alive.
 COPIED: Final = 4 * KiB
+#: Content of a file of one block up to which it is taken together with those behind it, and copied, too.
+GATHERED: Final = 16 * KiB
 #: Blocks read ahead of the network by a sender.
 READ_AHEAD: Final = 2
 #: Threads for peers and configuration, apart from those that the inbox's disk may stall.

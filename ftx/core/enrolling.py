@@ -114,6 +114,10 @@ class Enrolling(Resolving):
         asked: list[FileEntry | PipeEntry | FolderEntry] = []
         effects: list[Effect] = []
         for entry in message.entries:
+            if type(entry) is FileEntry:  # nearly all are
+                self._file(entry)
+                asked.append(entry)
+                continue
             if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
                 raise ProtocolError("bad-message", "a file came with a digest, and nobody had agreed to that")
             if isinstance(entry, FolderEnd):
@@ -130,28 +134,38 @@ class Enrolling(Resolving):
             if isinstance(entry, SymlinkEntry):
                 effects += self._symlink(entry)
                 continue
-            parent = self._folders.get(self._order.open_folder)
-            is_folder = isinstance(entry, FolderEntry)
-            path = self._order.entry(entry.number, entry.path, folder=is_folder)
-            self._check_asked(path)
-            if parent is not None:
-                parent.open_entries += 1
             if isinstance(entry, FolderEntry):
+                path, parent = self._placed(entry)
                 self._announced_folders += 1
                 self._folders[entry.number] = Folder(entry.number, path, parent)
             else:
-                self._announced_files += 1
-                pipe = isinstance(entry, PipeEntry)
-                size = 0 if isinstance(entry, PipeEntry) else entry.size
-                self._announced_bytes += size
-                self._files[entry.number] = File(entry.number, path, size, parent, pipe=pipe)
-                self._unanswered += 1
+                self._file(entry)
             asked.append(entry)
         self._check_windows()
         if message.last and not self._order.complete:
             raise ProtocolError("bad-message", "the manifest ended inside a folder")
         effects += self._links_if_ready()
         return [LookUp(asked), *effects] if asked else effects
+
+    def _file(self, entry: FileEntry | PipeEntry) -> None:
+        path, parent = self._placed(entry)
+        self._announced_files += 1
+        if isinstance(entry, PipeEntry):
+            self._files[entry.number] = File(entry.number, path, 0, parent, pipe=True)
+        else:
+            self._announced_bytes += entry.size
+            self._files[entry.number] = File(entry.number, path, entry.size, parent)
+        self._unanswered += 1
+
+    def _placed(self, entry: FileEntry | PipeEntry | FolderEntry) -> tuple[tuple[bytes, ...], Folder | None]:
+        """The path of an entry, which has to be in order, and its folder, which has one more entry now."""
+        parent = self._folders.get(self._order.open_folder)
+        path = self._order.entry(entry.number, entry.path, folder=isinstance(entry, FolderEntry))
+        if self._tops is not None:
+            self._check_asked(path)
+        if parent is not None:
+            parent.open_entries += 1
+        return path, parent
 
     def _symlink(self, entry: SymlinkEntry) -> list[Effect]:
         if "symlinks" not in self._features:

@@ -93,7 +93,7 @@ class StoreWhole(Effect, frozen=True, eq=False, gc=False):
     """
 
     number: int
-    chunks: Sequence[memoryview]
+    chunks: Sequence[bytes | memoryview]
     length: int
     digest: bytes
     packed: bool = False

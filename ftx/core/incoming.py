@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 import attrs
+from msgspec import Struct, field
 
 from ftx.core.blocks import BlockSet
 from ftx.wire.messages import FolderEnd
@@ -40,8 +41,7 @@ class Folder:
     made: bool = False
 
 
-@attrs.define(eq=False)
-class File:
+class File(Struct, eq=False):
     """A file without its result (or draining)."""
 
     number: int
@@ -52,7 +52,7 @@ class File:
     #: Blocks asked for and not yet here; None for a file of one block.
     missing: BlockSet | None = None
     #: Those of them that were asked for once more, and how many blocks have not verified so far.
-    again: set[int] = attrs.field(factory=set)
+    again: set[int] = field(default_factory=set)
     mismatches: int = 0
     #: How many blocks of an older copy were offered.
     basis: int = 0

@@ -20,6 +20,8 @@ __all__ = ["ManifestOrder"]
 class _Open:
     number: int
     path: tuple[bytes, ...]
+    #: The same, as entries have it.
+    above: list[bytes]
     last: bytes = b""
 
 
@@ -27,7 +29,7 @@ class ManifestOrder:
     """Feed it every entry; it raises ProtocolError `bad-message` at the first one out of order."""
 
     def __init__(self) -> None:
-        self._stack: list[_Open] = [_Open(-1, ())]
+        self._stack: list[_Open] = [_Open(-1, (), [])]
         self._next = 0
         #: The last symlink; no file or folder may follow one.
         self._link: tuple[bytes, ...] = ()
@@ -49,8 +51,8 @@ class ManifestOrder:
             raise ProtocolError("bad-message", "a manifest entry followed a symlink")
         if number != self._next:
             raise ProtocolError("bad-message", "manifest entries were not numbered in order")
-        name = path[-1]
-        if len(path) != len(here.path) + 1 or tuple(path[:-1]) != here.path:
+        *above, name = path
+        if above != here.above:
             raise ProtocolError("bad-message", "a manifest entry was outside the open folder")
         if name <= here.last:
             raise ProtocolError("bad-message", "manifest names did not rise")
@@ -58,7 +60,7 @@ class ManifestOrder:
         self._next += 1
         whole = (*here.path, name)
         if folder:
-            self._stack.append(_Open(number, whole))
+            self._stack.append(_Open(number, whole, [*above, name]))
         return whole
 
     def folder_end(self, number: int) -> None:

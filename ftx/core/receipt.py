@@ -47,7 +47,7 @@ def line(
     folder; `path` as in the manifest; `stored_as` below the inbox, None when nothing was stored.
     """
     name = _quoted(path)
-    where = "-" if stored_as is None else name if stored_as is path else _quoted(stored_as)
+    where = "-" if stored_as is None else name if stored_as == path else _quoted(stored_as)
     return f"{status} {size} {digest.hex() if digest else '-'} {name} {where}\n".encode("ascii")
 
 

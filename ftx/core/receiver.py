@@ -11,16 +11,16 @@ goes out. Wants and results go out with `flush()`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Sequence, Set
 from enum import Enum
 
 from ftx import limits
 from ftx.core.arriving import Arriving
-from ftx.core.events import Conclude, Effect, GiveUp, Send
+from ftx.core.events import Conclude, Effect, GiveUp, Send, StoreWhole
 from ftx.core.incoming import Life
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import ProtocolError
-from ftx.wire.frames import Piece
+from ftx.wire.frames import Piece, Whole
 from ftx.wire.messages import (
     Cancel,
     End,
@@ -145,6 +145,23 @@ class Receiver(Arriving):
         """Part of a block."""
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         return self._piece(piece)
+
+    def wholes(self, run: Sequence[Whole]) -> list[StoreWhole]:
+        """The first of these small files, as far as each is wanted and has its size; what follows is for `piece()`."""
+        self.state = advance(RECEIVER_TABLE, self.state, Piece)
+        effects: list[StoreWhole] = []
+        if self._open:
+            return effects
+        for number, content, digest in run:
+            file, size = self._files.get(number), len(content)
+            if file is None or file.life is not Life.WANTED or file.size != size:
+                break
+            if file.missing is not None or file.pipe:
+                break
+            file.life = Life.CLOSING
+            self.received += size
+            effects.append(StoreWhole(number, (content,), size, digest))
+        return effects
 
     def _end(self, message: End) -> list[Effect]:
         counts = self.transcript.counts

@@ -173,8 +173,12 @@ class Resolving:
         del self._files[file.number]
         if file.pipe and digest is None:
             file.size = 0  # how much had come is known on one side only
-        resolved = self._answers.file(file, status, digest, stored_as, error)
-        return [resolved, *self._child_done(file.parent), *self._links_if_ready()]
+        effects: list[Effect] = [self._answers.file(file, status, digest, stored_as, error)]
+        if file.parent is not None:
+            effects += self._child_done(file.parent)
+        if self._waiting_links:
+            effects += self._links_if_ready()
+        return effects
 
     def _resolve_link(
         self,
@@ -198,7 +202,7 @@ class Resolving:
         if folder is None:
             return []
         folder.open_entries -= 1
-        return self._finish(folder)
+        return [] if folder.open_entries else self._finish(folder)
 
     def _finish(self, folder: Folder) -> list[Effect]:
         if folder.end is None or folder.open_entries or not folder.made or folder.number not in self._folders:

@@ -34,7 +34,7 @@ from ftx.core.stages import (
 )
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import FtxError, LocalProtocolError, ProtocolError, kind, kind_from_peer
-from ftx.wire.frames import WHILE_ASKING, WHILE_PAIRING, FrameDecoder, Piece, after_sign_in, encodings
+from ftx.wire.frames import WHILE_ASKING, WHILE_PAIRING, FrameDecoder, Piece, Whole, after_sign_in, encodings
 from ftx.wire.messages import (
     DRY_RUN,
     PULL,
@@ -170,6 +170,16 @@ class Session:
             return message
         self._decoder.clear()
         return None
+
+    def next_wholes(self, most: int) -> list[Whole]:
+        """The small files that come next, at most `most`, for who takes many at once; `next_event` has all else."""
+        theirs = FROM_SERVER if self.role is Role.CLIENT else FROM_CLIENT
+        if self.over or self.trace is not None or theirs.get(self.stage, {}).get(Piece) is not self.stage:
+            return []
+        found = self._decoder.next_wholes(most)
+        if found:
+            self._crawling = None
+        return found
 
     def _get_on(self, now: float) -> None:
         """All that came was looked at: whether the frame under way, if there is one, gets on."""

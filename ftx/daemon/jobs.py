@@ -200,7 +200,7 @@ class Jobs(Observer):
         running = self._running.get(job)
         if running is None or entry.folder:
             return
-        if entry.stored_as is not None and entry.stored_as != (*running.into, *entry.path):
+        if entry.stored_as is not None and entry.stored_as[-1] != entry.path[-1]:  # a folder never gets another name
             running.report.renamed += 1
         self.reports.resolved(running.report, entry)
 

@@ -7,6 +7,7 @@ file costs. Nothing waits for a batch to fill: whoever owns the queue takes what
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import attrs
 
@@ -66,12 +67,13 @@ class Gathered:
         self._files: deque[StoreWhole] = deque()
         self._folders: deque[FinishFolder] = deque()
 
-    def add(self, effect: StoreWhole | FinishFolder) -> None:
-        """One more."""
-        if isinstance(effect, StoreWhole):
-            self._files.append(effect)
-        else:
-            self._folders.append(effect)
+    def add(self, files: Iterable[StoreWhole]) -> None:
+        """Some more files."""
+        self._files.extend(files)
+
+    def finish(self, folder: FinishFolder) -> None:
+        """One more folder."""
+        self._folders.append(folder)
 
     def take(self) -> Batch:
         """The next batch, within `limits.DISK_BATCH` and `limits.DISK_BATCH_BYTES`; empty when nothing waits.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ftx.errors import FtxError
-from ftx.wire.frames import Piece
+from ftx.wire.frames import Piece, Whole
 from ftx.wire.messages import Hello, List, Message, Offer, Probe, Request
 
 if TYPE_CHECKING:
     from ftx.net.tls import PeerKey
     from ftx.net.transfer import Connection
 
-__all__ = ["Job", "Owner"]
+__all__ = ["Gathering", "Job", "Owner"]
 
 
 class Job(Protocol):
@@ -35,6 +36,13 @@ class Job(Protocol):
 
     def lost(self, error: FtxError) -> None:
         """The connection ended before the job did."""
+
+
+class Gathering(Job, Protocol):
+    """A job that takes small files many at once."""
+
+    def wholes(self, run: Sequence[Whole]) -> None:
+        """Files of one block, each complete. May raise FtxError."""
 
 
 class Owner(Protocol):

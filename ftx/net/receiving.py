@@ -28,7 +28,7 @@ from ftx.net.backlog import Backlog
 from ftx.net.storing import Storing
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
-from ftx.wire.frames import Piece
+from ftx.wire.frames import Encoding, Piece, Whole
 from ftx.wire.messages import Accept, Message, Offer, Receipt
 
 __all__ = ["Observer", "Receiving"]
@@ -120,7 +120,7 @@ class Receiving:
 
     def begin(self) -> None:
         """Accept the offer; entries and content may come from now on."""
-        self.connection.job = self
+        self.connection.job = self.connection.gathering = self
         self.connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         windows = limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED
         self.connection.send(Accept(self.offer.job, *windows, self._conflict, 0))
@@ -133,13 +133,31 @@ class Receiving:
 
     def piece(self, piece: Piece) -> None:
         """Part of a block."""
+        self._obeyed()
+        self._perform(self.machine.piece(piece))
+
+    def wholes(self, run: Sequence[Whole]) -> None:
+        """Small files, each complete. What is not simply wanted goes the way of every piece."""
+        self._obeyed()
+        done = 0
+        while done < len(run):
+            stores = self.machine.wholes(run[done:] if done else run)
+            self._storing.gather(stores)
+            done += len(stores)
+            if done < len(run):
+                number, content, digest = run[done]
+                chunks = [memoryview(content)]
+                self._perform(self.machine.piece(Piece(number, 0, Encoding.RAW, chunks, len(content), digest)))
+                done += 1
+
+    def _obeyed(self) -> None:
+        """Content came: not for long in a pause, or it is not read."""
         if (
             self.machine.paused_here
             and self._clock.seconds() - self._paused_at > limits.PAUSE_GRACE
             and self.machine.received - self._paused_with > limits.PAUSE_BYTES
         ):
             self._backlog.stop_reading("paused", True)
-        self._perform(self.machine.piece(piece))
 
     def turn(self) -> None:
         """All that had arrived was handed over: send what that led to."""

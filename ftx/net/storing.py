@@ -106,8 +106,11 @@ class Storing:
         match effect:
             case LookUp():
                 self._look_up(effect)
-            case StoreWhole() | FinishFolder():
-                self._gather(effect)
+            case StoreWhole():
+                self.gather([effect])
+            case FinishFolder():
+                self._gathered.finish(effect)
+                self._store_soon()
             case MakeLinks():
                 self._make_links(effect)
             case WriteBlock():
@@ -143,7 +146,7 @@ class Storing:
     def _look(self, part: Sequence[StoreEntry]) -> None:
         def looked_up(outcomes: Sequence[Any]) -> None:
             busy = {outcome.number for outcome in outcomes if isinstance(outcome, store.Refuse) and _is_busy(outcome)}
-            self._looked_up([outcome for outcome in outcomes if outcome.number not in busy])
+            self._looked_up([outcome for outcome in outcomes if outcome.number not in busy] if busy else outcomes)
             if len(busy) < len(part):
                 self._busy_since = None
             if busy:
@@ -173,13 +176,14 @@ class Storing:
 
     def _looked_up(self, outcomes: Sequence[Any]) -> None:
         now = self._clock.seconds()
+        machine = self._machine
         for outcome in outcomes:
             match outcome:
                 case store.Want(number=number, held=held, basis=basis):
-                    if basis and self._machine.copies:
+                    if basis and machine.copies:
                         self._bases.append(outcome)
-                    else:
-                        self._perform(self._machine.want(number, held, now))
+                    elif effects := machine.want(number, held, now):
+                        self._perform(effects)
                 case store.Have(number=number, stored_as=stored_as, digest=digest):
                     self._perform(self._machine.have(number, stored_as, digest))
                 case store.Made(number=number):
@@ -193,8 +197,10 @@ class Storing:
 
     def next_basis(self) -> None:
         """Find out the digests of the next older copy, one at a time, as long as few enough are on offer."""
+        if not self._bases or self._finding or self._over():
+            return
         files, blocks = self._machine.bases
-        if not self._bases or self._finding or self._over() or files >= limits.BASES or blocks >= limits.BASIS_BLOCKS:
+        if files >= limits.BASES or blocks >= limits.BASIS_BLOCKS:
             return
         self._finding = True
         want = self._bases.popleft()
@@ -226,10 +232,14 @@ class Storing:
 
     # -- files of one block, and folders -------------------------------------------------------------------
 
-    def _gather(self, effect: StoreWhole | FinishFolder) -> None:
-        self._gathered.add(effect)
-        if isinstance(effect, StoreWhole):
-            self._backlog.hold(effect.length)
+    def gather(self, files: Sequence[StoreWhole]) -> None:
+        """Store these files of one block."""
+        if files:
+            self._gathered.add(files)
+            self._backlog.hold(sum([file.length for file in files]))
+            self._store_soon()
+
+    def _store_soon(self) -> None:
         # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
         # grow by themselves, and a single file does not wait.
         if not self.busy:
@@ -244,8 +254,10 @@ class Storing:
             return
 
         def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
+            effects: list[Effect] = []
             for outcome in outcomes:
-                self._stored(outcome)
+                effects += self._stored_effects(outcome)
+            self._perform(effects)
 
         def failed(error: FtxError) -> None:
             for number in batch.numbers:
@@ -255,11 +267,13 @@ class Storing:
         ran.addCallback(lambda _: self._store_gathered())
 
     def _stored(self, outcome: store.Stored | store.Failed) -> None:
+        self._perform(self._stored_effects(outcome))
+
+    def _stored_effects(self, outcome: store.Stored | store.Failed) -> Sequence[Effect]:
         if isinstance(outcome, store.Stored):
             self._large.pop(outcome.number, None)
-            self._perform(self._machine.stored(outcome.number, outcome.stored_as, outcome.digest))
-        else:
-            self._perform(self._machine.failed(outcome.number, outcome.error))
+            return self._machine.stored(outcome.number, outcome.stored_as, outcome.digest)
+        return self._machine.failed(outcome.number, outcome.error)
 
     # -- links ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from ftx.core.session import Session, error_frame, error_of
 from ftx.core.stages import Role, Stage
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.failures import connection_failure
-from ftx.net.parties import Job, Owner
+from ftx.net.parties import Gathering, Job, Owner
 from ftx.net.secure import IRecordListener, SecureTransport
 from ftx.net.throttle import Limit, Throttle
 from ftx.net.tls import PeerKey, peer_of
@@ -78,6 +78,8 @@ class Connection(Protocol):
         self.told = False
         #: The job that runs on this connection, if any.
         self.job: Job | None = None
+        #: The last job that takes small files many at once.
+        self.gathering: Gathering | None = None
         self._owner = owner
         self._timer: IDelayedCall | None = None
         self._abort: IDelayedCall | None = None
@@ -130,7 +132,15 @@ class Connection(Protocol):
         now = self.clock.seconds()
         left = limits.FRAMES_PER_TURN
         try:
-            while left and not self._silenced and (event := self.session.next_event(now)) is not None:
+            while left and not self._silenced:
+                gathering = self.gathering
+                if gathering is not None and gathering is self.job and (run := self.session.next_wholes(left)):
+                    left -= len(run)
+                    gathering.wholes(run)
+                    continue
+                event = self.session.next_event(now)
+                if event is None:
+                    break
                 left -= 1
                 if isinstance(event, Piece):
                     if self.job is None:

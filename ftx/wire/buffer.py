@@ -75,6 +75,30 @@ class ReceiveBuffer:
             self._length -= taken
         return views
 
+    def front(self, count: int) -> memoryview | None:
+        """The first chunk, joined with the next ones until it has `count` bytes; nothing is taken. None: too few."""
+        if count > self._length:
+            return None
+        first = self._chunks[0]
+        if len(first) < count:
+            parts, size = [], 0
+            while size < count:
+                parts.append(self._chunks.popleft())
+                size += len(parts[-1])
+            first = memoryview(b"".join(parts))
+            self._chunks.appendleft(first)
+        return first
+
+    def skip(self, count: int) -> None:
+        """Forget `count` bytes, at most those of the first chunk."""
+        if count:
+            first = self._chunks[0]
+            if count < len(first):
+                self._chunks[0] = first[count:]
+            else:
+                self._chunks.popleft()
+            self._length -= count
+
     def clear(self) -> None:
         """Forget everything."""
         self._chunks.clear()

@@ -33,6 +33,7 @@ __all__ = [
     "FrameDecoder",
     "FrameType",
     "Piece",
+    "Whole",
     "after_sign_in",
     "copied",
     "copy_frame",
@@ -96,10 +97,14 @@ class Encoding(IntEnum):
 _HEADER: Final = struct.Struct(">IB")
 _DATA: Final = struct.Struct(">IQBB")
 _COPY: Final = struct.Struct(">QQ")
+_BOTH: Final = struct.Struct(">IBIQBB")
 #: Bytes of a frame header, and of the fixed header of a data body.
 HEADER: Final = _HEADER.size
 DATA_HEADER: Final = _DATA.size
 _LAST: Final = 0x01
+#: What the headers say of a block 0 that comes in one piece, and how long its body is at most when it is small.
+_PLAIN: Final = (FrameType.DATA, 0, Encoding.RAW, _LAST)
+_GATHERED: Final = DATA_HEADER + limits.GATHERED + limits.DIGEST
 _PIECE_BOUND: Final = DATA_HEADER + limits.PIECE + limits.DIGEST
 _BATCHES: Final = frozenset(
     {FrameType.BASIS, FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS, FrameType.LISTING, FrameType.OMITTED}
@@ -194,6 +199,10 @@ class Piece(Struct, frozen=True, gc=False, eq=False):
     chunks: Sequence[memoryview]
     length: int
     digest: bytes | None
+
+
+#: A small file of one block, complete in one data frame: entry, content, digest of the block.
+Whole = tuple[int, bytes, bytes]
 
 
 def frame(kind: FrameType, body: bytes) -> bytes:
@@ -304,6 +313,34 @@ class FrameDecoder:
             return None
         kind, self._type = self._type, None
         return Frame(kind, body) if kind is not None else None
+
+    def next_wholes(self, most: int) -> list[Whole]:
+        """The blocks 0 of at most `limits.GATHERED` bytes that come next, each complete in one data frame, as it is.
+
+        They are what `next_item` would give one by one. Whatever is different, or not all there, is left to it.
+        """
+        found: list[Whole] = []
+        if self._type is not None or FrameType.DATA not in self.bounds:
+            return found
+        buffer, at = self._buffer, 0
+        view = buffer.front(_BOTH.size)
+        while view is not None and len(found) < most:
+            length, kind, entry, block, encoding, flags = _BOTH.unpack_from(view, at)
+            if (kind, block, encoding, flags) != _PLAIN or not DATA_HEADER + limits.DIGEST < length <= _GATHERED:
+                break
+            end = at + HEADER + length
+            digest = end - limits.DIGEST
+            if end > len(view):
+                buffer.skip(at)
+                at, view = 0, buffer.front(HEADER + length)
+                continue
+            found.append((entry, bytes(view[at + _BOTH.size : digest]), bytes(view[digest:end])))
+            at = end
+            if len(view) - at < _BOTH.size:
+                buffer.skip(at)
+                at, view = 0, buffer.front(_BOTH.size)
+        buffer.skip(at)
+        return found
 
     def _begin(self, length: int, number: int) -> None:
         bound = self.bounds.get(number)

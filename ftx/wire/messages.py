@@ -11,6 +11,7 @@ from here.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -188,6 +189,8 @@ class _Decoders(dict[FrameType, msgspec.msgpack.Decoder[Any]]):
 
 
 _DECODERS: Final = _Decoders()
+#: Says of a component whether it can never be a name.
+_NO_NAME: Final = re.compile(rb"\.\.?\Z|[^/\0]*[/\0]").match
 _encoder: Final = msgspec.msgpack.Encoder()
 _receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
 #: Everything that a body can make the decoder raise.
@@ -211,9 +214,17 @@ def decode(item: Frame) -> Message:
     except _BODY_ERRORS as error:
         raise ProtocolError("bad-message", f"a {item.type.name.lower()} message could not be understood") from error
     if isinstance(message, Manifest):
+        folder: list[bytes] | None = None
+        room = 0
         for entry in message.entries:
-            if not isinstance(entry, FolderEnd):
-                check_path(entry.path)
+            if isinstance(entry, FolderEnd):
+                continue
+            *above, name = entry.path
+            if above == folder and len(name) <= room and not _NO_NAME(name):
+                continue  # all but the last component is what was just checked
+            check_path(entry.path)
+            folder = above
+            room = limits.PATH - sum(map(len, folder)) - len(folder)
     elif isinstance(message, Offer):
         check_path(message.into)
     elif isinstance(message, Results):
@@ -240,7 +251,7 @@ def check_path(path: list[bytes]) -> None:
     total = len(path) - 1
     for component in path:
         total += len(component)
-        if component in (b".", b"..") or b"/" in component or b"\0" in component:
+        if _NO_NAME(component):
             raise ProtocolError("bad-name", "a path on the wire had a component that is not a name")
     if total > limits.PATH:
         raise ProtocolError("bad-name", "a path on the wire was too long")

@@ -254,7 +254,7 @@ def test_a_batch_for_the_disk(size: int) -> None:
     """At most so many files, and no further one once there are so many bytes."""
     gathered = Gathered()
     for number in range(limits.DISK_BATCH + 50):
-        gathered.add(StoreWhole(number, [memoryview(bytes(size))], size, bytes(32)))
+        gathered.add([StoreWhole(number, [memoryview(bytes(size))], size, bytes(32))])
     batch = gathered.take()
     expected = limits.DISK_BATCH if not size else -(-limits.DISK_BATCH_BYTES // size)
     assert batch.numbers == list(range(expected))

@@ -109,7 +109,7 @@ class _End:
             self.strands.clear()
 
     def _events(self) -> None:
-        while (event := self.session.next_event(self.pair.now)) is not None:
+        while (event := self._next_event()) is not None:
             match event:
                 case Ping():
                     self.send(Pong(event.token))
@@ -119,6 +119,18 @@ class _End:
                     self.error = error_of(event)
                 case _:
                     self.handle(event)
+
+    def _next_event(self) -> Message | Piece | None:
+        """The next event, when all small files before it were handed over: many at once, as a connection does it."""
+        while isinstance(self.machine, Receiver) and (run := self.session.next_wholes(3)):
+            while run:
+                stores = self.machine.wholes(run)
+                self._perform(stores)
+                for number, content, digest in run[len(stores) :][:1]:
+                    piece = Piece(number, 0, Encoding.RAW, [memoryview(content)], len(content), digest)
+                    self._perform(self.machine.piece(piece))
+                run = run[len(stores) + 1 :]
+        return self.session.next_event(self.pair.now)
 
     def greeted(self, event: Hello) -> None:
         """The peer's hello came: a server answers it."""

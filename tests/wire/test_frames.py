@@ -179,6 +179,77 @@ def test_our_own_data_frames(size: int) -> None:
     assert {piece[:2] for piece in pieces} == {(7, 8)}
 
 
+@pytest.mark.parametrize("size", [1, limits.COPIED + 1, limits.GATHERED, limits.GATHERED + 1])
+def test_small_files_are_taken_together(size: int) -> None:
+    """Up to a size, as many as are asked for, as far as they are all there; what is larger goes piece by piece."""
+    content = bytes(range(256)) * (size // 256 + 1)
+    content = content[:size]
+    wire = b"".join(data(content + DIGEST, entry=number, block=0) for number in range(4))
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    decoder.feed(wire[:-1])
+    expected = [(number, content, DIGEST) for number in range(4)]
+    if size > limits.GATHERED:
+        assert decoder.next_wholes(9) == []
+        return
+    assert decoder.next_wholes(2) == expected[:2]
+    assert decoder.next_wholes(9) == expected[2:3]
+    assert decoder.next_item() is None
+    assert decoder.begun
+    decoder.feed(wire[-1:])
+    assert decoder.next_wholes(9) == []  # it has begun
+    item = decoder.next_item()
+    assert isinstance(item, Piece)
+    assert (item.entry, b"".join(item.chunks), item.digest) == expected[3]
+    before = FrameDecoder(BEFORE_SIGN_IN)
+    before.feed(wire)
+    assert before.next_wholes(9) == []
+
+
+_FRAMES = st.one_of(
+    st.builds(
+        lambda size, entry: data(b"x" * size + DIGEST, entry=entry, block=0), st.integers(1, 40), st.integers(0, 5)
+    ),
+    st.builds(
+        lambda size, *rest: data(b"y" * size + DIGEST, block=rest[0], encoding=rest[1], flags=rest[2]),
+        st.integers(0, 40),
+        st.integers(0, 1),
+        st.integers(0, 3),
+        st.integers(0, 2),
+    ),
+    st.builds(lambda size: frame(FrameType.END, b"z" * size), st.integers(0, 40)),
+    st.binary(max_size=30),
+)
+
+
+@given(st.lists(_FRAMES, max_size=12), st.lists(st.integers(1, 60)), st.integers(1, 3))
+def test_taken_together_or_one_by_one(frames: list[bytes], cuts: list[int], most: int) -> None:
+    """The same comes out, and goes wrong, of whatever came in whatever parts."""
+    outcomes = []
+    for together in (False, True):
+        decoder = FrameDecoder(AFTER_SIGN_IN)
+        found: list[Any] = []
+        wire, sizes = b"".join(frames), iter(cuts)
+        try:
+            while wire:
+                size = next(sizes, 1000)
+                decoder.feed(wire[:size])
+                wire = wire[size:]
+                while (together and (run := decoder.next_wholes(most))) or (item := decoder.next_item()) is not None:
+                    if together and run:
+                        found += run
+                    elif isinstance(item, Frame):
+                        found.append(item)
+                    elif (item.block, item.encoding) == (0, Encoding.RAW) and item.digest and item.length:
+                        found.append((item.entry, b"".join(item.chunks), item.digest))
+                    else:
+                        found.append((item.entry, item.block, item.encoding, b"".join(item.chunks), item.digest))
+            found.append(decoder.buffered)
+        except ProtocolError as error:
+            found.append(error.name)
+        outcomes.append(found)
+    assert outcomes[0] == outcomes[1]
+
+
 def test_what_has_begun_is_known_from_its_header() -> None:
     """Entry and block of a data frame, from the last byte of its header to the last of its content."""
     wire = b"".join(data_frames(7, 5, b"abc", bytes(32)))
