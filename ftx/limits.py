@@ -275,6 +275,9 @@ PARTIAL_FILES: Final = 10_000
 PARTIAL_SHARE: Final = 0.25
 #: Names of one folder sorted in memory; those of a larger one are sorted on disk.
 WALK_NAMES: Final = 16384
+#: Items that a client's walk may be ahead of what is announced, some 400 bytes each. A tree of that size is looked at
+#: once; what is larger is counted beside, and looked at once more for that.
+WALK_AHEAD: Final = 16384
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000

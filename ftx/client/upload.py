@@ -159,6 +159,7 @@ class Upload(Watcher):
             held=self._stranger,
             checksums=self._checksum,
             selection=self._selection,
+            ahead=limits.WALK_AHEAD,
         )
         dialled.connection.limit((), (self._limit,))
         self._sending.hold(self._full)

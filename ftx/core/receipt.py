@@ -10,6 +10,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import attrs
 from blake3 import blake3
 
+from ftx import limits
 from ftx.core.identity import SIGNATURE_BYTES
 from ftx.errors import FtxError
 from ftx.wire.messages import Receipt, ReceiptBody, encode_receipt_body
@@ -94,6 +95,8 @@ class Transcript:
     def __init__(self) -> None:
         self.counts = Counts()
         self._hasher = blake3()
+        #: Lines that are not hashed yet: many small ones cost more one by one.
+        self._lines: list[bytes] = []
 
     def stored(
         self, size: int, digest: bytes, path: Sequence[bytes], stored_as: Sequence[bytes], *, identical: bool
@@ -126,11 +129,18 @@ class Transcript:
 
     def digest(self) -> bytes:
         """BLAKE3 over all lines so far, 32 bytes."""
+        self._hash()
         return self._hasher.digest()
 
     def _add(self, text: bytes) -> bytes:
-        self._hasher.update(text)
+        self._lines.append(text)
+        if len(self._lines) >= limits.BATCH:
+            self._hash()
         return text
+
+    def _hash(self) -> None:
+        self._hasher.update(b"".join(self._lines))
+        self._lines.clear()
 
 
 def receipt_body(

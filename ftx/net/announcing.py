@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from ftx import limits
@@ -16,6 +17,7 @@ from ftx.disk.source import (
     SourceLink,
     SourcePipe,
     SourceProblem,
+    Totals,
     Walk,
     problem,
 )
@@ -25,6 +27,9 @@ from ftx.net.worker import Strand
 
 __all__ = ["Announcing"]
 
+#: Something to be sent, and its digest if it is announced with that.
+_Found = tuple[SourceItem, bytes | None]
+
 
 class Announcing:
     """Feeds `machine` with what `walk` finds. It is told to `go_on()` whenever there may be room for more.
@@ -33,6 +38,9 @@ class Announcing:
     cannot be read is not announced.
     `perform` carries out effects, `problem` hears of what cannot be sent; `may_go_on` is asked before each step, and
     `over` while a file is read for its digest, by the thread that reads it.
+
+    The walk may be `ahead` of what is announced by so many items, and begin before the receiver has answered. When it
+    ends, `counted` hears what there is in all; `far` is called once if it gets so far ahead before.
     """
 
     def __init__(
@@ -46,8 +54,11 @@ class Announcing:
         wall: Callable[[], float],
         checksums: bool,
         held: bool,
+        ahead: int,
         perform: Callable[[Sequence[Effect]], None],
         problem: Callable[[SourceProblem], None],
+        counted: Callable[[Totals], None],
+        far: Callable[[], None],
         may_go_on: Callable[[], bool],
         over: Callable[[], bool],
     ) -> None:
@@ -60,30 +71,59 @@ class Announcing:
         self._memory = memory
         self._wall = wall
         self._checksums = checksums
+        self._ahead = ahead
         self._perform = perform
         self._problem = problem
+        self._counted = counted
+        self._far = far
         self._may_go_on = may_go_on
         self._over = over
         self._folders: list[int] = []
+        #: What was found and is not announced: at most `ahead` items and a batch.
+        self._found: deque[_Found] = deque()
+        self._sums = Totals()
         self._walking = False
         self._walked = False
+        self._ended = False
+        self._told_far = False
 
     def go_on(self) -> None:
-        """Announce as much as there is room for."""
-        if self._walking or self._walked or not self._may_go_on() or self.held:
+        """Announce as much as there is room for, and find more."""
+        if self._ended or not self._may_go_on():
             return
-        room = self._machine.room()
-        # Small steps would make small frames: wait until a good part of a batch fits, or nothing is outstanding.
-        if room >= limits.BATCH // 2 or (room > 0 and self._machine.idle):
+        self._announce()
+        if self._walking or self._walked:
+            return
+        most = limits.BATCH if len(self._found) < self._ahead else 0 if self._found else self._room()
+        if most:
             self._walking = True
-            self._backlog.run(self._walk_strand, self._walked_some, self._walk_some, room)
+            self._backlog.run(self._walk_strand, self._walked_some, self._walk_some, most)
+        elif self._ahead and not self._told_far:
+            self._told_far = True
+            self._far()
 
-    def _walk_some(self, room: int) -> list[tuple[SourceItem, bytes | None]]:
-        """The next items of the walk, files with their digests where those are wanted."""
-        items = self._walk.batch(room)
-        return [self._checksum(item) for item in items] if self._checksums else [(item, None) for item in items]
+    def _room(self) -> int:
+        """How many entries to announce now. None rather than few: small steps would make small frames."""
+        room = 0 if self.held else self._machine.room()
+        return room if room >= limits.BATCH // 2 or (room > 0 and self._machine.idle) else 0
 
-    def _checksum(self, item: SourceItem) -> tuple[SourceItem, bytes | None]:
+    def _walk_some(self, most: int) -> tuple[list[_Found], Totals]:
+        """The next items of the walk, files with their digests where those are wanted; and what there is so far."""
+        items = self._walk.batch(most)
+        files = folders = size = 0
+        for item in items:
+            if isinstance(item, SourceFile):
+                files += 1
+                size += item.size
+            elif isinstance(item, SourceFolder):
+                folders += 1
+            elif isinstance(item, SourceLink):
+                files += 1
+                size += len(item.target)
+        sums = Totals(self._sums.files + files, self._sums.folders + folders, self._sums.bytes + size)
+        return [self._checksum(item) if self._checksums else (item, None) for item in items], sums
+
+    def _checksum(self, item: SourceItem) -> _Found:
         """`item` and its digest, if it is to have one; in its place the problem of a file that cannot be read.
 
         Without its digest it would not be recognised, and if it can be read when it is sent, it is there twice.
@@ -100,32 +140,42 @@ class Announcing:
         except FtxError as error:
             return (item if self._over() else SourceProblem(item.path, error.as_value())), None
 
-    def _walked_some(self, items: Sequence[tuple[SourceItem, bytes | None]]) -> None:
+    def _walked_some(self, outcome: tuple[list[_Found], Totals]) -> None:
+        items, self._sums = outcome
         self._walking = False
-        for item, digest in items:
-            if isinstance(item, SourceFile):
-                effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
-                if effects:
-                    self._perform(effects)
-            elif isinstance(item, SourceFolder):
-                number, effects = self._machine.add_folder(item.path)
-                self._folders.append(number)
-                self._perform(effects)
-            elif isinstance(item, SourceLink):
-                self._add_link(item)
-            elif isinstance(item, SourcePipe):
-                self._add_pipe(item)
-            elif isinstance(item, SourceProblem):
-                self._perform(self._machine.omit(item.path, item.error.name))
-                self._problem(item)
-            else:
-                self._perform(self._machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
-        if items:
-            self._perform(self._machine.flush_manifest())
-            self.go_on()
-        else:
+        self._found += items
+        if not items:
             self._walked = True
+            self._counted(self._sums)
+        self.go_on()
+
+    def _announce(self) -> None:
+        while self._found and (room := self._room()):
+            for _ in range(min(room, len(self._found))):
+                self._add(*self._found.popleft())
+            self._perform(self._machine.flush_manifest())
+        if self._walked and not self._found:
+            self._ended = True
             self._perform(self._machine.end_manifest())
+
+    def _add(self, item: SourceItem, digest: bytes | None) -> None:
+        if isinstance(item, SourceFile):
+            effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
+            if effects:
+                self._perform(effects)
+        elif isinstance(item, SourceFolder):
+            number, effects = self._machine.add_folder(item.path)
+            self._folders.append(number)
+            self._perform(effects)
+        elif isinstance(item, SourceLink):
+            self._add_link(item)
+        elif isinstance(item, SourcePipe):
+            self._add_pipe(item)
+        elif isinstance(item, SourceProblem):
+            self._perform(self._machine.omit(item.path, item.error.name))
+            self._problem(item)
+        else:
+            self._perform(self._machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
 
     def _add_pipe(self, pipe: SourcePipe) -> None:
         if self._machine.takes_pipes:

@@ -1,7 +1,7 @@
 """The sending end of a job: the sender machine, between a connection and the disk.
 
 Three strands of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
-content ahead of the network (`ftx.net.reading`), one counts everything once for the totals.
+content ahead of the network (`ftx.net.reading`), one counts for the totals what the walk does not come to soon.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ class Sending:
         checksums: bool = False,
         selection: Selection | None = None,
         held: bool = False,
+        ahead: int = 0,
     ) -> None:
         """`checksums`: read every file before it is announced, so that the receiver may find it by its content.
 
-        `held`: announce nothing before `release()`, whatever the receiver says.
+        `held`: announce nothing before `release()`, whatever the receiver says. `ahead`: so many items may be found
+        before they are announced; if that is all there is, nothing is looked at once more to count it.
         """
         self._waiter: Waiter | None = None
         self._selection = selection or Selection()
@@ -95,6 +97,8 @@ class Sending:
         self.machine = Sender(offer, concluded, features=features)
         self._connection = connection
         self._roots = tuple(roots)
+        self._piped = any(root.pipe for root in self._roots)
+        self._ahead = 0 if checksums else ahead
         self._worker = worker
         self._clock = clock
         self._own_id = own_id
@@ -113,8 +117,11 @@ class Sending:
             wall=wall,
             checksums=checksums and "checksum" in connection.session.features,
             held=held,
+            ahead=self._ahead,
             perform=self._perform,
             problem=lambda problem: watcher.problem(self, problem),
+            counted=self._walk_ended,
+            far=self._count,
             may_go_on=self._may_go_on,
             over=self._stopped,
         )
@@ -150,10 +157,12 @@ class Sending:
         self._connection.transport.registerProducer(self, True)  # type: ignore[union-attr]
         self._counted = counted
         self._connection.send(self.machine.offer)
-        if counted is None and not any(root.pipe for root in self._roots):
-            self._count()
-        elif counted is not None:
+        if counted is not None:
             self._count_done(counted)
+        elif not self._ahead:
+            self._count()
+        if self._ahead:
+            self._announcing.go_on()
         return self._done
 
     # -- what the connection calls -------------------------------------------------------------------------
@@ -229,7 +238,7 @@ class Sending:
 
     def _waited(self, message: Waiting) -> None:
         """A person is asked: our half of the phrase, and then the phrase."""
-        if any(root.pipe for root in self._roots):
+        if self._piped:
             what = "the receiver asks a person about it, who would have to know its size"
             self.give_up(FtxError("not-supported", what, "write it to a file first"))
             return
@@ -277,14 +286,21 @@ class Sending:
         """Whether the job has ended; disk work may still be under way."""
         return self._over
 
+    def _walk_ended(self, totals: Totals) -> None:
+        """Who has seen all of it knows how much that is."""
+        if self._counted is None and not self._piped:
+            self._count_done(totals)
+
     def _count(self) -> None:
-        """Count a little more; others take their turns in between."""
+        """Count a little more, unless that is known, or cannot be; others take their turns in between."""
+        if self._counted is not None or self._piped:
+            return
         self._backlog.run(self._count_strand, self._counted_some, self._counting.step)
 
     def _counted_some(self, totals: Totals | None) -> None:
         if totals is None:
             self._count()
-        else:
+        elif self._counted is None:
             self._count_done(totals)
 
     def _count_done(self, totals: Totals) -> None:
