@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.lab import Lab, until
+from support.lab import Lab, inherited, until
 
 __all__ = ["ForkLab", "ForkServer", "missing_means"]
 
@@ -58,7 +58,7 @@ class ForkServer:
 
     def __init__(self, folder: Path) -> None:
         ours, theirs = socket.socketpair()
-        environ = dict(os.environ, LD_PRELOAD=str(_shim(folder)), PYTHONPATH=f"{_HERE.parent}:{_HERE.parent.parent}")
+        environ = dict(inherited(), LD_PRELOAD=str(_shim(folder)), PYTHONPATH=f"{_HERE.parent}:{_HERE.parent.parent}")
         with theirs:
             self._process = subprocess.Popen([sys.executable, "-m", "faults.server"], stdin=theirs, env=environ)
         ours.settimeout(60)

@@ -31,7 +31,7 @@ from ftx.disk.peers import update
 from ftx.disk.places import Places, places, prepare_home
 from ftx.wire.events import iso_time
 
-__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "until"]
+__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "inherited", "until"]
 
 #: The user without rights whom tests run processes as, where they may.
 NOBODY = 65534
@@ -238,6 +238,11 @@ class Client(Running):
         return error
 
 
+def inherited() -> dict[str, str]:
+    """The environment of the tests without what ftx reads: processes get no such variable unless it is given them."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("FTX_", "XDG_"))}
+
+
 class Lab:
     """Processes and homes below `root`; use as a context manager, which ends them all."""
 
@@ -402,7 +407,7 @@ class Lab:
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """What a program of this lab has in its environment."""
-        given = {**os.environ, "FTX_DISCOVERY_INTERFACE": "lo", "FTX_MDNS": "no"}
+        given = inherited() | {"FTX_DISCOVERY_INTERFACE": "lo", "FTX_MDNS": "no"}
         given |= {"FTX_DISCOVERY_PORT": str(self.discovery_port), "HOME": str(self.root)}
         return given | dict(more or {})
 
