@@ -22,7 +22,7 @@ from ftx.net.local import reachable
 from ftx.text import show
 from ftx.wire.jsonlines import LineSplitter, decode_reply, encode_request
 
-__all__ = ["call", "subscribe"]
+__all__ = ["all_pages", "call", "subscribe"]
 
 
 async def call(
@@ -37,6 +37,20 @@ async def call(
     lines, result = await _ask(reactor, path, encode_request(method, params), timeout)
     lines.close()
     return _decode(result)
+
+
+async def all_pages(reactor: Any, path: str, method: str, items: str) -> dict[str, Any]:
+    """The result of a method with a cursor, its pages put together: `items` has those of all of them."""
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        page = await call(reactor, path, method, {"cursor": cursor} if cursor else {})
+        if not isinstance(page, dict):
+            raise FtxError("protocol-error", f"the daemon answered {method} with something else than pages")
+        found.extend(page.get(items) or [])
+        cursor = page.get("cursor")
+        if not cursor:
+            return {**page, items: found}
 
 
 async def subscribe(

@@ -54,15 +54,8 @@ class _Session:
         return await control.call(self.reactor, self.path, method, params)
 
     async def all_pages(self, method: str, items: str) -> dict[str, Any]:
-        """The result of a method with a cursor, its pages put together."""
-        found: list[Any] = []
-        cursor: str | None = None
-        while True:
-            page = _mapping(await self.call(method, {"cursor": cursor} if cursor else {}))
-            found.extend(page.get(items) or [])
-            cursor = page.get("cursor")
-            if not cursor:
-                return {**page, items: found}
+        """See `control.all_pages`."""
+        return await control.all_pages(self.reactor, self.path, method, items)
 
     def show(self, result: Any, lines: Sequence[str]) -> None:
         """Print `result` for a program or `lines` for a person."""

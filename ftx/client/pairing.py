@@ -285,11 +285,5 @@ async def befriend(reactor: Any, settings: Settings, path: str) -> Peer | None:
 
 async def _names(reactor: Any, path: str) -> dict[str, str]:
     """The peers of a daemon: id by name."""
-    found: dict[str, str] = {}
-    cursor: str | None = None
-    while True:
-        page = await control.call(reactor, path, "peers.list", {"cursor": cursor} if cursor else {})
-        found.update({str(one.get("name")): str(one.get("id")) for one in page.get("peers") or []})
-        cursor = page.get("cursor")
-        if not cursor:
-            return found
+    found = await control.all_pages(reactor, path, "peers.list", "peers")
+    return {str(one.get("name")): str(one.get("id")) for one in found["peers"]}

@@ -16,7 +16,7 @@ from ftx import limits, text
 from ftx.core import identity
 from ftx.errors import FtxError
 
-__all__ = ["Peer", "TrustStore", "is_address", "peer_address", "peer_name"]
+__all__ = ["Peer", "TrustStore", "fold", "is_address", "peer_address", "peer_name"]
 
 # These end or split a target (`NAME:DIR`, `NAME@ADDRESS`, `[IPv6]`, `ftx://NAME/DIR`).
 _FORBIDDEN: Final = ":/@[]"
@@ -81,7 +81,7 @@ def _check_id(_peer: Peer, _attribute: attrs.Attribute[bytes], value: bytes) -> 
         raise ValueError("an identity has 32 bytes")
 
 
-def _fold(name: str) -> str:
+def fold(name: str) -> str:
     """What two names must differ in: case does not count, so that `Pi` cannot pose as `pi`."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
@@ -110,7 +110,7 @@ class TrustStore:
 
     def __attrs_post_init__(self) -> None:
         """Refuse what no change can make: ValueError for a name or an identity that occurs twice."""
-        names = {_fold(peer.name) for peer in self.peers}
+        names = {fold(peer.name) for peer in self.peers}
         ids = {peer.id for peer in self.peers}
         if len(names) != len(self.peers):
             raise ValueError("two peers have the same name")
@@ -121,9 +121,9 @@ class TrustStore:
 
     def by_name(self, name: str) -> Peer | None:
         """The peer called `name`, whatever the case, or None."""
-        wanted = _fold(name)
+        wanted = fold(name)
         for peer in self.peers:
-            if _fold(peer.name) == wanted:
+            if fold(peer.name) == wanted:
                 return peer
         return None
 

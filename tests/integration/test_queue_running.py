@@ -49,6 +49,28 @@ def test_an_attempt_ends_with_its_daemon(lab: Lab, short_tmp: Path) -> None:
             until(lambda: not runs(attempt), "the attempt has ended", 4)
 
 
+def test_a_name_that_nobody_has_is_told_at_once(lab: Lab, short_tmp: Path) -> None:
+    """Nothing is queued for a mistyped one; for what is an address, or says that it is a host, it is."""
+    (short_tmp / "file").write_bytes(b"content")
+    here, away = lab.daemon("home"), lab.daemon("away")
+    lab.pair("home", "away", "attic", f"127.0.0.1:{away.port}")
+    away.kill()
+    for target, hint in (
+        ("atic:", "did you mean attic?"),
+        ("elsewhere:", "if it is a host: ftx://elsewhere/; the names there are: ftx-client peers list"),
+        ("nobody@127.0.0.1:", "if it is a host: ftx://nobody/; the names there are: ftx-client peers list"),
+    ):
+        both = ("--to", "ATTIC:", "--to", target)
+        said = lab.client("send", str(short_tmp / "file"), "--later", *both).ends(2).text()
+        assert "cannot queue: the daemon knows no peer " in said
+        assert f"hint: {hint}\n" in said
+    assert here.call("queue.list")["entries"] == []
+    named = ["ATTIC:", "attic@127.0.0.1:", "192.0.2.1:", "ftx://elsewhere.invalid/"]
+    words = [word for target in named for word in ("--to", target)]
+    lab.client("send", str(short_tmp / "file"), "--later", *words).ends()
+    assert [entry["target"] for entry in here.call("queue.list")["entries"]] == named
+
+
 def test_left_for_a_peer_that_is_away_over_a_crash(lab: Lab, short_tmp: Path) -> None:
     """The daemon is killed, started again, and sends as soon as the peer shows itself."""
     source = short_tmp / os.fsdecode(b"odd \xff name")

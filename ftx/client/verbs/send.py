@@ -165,7 +165,8 @@ def _files(incomplete: str) -> list[str]:
 @click.option(
     "--later",
     is_flag=True,
-    help="Leave it with the daemon of this machine, which sends it as soon as the peer can be reached.",
+    help="Leave it with the daemon of this machine, which sends it as soon as the peer, paired there or at an address, "
+    "can be reached.",
 )
 def send(**given: Any) -> int:
     """Send files and folders SRC to TARGET, into its inbox or the folder DIR there.
