@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ftx.errors import FtxError
 from ftx.text import show
 
 if TYPE_CHECKING:
@@ -19,13 +20,18 @@ __all__ = ["compare"]
 
 
 async def compare(reactor: Any, options: Options, name: str, phrase: str) -> bool:
-    """Whether the person here sees `phrase` on the screen of `name`, too. With `--yes` it is taken for granted."""
+    """Whether the person here sees `phrase` on the screen of `name`, too. With `--yes` it is taken for granted.
+
+    FtxError `unknown-peer` where there is nobody to ask.
+    """
     if options.yes:
         options.output.note(f"the words were not compared, as --yes asks: {show(phrase)}", "warn")
         return True
     terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
     if options.no_input or not terminal:
-        return False
+        why = "--no-input was given" if options.no_input else "this is no terminal"
+        hint = "run it again where somebody can answer; or pair the two first: ftx-client pair --open there"
+        raise FtxError("unknown-peer", f"nobody can compare the words, since {why}; so nothing was sent", hint)
     options.output.note(f"does the screen of {show(name)} show the same words, {show(phrase)}? [y/N]")
     line = await _line(reactor, sys.stdin.fileno())
     return line.strip().lower() in (b"y", b"yes")

@@ -192,6 +192,9 @@ class Upload(Watcher):
             same_words = await answer
         except CancelledError:
             return
+        except FtxError as error:
+            job.give_up(error)
+            return
         if same_words:
             job.release()
         else:

@@ -154,7 +154,13 @@ def test_an_unknown_receiver_needs_a_person_at_both_ends(lab: Lab, daemon: Daemo
     (lab.root / "asked").write_bytes(b"1")
     assert lab.send(daemon, "asked", home="third", code=5).failure()["name"] == "unknown-peer"
     client = lab.sending(daemon.url, "--ask", "asked", home="third")
-    assert client.ends(5).failure()["name"] == "unknown-peer"
+    error = client.ends(5).failure()
+    assert error["name"] == "unknown-peer"
+    assert error["message"] == "nobody can compare the words, since this is no terminal; so nothing was sent"
+    silent = lab.sending(daemon.url, "--ask", "--no-input", "asked", home="third")
+    error = silent.ends(5).failure()
+    assert error["message"] == "nobody can compare the words, since --no-input was given; so nothing was sent"
+    assert error["hint"].startswith("run it again where somebody can answer; or pair the two first")
     assert b"asked" not in visible(daemon.inbox)
     trusting = lab.sending(daemon.url, "--ask", "--yes", "asked", home="third")
     offer = _offer(daemon)
