@@ -22,7 +22,7 @@ def problems(places: Places) -> list[tuple[str, FtxError]]:
     """What is wrong with the home, the key and the peers: what it is about, and the error that a run would end with."""
     found: list[tuple[str, FtxError]] = []
     for about, folder in (("home", places.home or places.state), ("state", places.state), ("run", places.run)):
-        error = _folder(folder)
+        error = _folder(folder, places.home is not None and folder == places.home)
         if error is not None and all(error.message != other.message for _, other in found):
             found.append((about, error))
     for about, path, load in (("key", places.key, keys.load), ("peers", places.peers, peers.load)):
@@ -34,12 +34,18 @@ def problems(places: Places) -> list[tuple[str, FtxError]]:
     return found
 
 
-def _folder(path: str) -> FtxError | None:
-    """Why a private folder could not be used; None where it can, or is not there yet."""
+def _folder(path: str, named: bool) -> FtxError | None:
+    """Why a private folder could not be used; None where it can, or will be made.
+
+    One that somebody has `named` is made where its parent is there; the usual ones are, parents and all.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return None
+        parent = os.path.dirname(path)
+        if not named or os.path.isdir(parent):
+            return None
+        return FtxError("home-unusable", f"the folder {show(parent)} does not exist", f"mkdir -p {show(parent)}")
     except OSError as error:
         return FtxError("home-unusable", f"the folder {show(path)} cannot be used: {(error.strerror or '').lower()}")
     if not stat.S_ISDIR(status.st_mode):

@@ -61,7 +61,8 @@ def ensure_folder(path: str, kind: str) -> None:
             sync_folder(_parent(path))
         status = os.stat(path)
     except OSError as error:
-        raise FtxError(kind, f"the folder {show(path)} cannot be used: {_say(error)}") from error
+        above = f"mkdir -p {show(_parent(path))}" if isinstance(error, FileNotFoundError) else ""
+        raise FtxError(kind, f"the folder {show(path)} cannot be used: {_say(error)}", above) from error
     if not stat.S_ISDIR(status.st_mode):
         raise FtxError(kind, f"{show(path)} is not a folder")
     if status.st_uid not in (os.geteuid(), 0):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ftx.disk.health import problems
 from ftx.disk.homelock import HomeLock
 from ftx.disk.places import SYSTEM_CONFIG, Places, absolute, places, prepare_home, prepare_inbox
 from ftx.errors import FtxError
@@ -126,6 +127,22 @@ def test_homes_that_cannot_be_used(tmp_path: Path, problem: str) -> None:
         prepare_home(places(str(home), {}, 1000, "/w"))
     assert caught.value.name == "home-unusable"
     assert str(home) in caught.value.message
+
+
+def test_a_home_below_a_folder_that_is_missing(tmp_path: Path) -> None:
+    """It is not made, whoever looks or begins; a home that is missing itself is no problem, for it will be."""
+    home = tmp_path / "missing" / "home"
+    where = places(str(home), {}, 1000, "/")
+    [(about, error)] = problems(where)
+    assert (about, error.name) == ("home", "home-unusable")
+    assert (error.message, error.hint) == (f"the folder {home.parent} does not exist", f"mkdir -p {home.parent}")
+    with pytest.raises(FtxError, match="no such file or directory") as caught:
+        prepare_home(where)
+    assert caught.value.hint == error.hint
+    home.parent.mkdir()
+    assert problems(where) == []
+    prepare_home(where)
+    assert problems(where) == []
 
 
 @pytest.mark.case("D80")
