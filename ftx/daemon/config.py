@@ -161,14 +161,14 @@ class Config:
         return self.origins[key].kind == "default"
 
 
-def _endpoints(setting: Setting) -> tuple[Endpoint, ...]:
-    """The endpoints that were named; FtxError `config-invalid` for one that cannot be understood."""
+def _endpoints(setting: Setting, example: str = "tcp:7389") -> tuple[Endpoint, ...]:
+    """The endpoints that were named; FtxError `config-invalid`, with an example, for one that is not understood."""
     parsed = []
     for text in cast("tuple[str, ...]", setting.value):
         try:
             parsed.append(parse_endpoint(text))
         except ValueError as error:
-            raise invalid(setting.origin.of(setting.key), str(error), "for example tcp:7389") from error
+            raise invalid(setting.origin.of(setting.key), str(error), f"for example {example}") from error
     return tuple(parsed)
 
 
@@ -240,7 +240,7 @@ def load(request: Request) -> Config:
     if "control_packet" not in found:
         values["control_packet"] = str(values["control"]).removesuffix(".sock") + ".seq"
     if "metrics" in found:
-        _endpoints(attrs.evolve(found["metrics"], value=(str(found["metrics"].value),)))
+        _endpoints(attrs.evolve(found["metrics"], value=(str(found["metrics"].value),)), "tcp:9389")
     origins = {key: found[key].origin if key in found else _DEFAULT for key in ROWS}
     return Config(
         places=where,

@@ -135,11 +135,11 @@ def parse_endpoint(description: str) -> Endpoint:
 _NO_FAMILY: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT})
 
 
-def _cannot(endpoint: Endpoint, error: OSError) -> StartupError:
-    """The sentence for a socket that could not be made."""
+def _cannot(endpoint: Endpoint, error: OSError, option: str) -> StartupError:
+    """The sentence for a socket that could not be made; `option` is where its port was chosen."""
     where = f"port {endpoint.port}" + (f" of {endpoint.interface}" if endpoint.interface else "")
     if error.errno == errno.EADDRINUSE:
-        return StartupError("port-in-use", f"{where} is in use; stop the other program or use --listen tcp:PORT")
+        return StartupError("port-in-use", f"{where} is in use; stop the other program or use {option} tcp:PORT")
     if error.errno == errno.EACCES:
         return StartupError("listen-failed", f"{where} needs more rights", "use a port above 1023")
     if error.errno == errno.EADDRNOTAVAIL:
@@ -177,9 +177,12 @@ def _listening_socket(endpoint: Endpoint) -> socket.socket:
 class Listeners:
     """The listening sockets of a daemon, from `bind()` until a `ListeningService` has them, or `close()`."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], given: Sequence[socket.socket] = ()) -> None:
-        """`given` are sockets that listen already, in the place of `endpoints`."""
+    def __init__(
+        self, endpoints: Sequence[Endpoint], given: Sequence[socket.socket] = (), option: str = "--listen"
+    ) -> None:
+        """`given` are sockets that listen already, in the place of `endpoints`; `option` is what names those."""
         self._endpoints = tuple(endpoints)
+        self._option = option
         self._sockets: list[socket.socket] = list(given)
 
     @property
@@ -205,7 +208,7 @@ class Listeners:
             try:
                 self._sockets.append(_listening_socket(endpoint))
             except OSError as error:
-                refused = _cannot(endpoint, error)
+                refused = _cannot(endpoint, error, self._option)
                 if endpoint.optional and error.errno in _NO_FAMILY:
                     continue
                 self.close()
@@ -236,8 +239,9 @@ class ListeningService(Service):
         factory: IProtocolFactory,
         reactor: Any,
         given: Sequence[socket.socket] = (),
+        option: str = "--listen",
     ) -> None:
-        self.listeners = Listeners(endpoints, given)
+        self.listeners = Listeners(endpoints, given, option)
         self._factory = factory
         self._reactor = reactor
         self._acceptors: list[Acceptor] = []

@@ -51,7 +51,7 @@ def scraping(reactor: Any, endpoint: Endpoint, measure: Callable[[], Awaitable[S
     root.putChild(b"metrics", _Metrics(measure))
     site = _Site(root, timeout=limits.METRICS_TIME, reactor=reactor)
     site.requestFactory = _Bodiless
-    return ListeningService([endpoint], _Few(reactor, site), reactor)
+    return ListeningService([endpoint], _Few(reactor, site), reactor, option="--metrics")
 
 
 class _Bodiless(Request):

@@ -12,7 +12,7 @@ import pytest_twisted
 from prometheus_client.parser import text_string_to_metric_families
 from support.bounded import bounded, until
 from support.local_client import LocalClient
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
@@ -23,7 +23,7 @@ from ftx.daemon.metrics import exposition
 from ftx.daemon.scrape import endpoint_of, scraping
 from ftx.daemon.service import make_service
 from ftx.daemon.view import Metric
-from ftx.errors import FtxError
+from ftx.errors import FtxError, StartupError
 
 
 class _Timed:
@@ -151,7 +151,15 @@ def test_an_endpoint_is_here_unless_it_says_otherwise() -> None:
     assert endpoint_of("tcp:9389:interface=192.0.2.1").interface == "192.0.2.1"
     with pytest.raises(FtxError, match="metrics") as caught:
         load(Request({"metrics": "9389"}, "/nowhere"))
-    assert caught.value.name == "config-invalid"
+    assert (caught.value.name, caught.value.hint) == ("config-invalid", "for example tcp:9389")
+
+
+def test_a_port_in_use_names_the_option_that_chose_it() -> None:
+    """Not that of the port for files."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = scraping(Clock(), endpoint_of(f"tcp:{taken.getsockname()[1]}"), lambda: succeed([]))
+        with pytest.raises(StartupError, match="is in use; stop the other program or use --metrics tcp:PORT"):
+            service.privilegedStartService()
 
 
 @bounded(30)
