@@ -35,6 +35,22 @@ def test_twice_is_identical_and_costs_nothing(lab: Lab) -> None:
     assert (third["files_identical"], third["bytes_wire"]) == (4, 0)
 
 
+def test_a_time_beyond_what_is_held_becomes_the_nearest(lab: Lab) -> None:
+    """Beyond what travels, and before what a file system has: the file arrives, and is known the next time."""
+    make_tree(lab.root / "source", {"late": 10, "early": 11})
+    os.utime(lab.root / "source" / "late", (16_725_225_600, 16_725_225_600))  # the year 2500
+    os.utime(lab.root / "source" / "early", (-9_000_000_000, -9_000_000_000))  # 1684
+    late, early = ((lab.root / "source" / name).stat().st_mtime_ns for name in ("late", "early"))
+    daemon = lab.daemon()
+    lab.send(daemon, "source")
+    kept = daemon.inbox / "source"
+    assert (kept / "late").stat().st_mtime_ns <= min(late, 2**63 - 1)
+    assert (kept / "late").stat().st_mtime_ns > 4_000_000_000 * 10**9 or late < 2**63
+    assert (kept / "early").stat().st_mtime_ns >= early
+    done = lab.send(daemon, "source").one("done")
+    assert (done["files_identical"], done["bytes_wire"]) == (2, 0)
+
+
 def test_by_content_whatever_the_time(lab: Lab) -> None:
     """--checksum finds touched files, and files that this user put there some other way; nothing travels."""
     make_tree(lab.root / "source", {"a": 10, "b/c": 3 * MiB + 5})
