@@ -42,6 +42,9 @@ ZSTD_GAIN: Final = 0.05
 #: that it is as often the other end that makes us wait, on one machine always, and compressing takes processor time
 #: from both. (Measured with both ends on two busy cores: 120 to 190 MB/s.)
 ZSTD_FASTEST: Final = 64 * MiB
+#: Bytes as which each small file counts beside its own in that: a receiver that stores 5,000 files a second, and makes
+#: us wait for that, is no network of 20 MiB/s.
+ZSTD_FILE: Final = 16 * KiB
 #: Bytes on the wire after which it is looked again how fast the network is: at first, and at most.
 ZSTD_TERM: Final = 8 * MiB
 ZSTD_LONGEST: Final = 128 * MiB

@@ -83,11 +83,10 @@ class Announcing(Concluding):
         """
         number = self._add(path, size, False, source)
         self._unanswered += 1
-        entry = FileEntry(number, list(path), size, mtime, mode)
-        if digest is not None and "checksum" in self._features:
-            entry = DigestedEntry(number, entry.path, size, mtime, mode, digest)
-            self._entries[number].claimed = digest
-        return self._announce(entry, path)
+        if digest is None or "checksum" not in self._features:
+            return self._announce(FileEntry(number, list(path), size, mtime, mode), path)
+        self._entries[number].claimed = digest
+        return self._announce(DigestedEntry(number, list(path), size, mtime, mode, digest), path, 34)
 
     def add_folder(self, path: tuple[bytes, ...]) -> tuple[int, list[Effect]]:
         """Announce a folder; its number is needed for `end_folder`."""
@@ -171,7 +170,7 @@ class Announcing(Concluding):
         path: Sequence[bytes],
         more: int = 0,
     ) -> list[Effect]:
-        size = 40 + sum(map(len, path)) + 3 * len(path) + more + 34 * isinstance(entry, DigestedEntry)
+        size = 40 + sum(map(len, path)) + 3 * len(path) + more
         effects: list[Effect] = []
         if self._manifest_size + size > limits.FRAME_BATCH - 64 or len(self._manifest) >= limits.BATCH:
             effects = self._flush_manifest()

@@ -5,7 +5,8 @@ job slower and takes the processor from whatever else there is to do. So it is l
 uncompressed bytes go away: between two moments at which the transport has taken enough to want more, so many bytes
 were given to it, and for so long there was nothing to do but wait. A sender that never waits is not held up by the
 network at all. A receiver that is slower than the network looks like a slow network: beyond `limits.ZSTD_FASTEST` that
-is too likely to compress for it.
+is too likely to compress for it; and since a receiver takes its time for each file, a small one counts as
+`limits.ZSTD_FILE` bytes more than it has.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Bottleneck:
         """Whether to compress what gains by it."""
         return self._left > 0
 
-    def sent(self, size: int) -> None:
-        """So many bytes, as they go over the wire, were given to the transport."""
+    def sent(self, size: int, files: int = 0) -> None:
+        """So many bytes, as they go over the wire, were given to the transport, of so many small files if any."""
         if self._left > 0:
             self._left -= size
             self._looking = False
         else:
-            self._sent += size
+            self._sent += size + files * limits.ZSTD_FILE
 
     def full(self, now: float) -> None:
         """The transport wants nothing more for now."""

@@ -150,10 +150,10 @@ class ReadAhead:
         if frames:
             self._give(frames, size)
 
-    def _give(self, frames: Sequence[bytes | memoryview], size: int) -> None:
-        """Hand `frames` to the transport, with `size` content bytes in them."""
+    def _give(self, frames: Sequence[bytes | memoryview], size: int, files: int = 0) -> None:
+        """Hand `frames` to the transport, with `size` content bytes in them, and so many whole `files`."""
         self.sent += size
-        self._bottleneck.sent(size)
+        self._bottleneck.sent(size, files)
         self._connection.write_data(frames)
 
     def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
@@ -198,7 +198,7 @@ class ReadAhead:
     def _whole_read(self, batch: WholeBatch) -> None:
         self._reading -= 1
         if batch.frames:
-            self._give([batch.frames], batch.size)
+            self._give([batch.frames], batch.size, len(batch.read))
         for number, digest in batch.read:
             effects = self._machine.whole_read(number, digest)
             if effects:

@@ -90,3 +90,17 @@ def test_who_never_waits_is_not_held_up() -> None:
         assert not bottleneck.packs
     assert not is_slow(1, 0.0)
     assert is_slow(0, 0.001)
+
+
+@pytest.mark.parametrize(("rate", "slow"), [(500, True), (2_000, True), (5_000, False), (20_000, False)])
+def test_a_receiver_of_small_files_is_no_slow_network(rate: int, slow: bool) -> None:
+    """Thousands of files of 4 KiB a second are 20 MiB/s, and yet it is the other end that takes its time."""
+    bottleneck = Bottleneck()
+    bottleneck.sent(limits.ZSTD_TERM)
+    now = 0.0
+    for _ in range(2):
+        bottleneck.sent(4096 * 256, 256)
+        bottleneck.full(now)
+        now += 256 / rate
+        bottleneck.drained(now)
+    assert bottleneck.packs is slow
