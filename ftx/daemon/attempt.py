@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.queueing import Queued, passing
+from ftx.daemon.idle import Idle
 from ftx.errors import KINDS, FtxError
 from ftx.text import kept, plural
 from ftx.wire import events
@@ -59,7 +60,7 @@ class Attempt(ProcessProtocol):
         self._unread = b""
         self._grace: IDelayedCall | None = None
         self._ended: Deferred[None] = Deferred()
-        self._waiting: list[Deferred[None]] = []
+        self._gone = Idle(lambda: not self._over)
         #: Why files of it failed: for each kind of error the first one.
         self._reasons: dict[str, events.ErrorInfo] = {}
         self._over = False
@@ -82,12 +83,7 @@ class Attempt(ProcessProtocol):
 
     def wait(self) -> Deferred[None]:
         """Fires when the process is gone."""
-        waiting: Deferred[None] = Deferred()
-        if self._over:
-            waiting.callback(None)
-        else:
-            self._waiting.append(waiting)
-        return waiting
+        return self._gone.wait()
 
     @property
     def sent(self) -> bool:
@@ -156,10 +152,8 @@ class Attempt(ProcessProtocol):
             self.code = 0
         elif isinstance(value, ProcessTerminated):
             self.code = value.exitCode if value.exitCode is not None else -(value.signal or 0)
-        waiting, self._waiting = self._waiting, []
         self._ended.callback(None)
-        for deferred in waiting:
-            deferred.callback(None)
+        self._gone.look()
 
     def _line(self, line: bytes) -> None:
         try:

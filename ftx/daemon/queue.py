@@ -24,6 +24,7 @@ from ftx import limits
 from ftx.core.queueing import Queued, due, limited, unreached, verdict, wait_after
 from ftx.daemon.attempt import Attempt
 from ftx.daemon.events import EventStream
+from ftx.daemon.idle import Idle
 from ftx.daemon.queued import error_info, job_info, peer_info, queue_entry
 from ftx.daemon.view import JobInfo, JobState, QueueEntry
 from ftx.disk.queue import QueueFile
@@ -71,7 +72,7 @@ class Queue:
         #: When the waiting of an entry was last cut short since its peer had shown itself.
         self._urged: dict[str, float] = {}
         self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
-        self._idle: list[Deferred[None]] = []
+        self._idle = Idle(lambda: self._running)
         self._timer: IDelayedCall | None = None
         #: Why nothing can be taken in, if so.
         self._unusable: FtxError | None = FtxError("busy", "the daemon is starting")
@@ -227,12 +228,7 @@ class Queue:
     def drain(self) -> Deferred[None]:
         """Begin nothing more; fires when nothing is under way."""
         self.close()
-        waiting: Deferred[None] = Deferred()
-        if self._running:
-            self._idle.append(waiting)
-        else:
-            waiting.callback(None)
-        return waiting
+        return self._idle.wait()
 
     async def stop(self) -> None:
         """End what is under way; it stays in the queue."""
@@ -304,10 +300,7 @@ class Queue:
         self._seen.discard(job)
         await self._put()
         self._look()
-        if not self._running:
-            waiting, self._idle = self._idle, []
-            for deferred in waiting:
-                deferred.callback(None)
+        self._idle.look()
 
     def _again(self, entry: Queued, attempt: Attempt | None, error: str, why: str, *, failed: bool) -> None:
         """Note what an attempt came to; unless it `failed` for good, there will be another."""

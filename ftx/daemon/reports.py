@@ -22,6 +22,7 @@ from ftx.core.progress import Meter
 from ftx.core.receipt import Counts
 from ftx.core.trust import Trusted
 from ftx.daemon.events import EventStream
+from ftx.daemon.idle import Idle
 from ftx.daemon.view import JobInfo, JobState
 from ftx.daemon.words import job_result
 from ftx.errors import Error, FtxError, kind, kind_by_number
@@ -109,7 +110,7 @@ class Reports:
         self._wall = wall
         self._running: list[Reported] = []
         self._finished: deque[JobInfo] = deque(maxlen=limits.JOBS_REMEMBERED)
-        self._idle: list[Deferred[None]] = []
+        self._idle = Idle(lambda: self._running)
         self._reporting = LoopingCall(self.report)
         self._reporting.clock = reactor
 
@@ -165,12 +166,9 @@ class Reports:
             error = self._end_badly(job, figures, error)
         state: JobState = "done" if error is None else "failed"
         self._finished.append(self._info(job, state, error, events.iso_time(self._wall())))
-        if not self._running:
-            if self._reporting.running:
-                self._reporting.stop()
-            waiting, self._idle = self._idle, []
-            for deferred in waiting:
-                deferred.callback(None)
+        if not self._running and self._reporting.running:
+            self._reporting.stop()
+        self._idle.look()
 
     def _end_well(self, job: Reported, figures: Figures) -> None:
         counts = figures.counts
@@ -248,12 +246,7 @@ class Reports:
 
     def wait_idle(self) -> Deferred[None]:
         """Fires when none runs."""
-        waiting: Deferred[None] = Deferred()
-        if self._running:
-            self._idle.append(waiting)
-        else:
-            waiting.callback(None)
-        return waiting
+        return self._idle.wait()
 
     def report(self) -> None:
         """Publish how far each job is; done by itself as long as one runs."""
