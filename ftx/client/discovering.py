@@ -78,7 +78,7 @@ async def watch(reactor: Any, settings: Settings, put: Put, hosts: Sequence[str]
                 await asking.keep(found)
             await pausing.wait(limits.DISCOVERY_WATCH - limits.DISCOVERY_BURST)
     finally:
-        links.stop()
+        links.close()
         await asking.worker.stop()
 
 

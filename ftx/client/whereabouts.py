@@ -52,7 +52,7 @@ class Whereabouts:
 
     def stop(self) -> None:
         """End, at once."""
-        self._links.stop()
+        self._links.close()
         if self._doubting.running:
             self._doubting.stop()
         if self._looking is not None:

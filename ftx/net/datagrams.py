@@ -15,12 +15,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
-
 from ftx import limits
 from ftx.core.discovery import GROUP4, GROUP6, Address, Counters
+from ftx.net.readable import Readable
 
 __all__ = ["Datagram", "DatagramSocket", "ephemeral_sockets", "shared_sockets"]
 
@@ -52,14 +49,15 @@ class Datagram(NamedTuple):
         return ip_address(self.source), ip_address(self.destination)
 
 
-@implementer(IReadDescriptor)
-class DatagramSocket:
+class DatagramSocket(Readable):
     """One UDP socket of one family in the reactor.
 
     `receive` is called with the socket and a Datagram for every one that was not cut; it may close the socket.
     At most DATAGRAMS_PER_TURN are read in one turn of the reactor, whatever their size. Nothing is ever raised
     out of a read or a send because of the network: it is counted.
     """
+
+    called = "discovery"
 
     def __init__(
         self,
@@ -68,34 +66,12 @@ class DatagramSocket:
         receive: Callable[[DatagramSocket, Datagram], None],
         counters: Counters,
     ) -> None:
+        super().__init__(reactor)
         self.version = 4 if bound.family == socket.AF_INET else 6
-        self._reactor = reactor
-        self._socket: socket.socket | None = bound
         self._receive = receive
         self._counters = counters
         self._joined: set[int] = set()
-        reactor.addReader(self)
-
-    def close(self) -> None:
-        """Leave the reactor and close; again does nothing."""
-        if self._socket is not None:
-            self._reactor.removeReader(self)
-            self._socket.close()
-            self._socket = None
-
-    # -- for the reactor -------------------------------------------------------------------------------------
-
-    def fileno(self) -> int:
-        """The descriptor, -1 when closed."""
-        return -1 if self._socket is None else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        """What the reactor calls this in its log."""
-        return "discovery"
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor stops, or has found the descriptor unusable."""
-        self.close()
+        self._read_from(bound)
 
     def doRead(self) -> None:
         """Read and hand on what is there, at most DATAGRAMS_PER_TURN."""

@@ -175,7 +175,7 @@ class Responder:
 
     def stop(self) -> None:
         """Announce the end and close the port, at once; when not running, nothing."""
-        self._links.stop()
+        self._links.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
             self._refreshing = None

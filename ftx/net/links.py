@@ -11,11 +11,10 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.interfaces import IDelayedCall
 
 from ftx import limits
+from ftx.net.readable import Readable
 
 __all__ = ["LinkWatch"]
 
@@ -24,18 +23,18 @@ _GROUPS: Final = 0x1 | 0x10 | 0x100
 _READ: Final = 4096
 
 
-@implementer(IReadDescriptor)
-class LinkWatch:
-    """Calls `changed` once for each bundle of changes, LINKS_SETTLE after the first of them, from `start` to `stop`.
+class LinkWatch(Readable):
+    """Calls `changed` once for each bundle of changes, LINKS_SETTLE after the first of them, from `start` to `close`.
 
     `clock` gives the delayed calls, by default the reactor does.
     """
 
+    called = "links"
+
     def __init__(self, reactor: Any, changed: Callable[[], object], clock: Any = None) -> None:
-        self._reactor = reactor
+        super().__init__(reactor)
         self._clock = reactor if clock is None else clock
         self._changed = changed
-        self._socket: socket.socket | None = None
         self._settling: IDelayedCall | None = None
 
     @property
@@ -56,32 +55,14 @@ class LinkWatch:
             if made is not None:
                 made.close()
             return
-        self._socket = made
-        self._reactor.addReader(self)
+        self._read_from(made)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Listen no more; what was about to be told is not. Again does nothing."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        if self._socket is not None:
-            self._reactor.removeReader(self)
-            self._socket.close()
-            self._socket = None
-
-    # -- for the reactor -------------------------------------------------------------------------------------
-
-    def fileno(self) -> int:
-        """The descriptor, -1 when closed."""
-        return -1 if self._socket is None else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        """What the reactor calls this in its log."""
-        return "links"
-
-    def connectionLost(self, reason: Failure) -> None:
-        """The reactor stops, or has found the descriptor unusable."""
-        self.stop()
+        super().close()
 
     def doRead(self) -> None:
         """Take what the kernel says, at most LINK_MESSAGES, as one change."""
@@ -94,7 +75,7 @@ class LinkWatch:
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:  # more changed than it could tell: a change all the same
-                    self.stop()
+                    self.close()
                     return
             if self._settling is None:
                 self._settling = self._clock.callLater(limits.LINKS_SETTLE, self._tell)
