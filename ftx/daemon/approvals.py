@@ -30,10 +30,10 @@ from ftx.daemon.events import EventStream
 from ftx.daemon.shown import Shown
 from ftx.daemon.view import JobInfo, OfferInfo
 from ftx.errors import FtxError, ProtocolError
+from ftx.net.parties import Talk
 from ftx.net.transfer import Connection
 from ftx.text import path_text, plural, show, size
 from ftx.wire import events
-from ftx.wire.frames import Piece
 from ftx.wire.messages import Message, Offer, Reveal, Totals
 
 __all__ = ["Approvals"]
@@ -44,7 +44,7 @@ _log = Logger()
 _OTHER: Final = "an offer of that number was shown lately, with other terms, or too many were"
 
 
-class _Pending:
+class _Pending(Talk):
     """One offer that waits; it is the connection's job until it is answered."""
 
     def __init__(
@@ -91,20 +91,6 @@ class _Pending:
             raise ProtocolError("wrong-state", "more came than may come before an offer is accepted")
         if self.ready and not before:
             self._shown()
-
-    def piece(self, piece: Piece) -> None:
-        """Never: nothing was asked for."""
-        raise ProtocolError("wrong-state")
-
-    def turn(self) -> None:
-        """Nothing is gathered."""
-
-    def next_deadline(self) -> float | None:
-        """Its time is kept by whoever asks."""
-        return None
-
-    def tick(self, now: float) -> None:
-        """Nothing is timed here."""
 
     def lost(self, error: FtxError) -> None:
         """The sender has gone."""

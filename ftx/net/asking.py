@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from ftx.core.links import ASKED_FOR
 from ftx.errors import FtxError, ProtocolError, kind_from_peer
+from ftx.net.parties import Talk
 from ftx.net.transfer import Connection
-from ftx.wire.frames import Piece
 from ftx.wire.messages import LINKS, Item, List, Listing, Message, Offer, Refuse, Request
 
 __all__ = ["Asking", "Looking"]
 
 
-class _Asked:
+class _Asked(Talk):
     """What both have in common: a job on a connection that waits for an answer."""
 
     def __init__(self, connection: Connection, job: bytes) -> None:
         self._connection = connection
         self._job = job
-
-    def piece(self, piece: Piece) -> None:
-        """Never: content comes when an offer was accepted."""
-        raise ProtocolError("wrong-state")
-
-    def turn(self) -> None:
-        """Nothing is gathered here."""
-
-    def next_deadline(self) -> float | None:
-        """Nothing is timed here: a server that says nothing is found out by the session."""
-        return None
-
-    def tick(self, now: float) -> None:
-        """Nothing is timed here."""
 
     def begin(self, message: List | Request) -> None:
         """Ask. FtxError `not-supported` when the server has no shares at all, `connection-lost` when it has gone."""
@@ -49,6 +36,13 @@ class _Asked:
         """Raise ProtocolError when an answer is one to something else."""
         if job != self._job:
             raise ProtocolError("protocol-error", "an answer came to something that was not asked")
+
+
+    def refused(self, message: Refuse, done: Deferred[Any]) -> None:
+        """There is no answer but this."""
+        self.check(message.job)
+        self._connection.job = None
+        done.errback(FtxError(kind_from_peer(message.number, (4, 5, 6, 7, 8), "refused").name))
 
 
 class Looking(_Asked):
@@ -83,9 +77,7 @@ class Looking(_Asked):
                     self._connection.job = None
                     self._done.callback(None)
             case Refuse():
-                self.check(message.job)
-                self._connection.job = None
-                self._done.errback(_refusal(message))
+                self.refused(message, self._done)
             case _:
                 raise ProtocolError("wrong-state")
 
@@ -123,9 +115,7 @@ class Asking(_Asked):
                 self._connection.job = None
                 self._done.callback(message)
             case Refuse():
-                self.check(message.job)
-                self._connection.job = None
-                self._done.errback(_refusal(message))
+                self.refused(message, self._done)
             case _:
                 raise ProtocolError("wrong-state")
 
@@ -133,7 +123,3 @@ class Asking(_Asked):
         """The connection ended before the offer came."""
         if not self._done.called:
             self._done.errback(error)
-
-
-def _refusal(message: Refuse) -> FtxError:
-    return FtxError(kind_from_peer(message.number, (4, 5, 6, 7, 8), "refused").name)

@@ -17,10 +17,10 @@ from ftx import limits
 from ftx.core.pairing import EXPORTER, Binding, PairingClient, PairingServer
 from ftx.core.stages import Role
 from ftx.errors import FtxError, ProtocolError
+from ftx.net.parties import Talk
 from ftx.net.secure import SecureTransport
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
-from ftx.wire.frames import Piece
 from ftx.wire.messages import Message, PairConfirm, PairDone, PairReply, PairStart
 
 __all__ = ["Asking", "Showing", "binding_of"]
@@ -41,7 +41,7 @@ def binding_of(connection: Connection, own_id: bytes) -> Binding:
     return Binding(connection.peer.id, own_id, value)
 
 
-class _Exchange:
+class _Exchange(Talk):
     """A job of messages only (`ftx.net.parties.Job`), one at a time."""
 
     def __init__(self, connection: Connection) -> None:
@@ -62,20 +62,6 @@ class _Exchange:
             self._came = message
         else:
             waiting.callback(message)
-
-    def piece(self, piece: Piece) -> None:
-        """Never: the session lets none through."""
-        raise ProtocolError("wrong-state")
-
-    def turn(self) -> None:
-        """Nothing follows from that."""
-
-    def next_deadline(self) -> float | None:
-        """The session's own is enough."""
-        return None
-
-    def tick(self, now: float) -> None:
-        """See `next_deadline`."""
 
     def lost(self, error: FtxError) -> None:
         """The connection ended first."""

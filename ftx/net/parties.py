@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ftx.errors import FtxError
+from ftx.errors import FtxError, ProtocolError
 from ftx.wire.frames import Piece, Whole
 from ftx.wire.messages import Hello, List, Message, Offer, Probe, Request
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ftx.net.tls import PeerKey
     from ftx.net.transfer import Connection
 
-__all__ = ["Gathering", "Job", "Owner"]
+__all__ = ["Gathering", "Job", "Owner", "Talk"]
 
 
 class Job(Protocol):
@@ -43,6 +43,27 @@ class Gathering(Job, Protocol):
 
     def wholes(self, run: Sequence[Whole]) -> None:
         """Files of one block, each complete. May raise FtxError."""
+
+
+class Talk:
+    """What a job of messages alone makes of the rest: no content may come, nothing is gathered, and nothing timed.
+
+    A peer that says nothing is found out by the session.
+    """
+
+    def piece(self, piece: Piece) -> None:
+        """Never."""
+        raise ProtocolError("wrong-state")
+
+    def turn(self) -> None:
+        """Nothing follows from that."""
+
+    def next_deadline(self) -> float | None:
+        """None."""
+        return None
+
+    def tick(self, now: float) -> None:
+        """Nothing is ever due."""
 
 
 class Owner(Protocol):

@@ -23,6 +23,7 @@ from ftx.core.blocks import block_digest
 from ftx.core.probing import Inflow, Outflow
 from ftx.core.tcpinfo import TCP_INFO_BYTES, TcpInfo
 from ftx.errors import FtxError, ProtocolError, kind_from_peer
+from ftx.net.parties import Talk
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.wire.frames import Piece, data_frames
@@ -95,7 +96,7 @@ class _Pouring:
             self._connection.write_data(data_frames(0, block, content, digest))
 
 
-class _Party:
+class _Party(Talk):
     """What both ends have in common: a job on a connection that is nothing but measured."""
 
     def __init__(self, connection: Connection) -> None:
@@ -110,16 +111,6 @@ class _Party:
             raise ProtocolError("wrong-state")
         self._last = self._connection.clock.seconds()
         self._inflow.piece(piece, self._last)
-
-    def turn(self) -> None:
-        """Nothing is gathered here."""
-
-    def next_deadline(self) -> float | None:
-        """Nothing is timed here, unless `Probed` says so."""
-        return None
-
-    def tick(self, now: float) -> None:
-        """It is due."""
 
     def _leave(self) -> None:
         if self._pouring is not None:

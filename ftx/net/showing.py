@@ -11,16 +11,16 @@ from zope.interface import implementer
 from ftx.disk.shown import Shown
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.backlog import Backlog
+from ftx.net.parties import Talk
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
-from ftx.wire.frames import Piece
 from ftx.wire.messages import Item, Listing, Message, Refuse
 
 __all__ = ["Showing"]
 
 
 @implementer(IPushProducer)
-class Showing:
+class Showing(Talk):
     """The server's side of one listing. `run()` once: its Deferred fires when nothing of it is left; it never fails."""
 
     def __init__(self, connection: Connection, job: bytes, shown: Shown, worker: Worker) -> None:
@@ -48,20 +48,6 @@ class Showing:
     def message(self, message: Message) -> None:
         """Never: whoever lists has nothing to say."""
         raise ProtocolError("wrong-state")
-
-    def piece(self, piece: Piece) -> None:
-        """Never."""
-        raise ProtocolError("wrong-state")
-
-    def turn(self) -> None:
-        """Nothing that comes changes anything."""
-
-    def next_deadline(self) -> float | None:
-        """Nothing is timed here."""
-        return None
-
-    def tick(self, now: float) -> None:
-        """Nothing is timed here."""
 
     def lost(self, error: FtxError) -> None:
         """The client has seen enough."""
