@@ -109,6 +109,24 @@ EVENTS_QUEUED: Final = 1024
 #: Items of a listing that wait likewise.
 ITEMS_QUEUED: Final = 2048
 
+# -- lanes -------------------------------------------------------------------------------------------------
+#: Lanes of a job beside its own connection: what one peer may add to the memory and to the share of the network that
+#: a job takes.
+LANES: Final = 7
+#: Without being told, lanes are opened where a round trip takes so many seconds, ...
+LANE_ROUND_TRIP: Final = 0.015
+#: ... as many as carry this rate in bytes per second for each processor, up to two, if a connection has so many bytes
+#: on its way (the usual net.ipv4.tcp_wmem, tcp(7)), ...
+LANE_RATE: Final = 160 * MiB
+LANE_FLIGHT: Final = 4 * MiB
+#: ... and no more than leave each connection this much content: opening one takes about three round trips.
+LANE_LEAST: Final = 8 * MiB
+#: Content that waits to be encrypted on a lane above which it is given no more, and below which it is.
+LANE_QUEUE_HIGH: Final = 1 * MiB
+LANE_QUEUE_LOW: Final = 512 * KiB
+#: Files that failed while blocks of them may be under way on lanes: so many are remembered for dropping what comes.
+WITHDRAWN: Final = 4096
+
 # -- windows (entries) -------------------------------------------------------------------------------------
 #: Manifest entries sent and not yet answered by needs.
 WINDOW_UNANSWERED: Final = 2048

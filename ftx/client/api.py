@@ -58,6 +58,7 @@ def send(
     name: str = "",
     compress: bool = True,
     limit: int = 0,
+    lanes: int | None = None,
     compare: Compare | None = None,
     every_file: bool = True,
     on_event: OnEvent | None = None,
@@ -71,7 +72,8 @@ def send(
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
     A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt. `limit`
-    is in bytes per second on the network, 0 for none.
+    is in bytes per second on the network, 0 for none. `lanes` is over how many connections the content may go, 1 to 8;
+    None leaves that to the measured round trip.
 
     With `compare` the receiver may be one that is not paired here: somebody is asked there, `compare` gets its name
     and the words that are on both screens, and nothing is said of the files before it answers True.
@@ -97,6 +99,7 @@ def send(
                 checksum=checksum,
                 dry_run=dry_run,
                 limit=limit,
+                lanes=_further(lanes),
                 state=settings.places.state,
                 selection=selection,
                 compare=compare,
@@ -120,6 +123,7 @@ def get(
     links: str = "skip",
     any_names: bool = False,
     compress: bool = True,
+    lanes: int | None = None,
     output: int | None = None,
     on_event: OnEvent | None = None,
     warn: Callable[[str], object] = lambda _: None,
@@ -161,6 +165,7 @@ def get(
                 job=job,
                 compare=checksum,
                 links=links,
+                lanes=0 if output is not None else _further(lanes),  # what is written at once should come in order
                 on_event=put,
             )
             return await carried_out(download, flow, hint)
@@ -211,6 +216,13 @@ async def _begin(way: Way, where: Target, strangers: bool = False, **wanted: boo
 
 def _droppable(event: Event) -> bool:
     return event.droppable
+
+
+def _further(lanes: int | None) -> int | None:
+    """How many connections beside the first; FtxError `usage`."""
+    if lanes is not None and not 1 <= lanes <= limits.LANES + 1:
+        raise FtxError("usage", f"lanes are 1 to {limits.LANES + 1}")
+    return None if lanes is None else lanes - 1
 
 
 def _features(**wanted: bool) -> list[str]:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from ftx import limits
 from ftx.client.find import Elsewhere, Found, check_expected
 from ftx.client.whereabouts import Whereabouts
-from ftx.core.identity import format_id
+from ftx.core.identity import format_id, same
 from ftx.core.peers import TrustStore
 from ftx.core.trust import Trusted, judge
 from ftx.disk.keys import Identity
@@ -227,6 +227,18 @@ class Attempts:
         )
         self._on_event(events.Connected(job=self._job, peer=self.peer))
         return dialled
+
+    async def another(self, dialled: Dialled) -> Dialled:
+        """One more connection to where `dialled` leads, proved to be the same peer, for the same job."""
+
+        def accept(key: bytes, address: str) -> Trusted:
+            if not same(key, dialled.trusted.id):
+                raise FtxError("key-changed")
+            return dialled.trusted
+
+        places = [Place(dialled.address, dialled.port)]
+        features = self._features
+        return await dial(self._reactor, self._credentials, places, name=self._name, accept=accept, features=features)
 
     async def _remember(self, peer: bytes, address: str) -> None:
         """Note where and when the peer was seen. A convenience: that it cannot be written stops nothing."""

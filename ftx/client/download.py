@@ -5,6 +5,7 @@ The mirror image of `ftx.client.upload`: here we are the receiver, with an inbox
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from ftx.disk.store import JobStore, Path, Store
 from ftx.errors import Error, FtxError, kind, kind_by_number
 from ftx.net.asking import Asking
 from ftx.net.dial import Dialled
+from ftx.net.lanes import Lanes
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.worker import Worker
 from ftx.text import kept, show
@@ -67,6 +69,7 @@ class Download(Observer):
         job: bytes,
         compare: bool = False,
         links: str = "skip",
+        lanes: int | None = None,
         on_event: Callable[[events.Event], object],
     ) -> None:
         """`compare`: the peer may learn of files that are here whether they are the same as its own.
@@ -82,6 +85,9 @@ class Download(Observer):
         self._conflict = conflict
         self._compare = compare
         self._links = links
+        #: Lanes that are asked for, None for as many as are of use.
+        self._wanted = lanes
+        self._lanes: Lanes | None = None
         self._destination = destination
         self._store: Store | None = None
         self._id = job
@@ -144,6 +150,8 @@ class Download(Observer):
             raise
         finally:
             connection.finish()
+            if self._lanes is not None:
+                self._lanes.stop()
             if receiving is not None:
                 await receiving.wait_stopped()
 
@@ -174,6 +182,14 @@ class Download(Observer):
             observer=self,
             tops=frozenset(path[-1] for path in self._paths),
             links=self._links == "keep",
+        )
+        self._lanes = Lanes(
+            receiving.bundle,
+            self._id,
+            partial(self._attempts.another, dialled),
+            up=False,
+            wanted=self._wanted,
+            processors=os.cpu_count() or 1,
         )
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)
@@ -213,6 +229,8 @@ class Download(Observer):
         if receiving is None:
             return
         machine, totals = receiving.machine, receiving.machine.totals
+        if self._lanes is not None and totals is not None and not receiving.over:
+            self._lanes.consider(totals.bytes - machine.present)
         stage = "transferring"
         if self._attempts.away:
             stage = "waiting"

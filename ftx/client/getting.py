@@ -57,6 +57,7 @@ class Getting(Transfers):
             links=self.links,
             any_names=self.any_names,
             compress=self.compress,
+            lanes=self.lanes,
             output=sys.stdout.fileno() if self.to_stdout else None,
             on_event=on_event,
             warn=lambda text: self.options.output.note(text, "warn"),

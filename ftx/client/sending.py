@@ -179,6 +179,8 @@ class Transfers(abc.ABC):
     conflict: str | None = attrs.field(kw_only=True)
     #: Whether files that are there already are recognised by their content.
     checksum: bool = attrs.field(default=False, kw_only=True)
+    #: Over how many connections content may go, None to choose.
+    lanes: int | None = attrs.field(default=None, kw_only=True)
 
     #: Whether files come here instead of going there.
     pulls: ClassVar[bool] = False
@@ -311,6 +313,7 @@ class Sending(Transfers):
             name=self.name,
             compress=self.compress,
             limit=self.limit,
+            lanes=self.lanes,
             compare=compared if self.ask else None,
             every_file=self.options.json or self.options.verbose > 0,
             on_event=on_event,

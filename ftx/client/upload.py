@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -23,7 +24,9 @@ from ftx.disk.selection import Selection
 from ftx.disk.source import Root, SourceProblem, Totals
 from ftx.errors import Error, FtxError, kind_by_number
 from ftx.net.dial import Dialled
-from ftx.net.sending import Sending, Watcher
+from ftx.net.lanes import Lanes
+from ftx.net.parties import Watcher
+from ftx.net.sending import Sending
 from ftx.net.throttle import Limit
 from ftx.net.worker import Worker
 from ftx.text import kept, show
@@ -54,6 +57,7 @@ class Upload(Watcher):
         checksum: bool = False,
         dry_run: bool = False,
         limit: int = 0,
+        lanes: int | None = None,
         state: str,
         selection: Selection,
         compare: Compare | None = None,
@@ -70,6 +74,9 @@ class Upload(Watcher):
         self._checksum = checksum
         self._limit = Limit(reactor)
         self._limit.change(limit)
+        #: Lanes that were asked for, None for as many as are of use; a pipe's blocks have an order, and none take one.
+        self._wanted = 0 if any(root.pipe for root in tops) else lanes
+        self._lanes: Lanes | None = None
         self._selection = selection
         self._compare = compare
         #: Who answered is not known here: nothing is said of the files before the phrase was compared.
@@ -117,6 +124,8 @@ class Upload(Watcher):
             return await sending.run(self._totals)
         finally:
             self._asked_until = None
+            if self._lanes is not None:
+                self._lanes.stop()
             if self._comparing is not None:
                 self._comparing.cancel()
                 self._comparing = None
@@ -161,7 +170,15 @@ class Upload(Watcher):
             selection=self._selection,
             ahead=limits.WALK_AHEAD,
         )
-        dialled.connection.limit((), (self._limit,))
+        self._sending.bundle.limit((), (self._limit,))
+        self._lanes = Lanes(
+            self._sending.bundle,
+            self._offer.job,
+            partial(self._attempts.another, dialled),
+            up=True,
+            wanted=self._wanted,
+            processors=os.cpu_count() or 1,
+        )
         self._sending.hold(self._full)
         self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))
         return self._sending
@@ -222,6 +239,12 @@ class Upload(Watcher):
                 bytes=None if totals is None else totals.bytes,
             )
         )
+
+    def progressed(self, job: Sending) -> None:
+        """The figures changed: once it is known how much there is, lanes may be of use."""
+        totals, runs = job.totals, job.machine.accepted is not None and not job.over
+        if self._lanes is not None and totals is not None and runs and self._offer.kind != DRY_RUN:
+            self._lanes.consider(totals.bytes - job.machine.present)
 
     def resolved(self, job: Sending, entry: Resolved) -> None:
         """An entry has its result: an event, and a line of the receipt."""

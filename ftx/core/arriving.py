@@ -3,11 +3,17 @@
 A block that does not verify is asked for once more, alone: a file that was CLOSING is WANTED again by that, and the
 sender closes it anew behind the block. A file that fails before the sender has closed it is DRAINING: what still
 comes for it is dropped until the sender closes it.
+
+With lanes, what is said of a file may overtake blocks of it: its end is kept until the last block that it waits for
+has come, and blocks of a file that is over are dropped. What was asked for again never goes over a lane, so an end
+that comes while such a block is missing was said before the sender knew, and another one follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterable, Set
+
+import attrs
 
 from ftx import limits
 from ftx.core.blocks import block_length
@@ -24,6 +30,19 @@ __all__ = ["Arriving"]
 _ZEROS = memoryview(bytes(limits.BLOCK))
 
 
+@attrs.define(eq=False)
+class _Open:
+    """A block whose pieces are coming."""
+
+    file: File
+    block: int
+    encoding: Encoding
+    chunks: list[memoryview]
+    #: Bytes and pieces so far.
+    length: int = 0
+    pieces: int = 0
+
+
 class Arriving(Enrolling):
     """The layer of a receiver that takes content."""
 
@@ -33,16 +52,26 @@ class Arriving(Enrolling):
         super().__init__(offer, features=features, tops=tops)
         #: Content bytes that came over the wire.
         self.received = 0
-        #: The block whose pieces are coming: file, block, encoding, chunks, length and pieces so far.
-        self._open: tuple[File, int, Encoding, list[memoryview], int, int] | None = None
+        #: The blocks whose pieces are coming, by lane; 0 is the job's own connection.
+        self._open: dict[int, _Open] = {}
+        #: Whether lanes have joined: then blocks and what is said of their files may overtake each other.
+        self._laned = False
 
-    def under_way(self, begun: tuple[int, int] | None) -> int:
-        """Bytes of the block whose pieces are coming, 0 for none.
+    def lanes_joined(self) -> None:
+        """From now on pieces may come on lanes."""
+        self._laned = True
 
-        `begun` is the entry and the block of a data frame of which the rest has not come.
+    def under_way(self, begun: Iterable[tuple[int, tuple[int, int] | None]]) -> int:
+        """Bytes of the blocks whose pieces are coming, all of them.
+
+        `begun` are the lanes, each with the entry and the block of the data frame of which the rest has not come on it.
         """
-        if self._open is not None:
-            begun = self._open[0].number, self._open[1]
+        return sum(self._under_way(lane, frame) for lane, frame in begun)
+
+    def _under_way(self, lane: int, begun: tuple[int, int] | None) -> int:
+        current = self._open.get(lane)
+        if current is not None:
+            begun = current.file.number, current.block
         file = None if begun is None else self._files.get(begun[0])
         if file is None or begun is None or file.life is Life.DRAINING:
             return 0
@@ -74,44 +103,55 @@ class Arriving(Enrolling):
 
     # -- content -----------------------------------------------------------------------------------------------
 
-    def _piece(self, piece: Piece) -> list[Effect]:
+    def _piece(self, piece: Piece, lane: int) -> list[Effect]:
         """Part of a block."""
         self.received += piece.length if piece.encoding is not Encoding.COPY else 0
-        if self._open is not None:
-            file, block, encoding, chunks, length, pieces = self._open
-            if file.number != piece.entry or block != piece.block or piece.encoding is not encoding:
-                raise ProtocolError("protocol-error", "the pieces of a block did not follow each other")
-        else:
-            file = self._expected(piece.entry)
-            block, encoding, chunks, length, pieces = piece.block, piece.encoding, [], 0, 0
-            if file.life is not Life.DRAINING and not _is_wanted(file, block):
-                raise ProtocolError("protocol-error", "a block came that was not asked for")
+        current = self._open.get(lane)
+        if piece.entry in self._withdrawn and (current is None or current.file.number == piece.entry):
+            self._open.pop(lane, None)
+            return []  # it was under way when its file ended
+        if current is None:
+            current = self._begin_block(piece, lane)
+        elif current.file.number != piece.entry or current.block != piece.block or piece.encoding != current.encoding:
+            raise ProtocolError("protocol-error", "the pieces of a block did not follow each other")
+        file, block, encoding = current.file, current.block, current.encoding
         if encoding is Encoding.COPY:
             return self._copy(file, block, piece)
         expected = limits.BLOCK if file.pipe else block_length(file.size, block)
-        length += expected if encoding is Encoding.ZERO else piece.length
+        current.length += expected if encoding is Encoding.ZERO else piece.length
+        length = current.length
         packed = encoding is Encoding.ZSTD
         short = piece.digest is not None and not packed and (length == 0 if file.pipe else length != expected)
         if length > expected - packed or short or (packed and file.pipe):
             raise ProtocolError("protocol-error", "a block had the wrong length")
-        pieces += 1
-        if pieces > limits.BLOCK_PIECES:
+        current.pieces += 1
+        if current.pieces > limits.BLOCK_PIECES:
             raise ProtocolError("protocol-error", "a block came in too many pieces")
         if file.life is not Life.DRAINING:
-            chunks.extend(piece.chunks)
+            current.chunks.extend(piece.chunks)
         if piece.digest is None:
-            self._open = (file, block, encoding, chunks, length, pieces)
+            self._open[lane] = current
             return []
-        self._open = None
+        self._open.pop(lane, None)
         zero = encoding is Encoding.ZERO
         whole = length if file.pipe else expected
-        return self._block(file, block, None if zero else chunks, whole, piece.digest, packed)
+        return self._block(file, block, None if zero else current.chunks, whole, piece.digest, packed)
+
+    def _begin_block(self, piece: Piece, lane: int) -> _Open:
+        """The first piece of a block has come."""
+        file = self._expected(piece.entry)
+        elsewhere = any(one.file is file and one.block == piece.block for one in self._open.values())
+        if file.life is not Life.DRAINING and (not _is_wanted(file, piece.block) or elsewhere):
+            raise ProtocolError("protocol-error", "a block came that was not asked for")
+        if lane and (file.pipe or piece.block in file.again):
+            raise ProtocolError("protocol-error", "a block came on a lane that must not")
+        return _Open(file, piece.block, piece.encoding, [])
 
     def _copy(self, file: File, block: int, piece: Piece) -> list[Effect]:
         offset, length = copied(piece)
         inside = offset % limits.BLOCK == 0 and offset // limits.BLOCK < file.basis
-        if self._open is not None or file.missing is None or piece.digest is None:
-            raise ProtocolError("protocol-error", "a copy came for a file of one block, or in the middle of one")
+        if file.missing is None or piece.digest is None:
+            raise ProtocolError("protocol-error", "a copy came for a file of one block, or without a digest")
         if file.life is not Life.DRAINING and not (inside and length == block_length(file.size, block)):
             raise ProtocolError("protocol-error", "a block was to be copied from where nothing was offered")
         file.missing.discard(block)
@@ -119,7 +159,7 @@ class Arriving(Enrolling):
         if file.life is Life.DRAINING:
             return []
         file.writing += 1
-        return [CopyBlock(file.number, block, offset, piece.digest)]
+        return [CopyBlock(file.number, block, offset, piece.digest), *self._ended_before(file)]
 
     def _block(
         self, file: File, block: int, chunks: list[memoryview] | None, length: int, digest: bytes, packed: bool
@@ -137,7 +177,7 @@ class Arriving(Enrolling):
         if file.life is Life.DRAINING:
             return []
         file.writing += 1
-        return [WriteBlock(file.number, block, chunks, length, digest, packed)]
+        return [WriteBlock(file.number, block, chunks, length, digest, packed), *self._ended_before(file)]
 
     def _pipe_block(self, file: File, write: WriteBlock) -> list[Effect]:
         if file.life is Life.DRAINING:
@@ -159,21 +199,42 @@ class Arriving(Enrolling):
         if (file.missing is None and not file.pipe) or self._opened(file):
             raise ProtocolError("protocol-error", "a file was closed in the middle of a block")
         missing = 0 if file.missing is None else file.missing.count
-        if file.again and missing == len(file.again):
+        if file.again and (missing == len(file.again) or self._laned):
             return []  # sent before what we asked for once more was known there: the file is closed anew behind it
         if file.life is Life.DRAINING:
+            self._over(file)
             self._drained(file)
             return []
-        if missing or message.size != file.size:
+        if message.size != file.size or file.early is not None or (missing and not self._laned):
             raise ProtocolError("protocol-error", "a file was closed before all of it had come")
+        if missing:
+            file.early = message.digest
+            return []
         file.life = Life.CLOSING
         file.digest = message.digest
         return self._publish_if_complete(file)
 
+    def _ended_before(self, file: File) -> list[Effect]:
+        """The last block of a file whose end had overtaken it has come."""
+        if file.early is None or file.missing is None or file.missing.count:
+            return []
+        file.life = Life.CLOSING
+        file.digest, file.early = file.early, None
+        return self._publish_if_complete(file)
+
+    def _over(self, file: File) -> None:
+        """A file is done with, before all of it has come: some may be under way on lanes."""
+        opened = [lane for lane, current in self._open.items() if current.file is file]
+        for lane in opened:
+            del self._open[lane]
+        if self._laned and (opened or (file.missing is not None and file.missing.count)):
+            self._withdrawn.add(file.number)
+
     def _entry_failed(self, message: EntryFailed) -> list[Effect]:
         file = self._expected(message.number)
-        if self._opened(file):
-            self._open = None
+        if file.early is not None:
+            raise ProtocolError("protocol-error", "a file was closed in two ways")
+        self._over(file)
         if file.life is Life.DRAINING:
             self._drained(file)
             return []
@@ -183,7 +244,9 @@ class Arriving(Enrolling):
         return [Discard(file.number, keep), *self._fail(file, number)]
 
     def _opened(self, file: File) -> bool:
-        return self._open is not None and self._open[0] is file
+        """Whether a block of it has begun on the connection on which files are closed."""
+        current = self._open.get(0)
+        return current is not None and current.file is file
 
 
 def _is_wanted(file: File, block: int) -> bool:

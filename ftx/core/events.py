@@ -174,12 +174,14 @@ class ReadBlock(Effect, frozen=True, gc=False):
     """Read and hash this block, and `send` it if the receiver asked for it; answer only with source_failed.
 
     `basis` is the digest of that block in the receiver's older copy: if it is the same, say so instead of sending.
+    One that is asked for `again` must not go over a lane.
     """
 
     number: int
     block: int
     send: bool
     basis: bytes | None = None
+    again: bool = False
 
 
 class ReadPipe(Effect, frozen=True, gc=False):

@@ -70,6 +70,8 @@ class File(Struct, eq=False):
     pipe: bool = False
     blocks: int = 0
     ended: bool = False
+    #: That of an entry-end which has overtaken blocks on lanes.
+    early: bytes | None = None
     #: The file digest of entry-end.
     digest: bytes | None = None
     #: The disk has been asked to publish it.

@@ -141,22 +141,25 @@ class Receiver(Arriving):
         counts = self.transcript.counts
         return Cancel(self._offer.job, counts.files, counts.bytes)
 
-    def piece(self, piece: Piece) -> list[Effect]:
-        """Part of a block."""
+    def piece(self, piece: Piece, lane: int = 0) -> list[Effect]:
+        """Part of a block, on this lane of the job or (0) on its own connection."""
+        if lane and self.state is ReceiverState.CONCLUDING and piece.entry in self._withdrawn:
+            return []  # everything has its result, this file an error
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
-        return self._piece(piece)
+        return self._piece(piece, lane)
 
     def wholes(self, run: Sequence[Whole]) -> list[StoreWhole]:
         """The first of these small files, as far as each is wanted and has its size; what follows is for `piece()`."""
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         effects: list[StoreWhole] = []
-        if self._open:
+        if 0 in self._open:
             return effects
+        begun = {one.file.number for one in self._open.values()}  # on lanes
         for number, content, digest in run:
             file, size = self._files.get(number), len(content)
             if file is None or file.life is not Life.WANTED or file.size != size:
                 break
-            if file.missing is not None or file.pipe:
+            if file.missing is not None or file.pipe or number in begun:
                 break
             file.life = Life.CLOSING
             self.received += size

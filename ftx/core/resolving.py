@@ -20,6 +20,7 @@ from ftx.core.answers import Answers
 from ftx.core.blocks import content_digest
 from ftx.core.events import Discard, Effect, FinishFolder, MakeLinks, Publish, Sync
 from ftx.core.incoming import File, Folder, Life
+from ftx.core.lanes import Withdrawn
 from ftx.core.receipt import Transcript
 from ftx.errors import KINDS, ProtocolError
 from ftx.wire.messages import DRY_RUN, Offer, SymlinkEntry, WantAgain
@@ -52,6 +53,8 @@ class Resolving:
         self._links: dict[int, tuple[File, bytes]] = {}
         self._waiting_links: list[SymlinkEntry] = []
         self._draining = 0
+        #: Files without which the job goes on, while blocks of them may be under way on lanes.
+        self._withdrawn = Withdrawn()
         self._answers = Answers(tuple(offer.into))
 
     @property
@@ -137,7 +140,7 @@ class Resolving:
         if file.missing is not None:
             file.missing.add(block)
             file.again.add(block)
-        file.life, file.digest = Life.WANTED, None
+        file.life, file.digest, file.early = Life.WANTED, None, None
         self._answers.want(WantAgain(file.number, block))
         return []
 
@@ -147,7 +150,9 @@ class Resolving:
         self.durable -= file.durable
         self.present -= file.present
         file.verified = file.durable = 0
-        drain = file.life is Life.WANTED
+        drain = file.life is Life.WANTED and file.early is None
+        if file.early is not None:  # the sender has closed it, but not all of it has come
+            self._withdrawn.add(file.number)
         effects = self._resolve_file(file, "failed", error=number)
         if drain:
             file.life = Life.DRAINING

@@ -26,6 +26,8 @@ from ftx.core.stages import (
     UNSIGNED,
     HelloToAsk,
     HelloToPair,
+    JoinedDown,
+    JoinedUp,
     LastListing,
     ProbeDown,
     ProbeUp,
@@ -42,6 +44,7 @@ from ftx.wire.messages import (
     Accept,
     ErrorMessage,
     Hello,
+    Joined,
     Listing,
     Message,
     Offer,
@@ -88,6 +91,10 @@ class Session:
     features: frozenset[str] = attrs.field(default=frozenset(), init=False)
     #: When anything last came from the peer: what proves that it is alive.
     last_received: float = attrs.field(init=False)
+    #: The shortest time between a hello or ping of ours and its answer, in seconds; None before the first. It counts
+    #: how busy both ends are, too.
+    round_trip: float | None = attrs.field(default=None, init=False)
+    _asked_at: float = attrs.field(default=0.0, init=False)
     _last_sent: float = attrs.field(init=False)
     _paused: bool = attrs.field(default=False, init=False)
     #: Since when the frame under way has not got on, None between frames; and what of it has come since then.
@@ -155,11 +162,14 @@ class Session:
                 self.stage = advance(theirs, self.stage, self._event(message, theirs), self.trace)
                 if isinstance(message, Hello):
                     self._greeted(message)
+                    if self.role is Role.CLIENT:
+                        self._answered(now)
                 elif isinstance(message, Offer) and message.kind not in self._kinds():
                     raise ProtocolError("bad-message", "an offer was of a kind that its side does not make")
                 elif isinstance(message, Ping | Pong):
                     if isinstance(message, Pong) and self._asked:
                         self._asked -= 1  # an answer, not a flood
+                        self._answered(now)
                     else:
                         self._count_ping(now)
                     if isinstance(message, Pong):
@@ -180,6 +190,12 @@ class Session:
         if found:
             self._crawling = None
         return found
+
+    def _answered(self, now: float) -> None:
+        """What was asked last has its answer; of several pings that are out only the last counts."""
+        took = now - self._asked_at
+        if not self._asked and (self.round_trip is None or took < self.round_trip):
+            self.round_trip = took
 
     def _get_on(self, now: float) -> None:
         """All that came was looked at: whether the frame under way, if there is one, gets on."""
@@ -211,7 +227,9 @@ class Session:
         except ProtocolError as error:
             raise LocalProtocolError(f"we must not send this: {error.message}") from error
         self._last_sent = now
-        self._asked += event is Ping
+        if event is Ping or event is Hello:
+            self._asked_at = now
+            self._asked += event is Ping
 
     def fail(self) -> None:
         """The session is over; nothing more is decoded."""
@@ -305,6 +323,8 @@ class Session:
                 return HelloToAsk
         if isinstance(message, Probe):
             return ProbeUp if message.kind == ProbeKind.UP else ProbeDown
+        if isinstance(message, Joined):
+            return JoinedUp if message.up else JoinedDown
         return LastListing if isinstance(message, Listing) and message.last else type(message)
 
     def _count_ping(self, now: float) -> None:

@@ -21,6 +21,7 @@ from ftx.wire.messages import (
     ErrorMessage,
     Goodbye,
     Hello,
+    Join,
     List,
     Listing,
     Manifest,
@@ -57,6 +58,8 @@ __all__ = [
     "UNSIGNED",
     "HelloToAsk",
     "HelloToPair",
+    "JoinedDown",
+    "JoinedUp",
     "LastListing",
     "ProbeDown",
     "ProbeUp",
@@ -122,6 +125,12 @@ class Stage(Enum):
     PROBE_SENT = 14
     #: The client has asked for such content, or for a measurement at the server alone.
     PROBE_DOWN = 15
+    #: The client has asked that this connection be a lane of a job.
+    JOINING = 16
+    #: It is one, on which the client sends.
+    LANE_UP = 17
+    #: It is one, on which the server sends.
+    LANE_DOWN = 18
 
 
 #: The stages of a client that is not signed in, but is let in for something.
@@ -132,6 +141,14 @@ UNSIGNED: Final = (Stage.GREETING, Stage.GREETED, Stage.ASKING)
 
 class LastListing:
     """The event that a listing with `last` set is, in the tables."""
+
+
+class JoinedUp:
+    """The event of a server's word that this is a lane now, on which the client sends."""
+
+
+class JoinedDown:
+    """The event of a server's word that this is a lane now, on which it sends itself."""
 
 
 class ProbeUp:
@@ -160,7 +177,7 @@ FROM_CLIENT: Table[Stage] = {
     Stage.GREETED: _ALWAYS,
     Stage.READY: _stay(Stage.READY, *_STEERING)
     | {Offer: Stage.JOB, List: Stage.LISTING, Request: Stage.ASKED, Goodbye: Stage.CLOSED}
-    | {ProbeUp: Stage.PROBE_ASKED, ProbeDown: Stage.PROBE_DOWN},
+    | {ProbeUp: Stage.PROBE_ASKED, ProbeDown: Stage.PROBE_DOWN, Join: Stage.JOINING},
     Stage.PAIRING: {PairStart: Stage.PAIRING, PairConfirm: Stage.PAIRING, Goodbye: Stage.CLOSED} | _ALWAYS,
     Stage.ASKING: _stay(Stage.ASKING) | {Offer: Stage.JOB, Goodbye: Stage.CLOSED},
     Stage.JOB: _stay(Stage.JOB, *_SENDER),
@@ -171,6 +188,9 @@ FROM_CLIENT: Table[Stage] = {
     Stage.PROBE_UP: _stay(Stage.PROBE_UP, Piece) | {ProbeEnd: Stage.PROBE_SENT},
     Stage.PROBE_SENT: _stay(Stage.PROBE_SENT),
     Stage.PROBE_DOWN: _stay(Stage.PROBE_DOWN),
+    Stage.JOINING: _stay(Stage.JOINING),
+    Stage.LANE_UP: _stay(Stage.LANE_UP, Piece) | {Goodbye: Stage.CLOSED},
+    Stage.LANE_DOWN: _stay(Stage.LANE_DOWN) | {Goodbye: Stage.CLOSED},
 }
 FROM_SERVER: Table[Stage] = {
     Stage.GREETING: _ALWAYS,
@@ -189,4 +209,8 @@ FROM_SERVER: Table[Stage] = {
     Stage.PROBE_SENT: _stay(Stage.PROBE_SENT) | {ProbeDone: Stage.READY},
     Stage.PROBE_DOWN: _stay(Stage.PROBE_DOWN, Piece)
     | {ProbeDone: Stage.READY, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
+    Stage.JOINING: _stay(Stage.JOINING)
+    | {JoinedUp: Stage.LANE_UP, JoinedDown: Stage.LANE_DOWN, Refuse: Stage.READY, Goodbye: Stage.CLOSED},
+    Stage.LANE_UP: _stay(Stage.LANE_UP) | {Goodbye: Stage.CLOSED},
+    Stage.LANE_DOWN: _stay(Stage.LANE_DOWN, Piece) | {Goodbye: Stage.CLOSED},
 }

@@ -209,7 +209,7 @@ class Supplying(Announcing):
             return CloseEntry(entry.number, not entry.failed)
         block, send = step
         basis = bytes(entry.basis[block * limits.DIGEST : (block + 1) * limits.DIGEST]) if send and not repeat else b""
-        return ReadBlock(entry.number, block, send, basis or None)
+        return ReadBlock(entry.number, block, send, basis or None, repeat)
 
     def _whole_batch(self, first: Departing) -> ReadWhole:
         numbers, size = [first.number], first.size

@@ -29,14 +29,14 @@ from ftx.disk.guarded import Guarded
 from ftx.disk.keys import Identity
 from ftx.disk.ledger import Ledger
 from ftx.disk.store import Path, Store
-from ftx.errors import FtxError
+from ftx.errors import FtxError, kind
 from ftx.net.allotment import Shared
 from ftx.net.receiving import Observer, Receiving
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
 from ftx.text import path_text, plural, show
 from ftx.wire import events
-from ftx.wire.messages import DRY_RUN, Offer
+from ftx.wire.messages import DRY_RUN, Join, Offer, Refuse
 
 __all__ = ["Jobs"]
 
@@ -149,6 +149,17 @@ class Jobs(Observer):
         """Decide an offer and begin the job, or refuse it. FtxError ends the connection."""
         await self._offers.decide(connection, offer, trusted)
 
+    def join(self, connection: Connection, message: Join, trusted: Trusted) -> None:
+        """A connection is to be a lane of a job of this key. FtxError `protocol-error` when it has no right to be."""
+        bundle = None if self._serving is None else self._serving.bundle_of(message.job, trusted.id)
+        for running in self._running.values():
+            if running.report.hex == message.job.hex() and running.trusted.id == trusted.id:
+                bundle = running.receiving.bundle
+        if bundle is None or not bundle.open_to(message, connection):
+            connection.send(Refuse(message.job, kind("busy").number))
+        else:
+            bundle.admit(message, connection)
+
     def _running_of(self, peer: bytes) -> list[Receiving]:
         return [job.receiving for job in self._running.values() if job.trusted.id == peer]
 
@@ -188,7 +199,7 @@ class Jobs(Observer):
         if not asked:
             offered = events.Offered(job=job, peer=peer, files=offer.files, bytes=offer.bytes, direction="in")
             self.events.publish(offered)
-        connection.limit(*self.rates.begin(trusted, job))
+        receiving.bundle.limit(*self.rates.begin(trusted, job))
         receiving.begin()
         self.events.publish(events.Accepted(job=job, peer=peer, files=offer.files, bytes=offer.bytes))
         _log.info("job {job} from {peer} ({address}) begins", job=job, peer=show(peer.name), address=peer.address)
@@ -209,7 +220,7 @@ class Jobs(Observer):
         running = self._running.pop(job)
         report = running.report
         self.rates.end(report.hex)
-        job.connection.unlimited()
+        job.bundle.unlimited()
         for who, count in running.guarded.refused.most_common(limits.REFUSALS_SAID):
             _log.info("audit: job {job}: {files} refused: {who}", job=report.hex, files=plural(count, "file"), who=who)
         self.reports.end(report, error)

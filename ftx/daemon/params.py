@@ -105,6 +105,7 @@ class QueueParams(Params, frozen=True):
     limit: Annotated[int, msgspec.Meta(ge=0, le=2**62, description="bytes per second")] | None = None
     compress: Literal["auto", "off"] | None = None
     checksum: bool = False
+    lanes: Annotated[int, msgspec.Meta(ge=1, le=limits.LANES + 1)] | None = None
 
 
 class LevelParams(Params, frozen=True):
@@ -266,6 +267,7 @@ def options_of(params: QueueParams) -> list[str]:
         "links": params.links,
         "limit": params.limit or None,
         "compress": params.compress,
+        "lanes": params.lanes,
     }
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]
     words += [f"--exclude={pattern}" for pattern in params.exclude]

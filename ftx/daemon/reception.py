@@ -38,7 +38,7 @@ from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker
 from ftx.text import show
-from ftx.wire.messages import FEATURES, Hello, List, Offer, Probe, Refuse, Request
+from ftx.wire.messages import FEATURES, Hello, Join, List, Offer, Probe, Refuse, Request
 
 __all__ = ["Reception"]
 
@@ -140,9 +140,12 @@ class Reception(ServerFactory):
                 raise FtxError("untrusted", "it may make one offer, and made another")
         self._spawn(self._jobs.offer(connection, offer, trusted), connection)
 
-    def asked(self, connection: Connection, message: List | Request | Probe) -> None:
-        """A peer asks what there is in the shares, or for it, or how fast content travels."""
+    def asked(self, connection: Connection, message: List | Request | Probe | Join) -> None:
+        """A peer asks what there is in the shares, or for it, how fast content travels, or for a lane of its job."""
         trusted = self._known[connection]
+        if isinstance(message, Join):
+            self._jobs.join(connection, message, trusted)
+            return
         if isinstance(message, Probe):
             if self._probes is None:
                 connection.send(Refuse(message.job, kind("not-supported").number))

@@ -30,7 +30,9 @@ from ftx.disk.shown import Shown
 from ftx.disk.source import SourceProblem
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.alive import proves_alive
-from ftx.net.sending import Sending, Watcher
+from ftx.net.bundle import Bundle
+from ftx.net.parties import Watcher
+from ftx.net.sending import Sending
 from ftx.net.showing import Showing
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -233,7 +235,7 @@ class Serving(Watcher):
         job, peer = report.hex, report.peer
         self.reports.begin(report)
         if self.rates is not None:
-            sending.connection.limit(*self.rates.begin(running.trusted, job))
+            sending.bundle.limit(*self.rates.begin(running.trusted, job))
         self.reports.publish(events.Offered(job=job, peer=peer, direction="out"))
         _log.info("job {job}: {peer} pulls {path}", job=job, peer=show(peer.name), path=report.path)
         error: FtxError | None = None
@@ -263,12 +265,19 @@ class Serving(Watcher):
 
     def _ended(self, sending: Sending, error: FtxError | None) -> None:
         report = self._running.pop(sending).report
-        sending.connection.unlimited()
+        sending.bundle.unlimited()
         if self.rates is not None:
             self.rates.end(report.hex)
         self.reports.end(report, error)
 
     # -- ends ----------------------------------------------------------------------------------------------
+
+    def bundle_of(self, job: bytes, peer: bytes) -> Bundle | None:
+        """The connections of an outgoing job of this key, if there is such a job."""
+        for running in self._with_id(job.hex()):
+            if running.trusted.id == peer:
+                return running.sending.bundle
+        return None
 
     def has(self, job: str) -> bool:
         """Whether an outgoing job with this id runs, or is about to."""

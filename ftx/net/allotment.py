@@ -13,30 +13,30 @@ from ftx import limits
 from ftx.core.room import Pace, Room
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
-from ftx.net.transfer import Connection
+from ftx.net.bundle import Bundle
 
 __all__ = ["Allotment", "Shared"]
 
 
 class Allotment:
-    """What one job on `connection`, with a peer of this `key`, has of `room`.
+    """What one job on the connections of `bundle`, with a peer of this `key`, has of `room`.
 
-    `coming` gives the bytes of the block under way, all of them, and 0 when there is none.
+    `coming` gives the bytes of the blocks under way, all of them, and 0 when there is none.
     """
 
     def __init__(
-        self, room: Shared, key: bytes, connection: Connection, backlog: Backlog, coming: Callable[[], int]
+        self, room: Shared, key: bytes, bundle: Bundle, backlog: Backlog, coming: Callable[[], int]
     ) -> None:
         #: Whether the job is not read because others have the room.
         self.waits = False
         self._room = room
         self._key = key
-        self._connection = connection
+        self._bundle = bundle
         self._backlog = backlog
         self._coming = coming
         self._needed = 0
         self._pace = Pace()
-        connection.read_at_once(limits.READ_SIZE)
+        bundle.read_at_once(limits.READ_SIZE)
 
     def review(self) -> None:
         """Something came, or the disk has taken something: see what that needs."""
@@ -46,7 +46,7 @@ class Allotment:
 
     def tick(self, received: int, now: float) -> None:
         """FtxError `busy` when others wait for what this job is too slow to fill; `received` is what has come of it."""
-        mine = self._coming() and not self._connection.session.paused and not self._connection.limited
+        mine = self._coming() and not self._bundle.read_slowly
         if not mine or not self._room.wanted:
             self._pace.rest()
         elif self._pace.too_slow(received, now):
@@ -62,7 +62,7 @@ class Allotment:
             one._go_on()
         self._wait(self._room.waits(self, self._key))
         # While there is plenty, large reads are cheaper; but a read is what one that has to wait has beyond its room.
-        self._connection.read_at_once(limits.READ_SIZE if self._room.scarce else limits.READ_SIZE_SIGNED_IN)
+        self._bundle.read_at_once(limits.READ_SIZE if self._room.scarce else limits.READ_SIZE_SIGNED_IN)
 
     def _go_on(self) -> None:
         self._wait(False)

@@ -17,10 +17,9 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.errors import FtxError
-from ftx.net.transfer import Connection
 from ftx.net.worker import Strand
 
-__all__ = ["Backlog", "Job"]
+__all__ = ["Backlog", "Job", "Way"]
 
 _log = Logger()
 
@@ -36,10 +35,20 @@ class Job(Protocol):
         """A piece of work has ended, its outcome was handed on."""
 
 
-class Backlog:
-    """The disk work of `job` on `connection`."""
+class Way(Protocol):
+    """How a job hears its peer: one connection, or a bundle of them."""
 
-    def __init__(self, connection: Connection, job: Job) -> None:
+    def pause_reading(self, paused: bool) -> None:
+        """Stop or go on reading."""
+
+    def fail(self, error: FtxError) -> None:
+        """End the session with a reason."""
+
+
+class Backlog:
+    """The disk work of `job`, whose content comes by `connection`."""
+
+    def __init__(self, connection: Way, job: Job) -> None:
         self._connection = connection
         self._job = job
         self._working = 0

@@ -25,7 +25,7 @@ from ftx.net.failures import connection_failure
 from ftx.net.tls import Credentials, PeerKey
 from ftx.net.transfer import Connection
 from ftx.text import show
-from ftx.wire.messages import FEATURES, Hello, List, Offer, Probe, Request
+from ftx.wire.messages import FEATURES, Hello, Join, List, Offer, Probe, Request
 
 __all__ = ["Accept", "Dialled", "Place", "dial"]
 
@@ -107,7 +107,7 @@ class _Attempt:
         """Never: only clients offer."""
         raise FtxError("wrong-state")
 
-    def asked(self, connection: Connection, message: List | Request | Probe) -> None:
+    def asked(self, connection: Connection, message: List | Request | Probe | Join) -> None:
         """Never: only clients ask."""
         raise FtxError("wrong-state")
 

@@ -1,19 +1,22 @@
-"""The two that hear what happens on a transfer connection: its owner, and the job that runs on it."""
+"""Who hears what happens: a connection's owner, the job that runs on it, and who watches a job that sends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ftx.core.events import Resolved
+from ftx.disk.source import SourceProblem
 from ftx.errors import FtxError, ProtocolError
 from ftx.wire.frames import Piece, Whole
-from ftx.wire.messages import Hello, List, Message, Offer, Probe, Request
+from ftx.wire.messages import Hello, Join, List, Message, Offer, Probe, Request
 
 if TYPE_CHECKING:
+    from ftx.net.sending import Sending
     from ftx.net.tls import PeerKey
     from ftx.net.transfer import Connection
 
-__all__ = ["Gathering", "Job", "Owner", "Talk"]
+__all__ = ["Gathering", "Job", "Owner", "Talk", "Watcher"]
 
 
 class Job(Protocol):
@@ -78,8 +81,27 @@ class Owner(Protocol):
     def offered(self, connection: Connection, offer: Offer) -> None:
         """A client offers a job (servers only). May raise FtxError."""
 
-    def asked(self, connection: Connection, message: List | Request | Probe) -> None:
-        """A client asks what there is, or for it, or to measure (servers only). May raise FtxError."""
+    def asked(self, connection: Connection, message: List | Request | Probe | Join) -> None:
+        """A client asks what there is, or for it, to measure, or for a lane (servers only). May raise FtxError."""
 
     def ended(self, connection: Connection, error: FtxError | None) -> None:
         """The connection is over; None after a goodbye. Called once, last."""
+
+
+class Watcher:
+    """Who watches a sending job; every method may be left as it is."""
+
+    def waiting(self, job: Sending, seconds: int, phrase: str | None) -> None:
+        """Somebody at the receiver's end is asked, for so many seconds; a `phrase` is to be compared."""
+
+    def accepted(self, job: Sending) -> None:
+        """The receiver takes the job."""
+
+    def resolved(self, job: Sending, entry: Resolved) -> None:
+        """An entry has its result."""
+
+    def problem(self, job: Sending, problem: SourceProblem) -> None:
+        """Something below the sources cannot be sent and was left out."""
+
+    def progressed(self, job: Sending) -> None:
+        """The figures changed."""

@@ -22,7 +22,7 @@ from ftx.disk.pipe import PipeSource
 from ftx.disk.source import SourcePipe
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
-from ftx.net.transfer import Connection
+from ftx.net.bundle import Bundle
 from ftx.net.worker import Strand
 
 __all__ = ["ReadAhead"]
@@ -38,7 +38,7 @@ class ReadAhead:
     def __init__(
         self,
         machine: Sender,
-        connection: Connection,
+        bundle: Bundle,
         backlog: Backlog,
         strand: Strand,
         *,
@@ -54,7 +54,7 @@ class ReadAhead:
         #: Whether standard input was touched: what was read of it cannot be read again.
         self.pipe_begun = False
         self._machine = machine
-        self._connection = connection
+        self._bundle = bundle
         self._backlog = backlog
         self._read_strand = strand
         self._memory = memory
@@ -64,24 +64,28 @@ class ReadAhead:
         self._may_go_on = may_go_on
         self._over = over
         #: Used in the strand that reads, and nowhere else.
-        self._packer = Packer() if "zstd" in connection.session.features else None
+        self._packer = Packer() if "zstd" in bundle.own.session.features else None
         self._bottleneck = Bottleneck()
-        #: Whether the transport has enough for now.
+        #: Whether no connection takes more for now.
         self._paused = False
+        #: Whether something waits that has to go by the job's own connection, and nothing may be read before it has.
+        self._waits_for_own = False
         self._reading = 0
         self._large: LargeSource | None = None
         self._pipe: PipeSource | None = None
 
-    def pause(self) -> None:
-        """The transport has enough for now."""
-        self._paused = True
-        self._bottleneck.full(self._clock.seconds())
-
-    def resume(self) -> None:
-        """The transport can take more."""
-        self._paused = False
-        self._bottleneck.drained(self._clock.seconds())
-        self.go_on()
+    def flow(self) -> None:
+        """A connection has enough for now, or takes more: read on while there is one that does."""
+        self._waits_for_own = self._waits_for_own and self._bundle.own_full
+        paused = self._bundle.full or self._waits_for_own
+        if paused is self._paused:
+            return
+        self._paused = paused
+        if paused:
+            self._bottleneck.full(self._clock.seconds())
+        else:
+            self._bottleneck.drained(self._clock.seconds())
+            self.go_on()
 
     def go_on(self) -> None:
         """Start as much reading as the read-ahead allows."""
@@ -100,7 +104,8 @@ class ReadAhead:
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
                     block, send, basis = work.block, work.send, work.basis
-                    self._read_entry(work.number, self._block_read, self._block, block, send, basis, packs)
+                    done = self._repeat_read if work.again else self._block_read
+                    self._read_entry(work.number, done, self._block, block, send, basis, packs)
                 case ReadPipe():
                     self._read_entry(work.number, self._pipe_read, self._read_pipe, work.number, work.block)
                 case CloseEntry() if isinstance(self._machine.source(work.number), SourcePipe):
@@ -150,11 +155,18 @@ class ReadAhead:
         if frames:
             self._give(frames, size)
 
-    def _give(self, frames: Sequence[bytes | memoryview], size: int, files: int = 0) -> None:
-        """Hand `frames` to the transport, with `size` content bytes in them, and so many whole `files`."""
+    def _repeat_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int]) -> None:
+        frames, size = outcome
+        self._give(frames, size, own=True)
+
+    def _give(self, frames: Sequence[bytes | memoryview], size: int, files: int = 0, *, own: bool = False) -> None:
+        """Hand `frames` to a connection, or to the job's `own`: `size` content bytes, and so many whole `files`."""
         self.sent += size
         self._bottleneck.sent(size, files)
-        self._connection.write_data(frames)
+        self._bundle.write_content(frames, own=own)
+        if own and self._bundle.own_full:
+            self._waits_for_own = True
+            self.flow()
 
     def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
         if self._pipe is None:
@@ -165,7 +177,7 @@ class ReadAhead:
     def _pipe_read(self, number: int, outcome: tuple[Sequence[bytes | memoryview], int, bytes | None]) -> None:
         frames, size, digest = outcome
         if frames:
-            self._give(frames, size)
+            self._give(frames, size, own=True)
         self._perform(self._machine.pipe_read(number, size, digest))
 
     def _give_up_pipe(self) -> bytes:

@@ -25,6 +25,7 @@ from ftx.disk.keys import Identity
 from ftx.errors import FtxError
 from ftx.net.allotment import Allotment, Shared
 from ftx.net.backlog import Backlog
+from ftx.net.bundle import Bundle
 from ftx.net.storing import Storing
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -91,11 +92,13 @@ class Receiving:
         self._observer = observer
         #: Since when the transport has had enough of our answers.
         self._full_since: float | None = None
-        self._backlog = Backlog(connection, self)
+        #: Its connection, and the lanes that join it.
+        self.bundle = Bundle(connection, self, sends=False)
+        self._backlog = Backlog(self.bundle, self)
         self._allotment: Allotment | None = None
         if room is not None:
             key = b"" if connection.peer is None else connection.peer.id
-            self._allotment = Allotment(room, key, connection, self._backlog, self._coming)
+            self._allotment = Allotment(room, key, self.bundle, self._backlog, self._coming)
         self._storing = Storing(
             self.machine,
             job_store,
@@ -131,10 +134,12 @@ class Receiving:
         """A message of the sender."""
         self._perform(self.machine.receive(message, self._clock.seconds()))
 
-    def piece(self, piece: Piece) -> None:
-        """Part of a block."""
+    def piece(self, piece: Piece, lane: int = 0) -> None:
+        """Part of a block, by its own connection or by a lane."""
+        if self._over:
+            return  # of a lane, on which it was on its way
         self._obeyed()
-        self._perform(self.machine.piece(piece))
+        self._perform(self.machine.piece(piece, lane))
 
     def wholes(self, run: Sequence[Whole]) -> None:
         """Small files, each complete. What is not simply wanted goes the way of every piece."""
@@ -155,9 +160,16 @@ class Receiving:
         if (
             self.machine.paused_here
             and self._clock.seconds() - self._paused_at > limits.PAUSE_GRACE
-            and self.machine.received - self._paused_with > limits.PAUSE_BYTES
+            and self.machine.received - self._paused_with > limits.PAUSE_BYTES * (1 + len(self.bundle))
         ):
             self._backlog.stop_reading("paused", True)
+
+    def lanes_joined(self) -> None:
+        """From now on content may come on lanes as well."""
+        self.machine.lanes_joined()
+
+    def flow(self) -> None:
+        """Nothing: content goes the other way."""
 
     def turn(self) -> None:
         """All that had arrived was handed over: send what that led to."""
@@ -200,6 +212,7 @@ class Receiving:
             self._error = self._leaving or error
             if self._overdue is not None and self._overdue.active():
                 self._overdue.cancel()
+            self.bundle.close()
             self._store.stop_looking()
             self._review()
             self._finish()
@@ -228,7 +241,7 @@ class Receiving:
             self.connection.fail(error)
             return
         self._leaving = error
-        self.connection.hush()
+        self.bundle.hush()
         self._store.stop_looking()
         self._overdue = self._clock.callLater(limits.CANCEL_WAIT, self._leave)
         self._leave_if_done()
@@ -309,7 +322,7 @@ class Receiving:
             self._allotment.review()
 
     def _coming(self) -> int:
-        return 0 if self._over else self.machine.under_way(self.connection.session.content_begun)
+        return 0 if self._over else self.machine.under_way(self.bundle.begun())
 
     @property
     def queued(self) -> bool:
@@ -346,6 +359,7 @@ class Receiving:
             self.connection.transport.unregisterProducer()  # type: ignore[union-attr]
             self._backlog.stop_reading("full", False)
             self._over = True
+            self.bundle.close()
 
         self._backlog.run(self._storing.strand, signed, sign)
 

@@ -105,6 +105,11 @@ class SecureTransport:
         """The OpenSSL connection, until the connection is lost."""
         return None if self._lost else self._records.connection
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and wait to be encrypted."""
+        return 0 if self._lost else self._records.waiting
+
     def begin(self) -> None:
         """Take the descriptor over and begin the handshake."""
         # What a turn has to say goes out as it is: held back until the peer has acknowledged what was said before

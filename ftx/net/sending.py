@@ -25,10 +25,12 @@ from ftx.disk.counting import Counting
 from ftx.disk.keys import verify
 from ftx.disk.memory import DigestMemory
 from ftx.disk.selection import Selection
-from ftx.disk.source import Root, SourceProblem, Totals, Walk
+from ftx.disk.source import Root, Totals, Walk
 from ftx.errors import FtxError, ProtocolError
 from ftx.net.announcing import Announcing
 from ftx.net.backlog import Backlog
+from ftx.net.bundle import Bundle
+from ftx.net.parties import Watcher
 from ftx.net.reading import ReadAhead
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection
@@ -36,28 +38,9 @@ from ftx.net.worker import Worker
 from ftx.wire.frames import Piece
 from ftx.wire.messages import Accept, Cancel, Message, Offer, Receipt, Refuse, Waiting, decode_receipt_body
 
-__all__ = ["Sending", "Watcher"]
+__all__ = ["Sending"]
 
 _log = Logger()
-
-
-class Watcher:
-    """Who watches a sending job; every method may be left as it is."""
-
-    def waiting(self, job: Sending, seconds: int, phrase: str | None) -> None:
-        """Somebody at the receiver's end is asked, for so many seconds; a `phrase` is to be compared."""
-
-    def accepted(self, job: Sending) -> None:
-        """The receiver takes the job."""
-
-    def resolved(self, job: Sending, entry: Resolved) -> None:
-        """An entry has its result."""
-
-    def problem(self, job: Sending, problem: SourceProblem) -> None:
-        """Something below the sources cannot be sent and was left out."""
-
-    def progressed(self, job: Sending) -> None:
-        """The figures changed."""
 
 
 @implementer(IPushProducer)
@@ -107,7 +90,9 @@ class Sending:
         self._counting = Counting(self._roots, self._selection)
         self._count_strand = worker.strand()
         self._counted: Totals | None = None
-        self._backlog = Backlog(connection, self)
+        #: Its connection, and the lanes that join it.
+        self.bundle = Bundle(connection, self, sends=True)
+        self._backlog = Backlog(self.bundle, self)
         self._announcing = Announcing(
             self.machine,
             self._walk,
@@ -127,7 +112,7 @@ class Sending:
         )
         self._reading = ReadAhead(
             self.machine,
-            connection,
+            self.bundle,
             self._backlog,
             worker.strand(),
             memory=memory,
@@ -188,9 +173,17 @@ class Sending:
         except FtxError as reason:
             self._end(reason if self._withdrawing is None else self._reason)
 
-    def piece(self, piece: Piece) -> None:
+    def piece(self, piece: Piece, lane: int = 0) -> None:
         """Never: content comes to receivers only."""
         raise ProtocolError("wrong-state")
+
+    def lanes_joined(self) -> None:
+        """Nothing: how many connections there are is seen when one is chosen."""
+
+    def flow(self) -> None:
+        """A connection takes more content, or no more for now."""
+        if not self._over:
+            self._reading.flow()
 
     def turn(self) -> None:
         """All that had arrived was handed over: announce and read what that made room for."""
@@ -212,15 +205,17 @@ class Sending:
 
     def pauseProducing(self) -> None:
         """The transport has enough for now."""
-        self._reading.pause()
+        self.bundle.own_full = True
+        self.flow()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self._reading.resume()
+        self.bundle.own_full = False
+        self.flow()
 
     def stopProducing(self) -> None:
         """The transport is gone; `lost` follows."""
-        self._reading.pause()
+        self.bundle.own_full = True
 
     # -- effects -------------------------------------------------------------------------------------------
 
@@ -407,6 +402,7 @@ class Sending:
         if self._withdrawing is not None and self._withdrawing.active():
             self._withdrawing.cancel()
         self._outcome = outcome
+        self.bundle.close()
         self._connection.job = None
         if not self._connection.over:
             self._connection.transport.unregisterProducer()  # type: ignore[union-attr]

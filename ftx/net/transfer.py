@@ -38,6 +38,7 @@ from ftx.wire.messages import (
     ErrorMessage,
     Goodbye,
     Hello,
+    Join,
     List,
     Message,
     Offer,
@@ -50,6 +51,10 @@ from ftx.wire.messages import (
 )
 
 __all__ = ["Connection", "our_hello"]
+
+#: Where either side may end the session in order.
+_MAY_LEAVE = frozenset({Stage.READY, Stage.LANE_UP, Stage.LANE_DOWN})
+
 
 def our_hello(name: str, *, signed_in: bool = False, features: Sequence[str] = FEATURES) -> Hello:
     """What this version of ftx says of itself; `name` is shown to the other side, `features` may be used with it."""
@@ -80,6 +85,8 @@ class Connection(Protocol):
         self.job: Job | None = None
         #: The last job that takes small files many at once.
         self.gathering: Gathering | None = None
+        #: Whether it is a lane of a job whose own connection is another one.
+        self.lane = False
         self._owner = owner
         self._timer: IDelayedCall | None = None
         self._abort: IDelayedCall | None = None
@@ -220,6 +227,30 @@ class Connection(Protocol):
         if isinstance(transport, SecureTransport):
             transport.queue_high, transport.queue_low = limits.CONTENT_QUEUE_HIGH, limits.CONTENT_QUEUE_LOW
 
+    def carry_part(self) -> None:
+        """This end sends some of the content of a job from now on: less of it waits here, as there are others."""
+        transport: Any = self.transport
+        if isinstance(transport, SecureTransport):
+            transport.queue_high, transport.queue_low = limits.LANE_QUEUE_HIGH, limits.LANE_QUEUE_LOW
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait at this end to be encrypted."""
+        transport: Any = self.transport
+        return transport.unsent if isinstance(transport, SecureTransport) else 0
+
+    def exported(self, label: bytes, length: int, context: bytes) -> bytes:
+        """What TLS makes of `label` and `context` at both ends of this connection, and nowhere else (RFC 8446, 7.5).
+
+        FtxError `connection-lost` when there is no TLS any more.
+        """
+        transport: Any = self.transport
+        tls = transport.connection if isinstance(transport, SecureTransport) else None
+        if tls is None:
+            raise FtxError("connection-lost")
+        value: bytes = tls.export_keying_material(label, length, context)
+        return value
+
     def queue_little(self, little: bool) -> None:
         """From now on no more than a piece of content waits for the network at this end, or as much as usual again."""
         transport: Any = self.transport
@@ -263,7 +294,7 @@ class Connection(Protocol):
     def goodbye(self) -> None:
         """End the session cleanly."""
         pairing = self.session.stage is Stage.PAIRING and self.session.role is Role.CLIENT
-        if not self._over and (pairing or self.session.stage is Stage.READY):
+        if not self._over and (pairing or self.session.stage in _MAY_LEAVE):
             self.send(Goodbye())
             self._close()
 
@@ -324,10 +355,11 @@ class Connection(Protocol):
                 self._owner.greeted(self, message)
             case Offer() if self.session.role is Role.SERVER:
                 self._owner.offered(self, message)
-            case List() | Request() | Probe():
+            case List() | Request() | Probe() | Join():
                 self._owner.asked(self, message)
             case Goodbye():
-                if self.job is not None:  # it crossed our offer: the peer has gone, and the job never began
+                if self.job is not None and not self.lane:
+                    # it crossed our offer: the peer has gone, and the job never began
                     self._reason = FtxError("peer-stopping")
                 self._close()
             case ErrorMessage():

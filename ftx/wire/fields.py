@@ -44,8 +44,8 @@ __all__ = [
 CONFLICTS: Final = ("fail", "skip", "rename", "backup", "overwrite")
 #: The features that this implementation knows (section 12); a hello lists those that it wants on its connection.
 FEATURES: Final = (
-    *("approval", "checksum", "delta", "dry-run", "links", "pipes", "probe"),
-    *("pull", "repair", "steer", "symlinks", "zstd"),
+    *("approval", "checksum", "delta", "dry-run", "lanes", "links", "pipes"),
+    *("probe", "pull", "repair", "steer", "symlinks", "zstd"),
 )
 #: What a request can want of symbolic links, by its number on the wire (section 16).
 LINKS: Final = ("skip", "follow", "keep")

@@ -71,6 +71,8 @@ class FrameType(IntEnum):
     CANCEL = 0x22
     WAITING = 0x23
     REVEAL = 0x24
+    JOIN = 0x30
+    JOINED = 0x31
     PAIR_START = 0x40
     PAIR_REPLY = 0x41
     PAIR_CONFIRM = 0x42
@@ -142,6 +144,7 @@ _FEATURES: Final[Mapping[FrameType, str]] = {
     **dict.fromkeys(_PAIRING, "pairing"),
     **dict.fromkeys((FrameType.LIST, FrameType.LISTING, FrameType.REQUEST, FrameType.OMITTED), "pull"),
     **dict.fromkeys((FrameType.WAITING, FrameType.REVEAL), "approval"),
+    **dict.fromkeys((FrameType.JOIN, FrameType.JOINED), "lanes"),
     **dict.fromkeys(
         (FrameType.PROBE, FrameType.PROBE_READY, FrameType.PROBE_END, FrameType.PROBE_DONE), "probe"
     ),

@@ -1,4 +1,4 @@
-"""Messages about a job as a whole: its offer, its steering, its end (sections 4, 8, 17 and 18)."""
+"""Messages about a job as a whole: its offer, its steering, its lanes, its end (sections 4, 8, 17, 18 and 20)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ __all__ = [
     "Accept",
     "Cancel",
     "End",
+    "Join",
+    "Joined",
     "Offer",
     "Pause",
     "ProgressMessage",
@@ -65,6 +67,21 @@ class Refuse(Message, frozen=True):
 
     job: Job
     number: ErrorNumber
+
+
+class Join(Message, frozen=True):
+    """This connection is to be a lane of the job; the proof is that of its own connection for this number."""
+
+    job: Job
+    number: Annotated[int, Meta(ge=1, le=limits.LANES)]
+    proof: Digest
+
+
+class Joined(Message, frozen=True):
+    """It is one; `up`: the client sends."""
+
+    job: Job
+    up: bool
 
 
 class Totals(Message, frozen=True):

@@ -238,8 +238,8 @@ def test_what_is_held_of_a_block_in_crumbs(pieces: int) -> None:
             server.arrive(bytes(wire[start : start + 61]))
         assert server.error is None, number
     assert server.machine is not None
-    held = server.machine._open
+    held = server.machine._open.get(0)
     assert (held is None) == (pieces == 1)
     if held is not None:
-        assert sum(len(chunk) for chunk in held[3]) == (pieces - 1) * size
-        assert sum(len(chunk.obj) for chunk in held[3]) < 4 * MIB  # type: ignore[arg-type]
+        assert sum(len(chunk) for chunk in held.chunks) == (pieces - 1) * size
+        assert sum(len(chunk.obj) for chunk in held.chunks) < 4 * MIB  # type: ignore[arg-type]

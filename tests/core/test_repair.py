@@ -131,7 +131,7 @@ def test_a_closed_file_is_closed_anew_behind_the_repeated_block() -> None:
     work = machine.next_work()
     assert work == OpenEntry(0)
     machine.opened(0, BlockSet.full(2))
-    assert machine.next_work() == ReadBlock(0, 1, True)
+    assert machine.next_work() == ReadBlock(0, 1, True, again=True)
     assert _sent_all(machine, 2 * MIB) == [EntryEnd(0, 2 * MIB, bytes(32))]
 
 

@@ -14,7 +14,19 @@ from vectors.make import session as recorded_session
 
 from ftx import limits
 from ftx.core.session import Session, agree, error_frame, error_of
-from ftx.core.stages import APPROVAL, FROM_CLIENT, FROM_SERVER, PAIRING, LastListing, ProbeDown, ProbeUp, Role, Stage
+from ftx.core.stages import (
+    APPROVAL,
+    FROM_CLIENT,
+    FROM_SERVER,
+    PAIRING,
+    JoinedDown,
+    JoinedUp,
+    LastListing,
+    ProbeDown,
+    ProbeUp,
+    Role,
+    Stage,
+)
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
 from ftx.wire.frames import FrameType, Piece, data_frames, frame
@@ -233,6 +245,9 @@ EXAMPLES: list[Message] = [
     messages.Resume(JOB),
     messages.Cancel(JOB, 0, 0),
     *(messages.Probe(JOB, kind, 1) for kind in messages.ProbeKind),
+    messages.Join(JOB, 1, DIGEST),
+    messages.Joined(JOB, True),
+    messages.Joined(JOB, False),
     messages.ProbeReady(JOB),
     messages.ProbeEnd(JOB, 0),
     messages.ProbeDone(JOB, 0, 0, 0, 0, 0, 0, 0, 0, 0),
@@ -265,13 +280,23 @@ def asking() -> tuple[Session, Session]:
 
 def probing(stage: Stage) -> tuple[Session, Session]:
     """A client and a server that are signed in and measure."""
-    here, there = greeted(["probe", "pull", "steer", APPROVAL])
+    here, there = greeted(["lanes", "probe", "pull", "steer", APPROVAL])
     up = messages.ProbeKind.DOWN if stage is Stage.PROBE_DOWN else messages.ProbeKind.UP
     events(there, here.send(messages.Probe(JOB, up, 1), 0.0))
     if stage in (Stage.PROBE_UP, Stage.PROBE_SENT):
         events(here, there.send(messages.ProbeReady(JOB), 0.0))
     if stage is Stage.PROBE_SENT:
         events(there, here.send(messages.ProbeEnd(JOB, 0), 0.0))
+    assert here.stage is there.stage is stage
+    return here, there
+
+
+def laned(stage: Stage) -> tuple[Session, Session]:
+    """A client and a server whose connection is to be a lane, or is one."""
+    here, there = greeted(["lanes", "probe", "pull", "steer", APPROVAL])
+    events(there, here.send(messages.Join(JOB, 1, DIGEST), 0.0))
+    if stage is not Stage.JOINING:
+        events(here, there.send(messages.Joined(JOB, stage is Stage.LANE_UP), 0.0))
     assert here.stage is there.stage is stage
     return here, there
 
@@ -291,7 +316,9 @@ def at(role: Role, stage: Stage) -> Session:
         return with_shares(stage)[index]
     if stage in (Stage.PROBE_ASKED, Stage.PROBE_UP, Stage.PROBE_SENT, Stage.PROBE_DOWN):
         return probing(stage)[index]
-    features = ["probe", "pull", "steer", APPROVAL]
+    if stage in (Stage.JOINING, Stage.LANE_UP, Stage.LANE_DOWN):
+        return laned(stage)[index]
+    features = ["lanes", "probe", "pull", "steer", APPROVAL]
     return (greeted(features) if stage is Stage.READY else in_job(features))[index]
 
 
@@ -299,6 +326,8 @@ def _known(event: Any) -> Any:
     """A message as the tables have it."""
     if isinstance(event, messages.Probe):
         return ProbeUp if event.kind == messages.ProbeKind.UP else ProbeDown
+    if isinstance(event, messages.Joined):
+        return JoinedUp if event.up else JoinedDown
     return LastListing if isinstance(event, messages.Listing) and event.last else type(event)
 
 

@@ -10,7 +10,18 @@ import pytest
 from ftx.core.pairing import CLIENT_TABLE, SERVER_TABLE, PairingState
 from ftx.core.receiver import RECEIVER_TABLE, LastManifest, ReceiverState
 from ftx.core.sender import SENDER_TABLE, SenderState
-from ftx.core.stages import FROM_CLIENT, FROM_SERVER, HelloToAsk, HelloToPair, LastListing, ProbeDown, ProbeUp, Stage
+from ftx.core.stages import (
+    FROM_CLIENT,
+    FROM_SERVER,
+    HelloToAsk,
+    HelloToPair,
+    JoinedDown,
+    JoinedUp,
+    LastListing,
+    ProbeDown,
+    ProbeUp,
+    Stage,
+)
 from ftx.core.table import advance, diagram
 from ftx.errors import ProtocolError
 from ftx.wire import messages
@@ -30,7 +41,7 @@ MESSAGES = [
     if isinstance(value, type) and issubclass(value, messages.Message) and value is not messages.Message
 ]
 EVENTS = [kind for kind in MESSAGES if kind is not messages.ReceiptBody]
-EVENTS += [Piece, LastManifest, LastListing, HelloToAsk, HelloToPair, ProbeUp, ProbeDown]
+EVENTS += [Piece, LastManifest, LastListing, HelloToAsk, HelloToPair, ProbeUp, ProbeDown, JoinedUp, JoinedDown]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -71,7 +82,7 @@ def test_tables_speak_of_what_there_is(name: str) -> None:
 def test_every_message_has_a_sender() -> None:
     """Each message may be sent by one side or both in some stage."""
     allowed = {event for table in (FROM_CLIENT, FROM_SERVER) for row in table.values() for event in row}
-    assert allowed == set(EVENTS) - {LastManifest, messages.Probe}
+    assert allowed == set(EVENTS) - {LastManifest, messages.Probe, messages.Joined}
 
 
 def test_error_ends_every_stage() -> None:

@@ -150,6 +150,11 @@ class Hostile:
                 number = message.number
         return number
 
+    def exported(self, label: bytes, length: int, context: bytes) -> bytes:
+        """What TLS makes of them at both ends of this connection."""
+        value: bytes = self._tls.export_keying_material(label, length, context)
+        return value
+
     def binding(self, own_id: bytes) -> Binding:
         """What a pairing on this connection is bound to."""
         leaf = self._tls.get_peer_certificate(as_cryptography=True)

@@ -29,7 +29,7 @@ from ftx.core.stages import Role
 from ftx.disk.packing import Packer, unpack
 from ftx.errors import KINDS, FtxError, LocalProtocolError, ProtocolError
 from ftx.wire import messages
-from ftx.wire.frames import Encoding, Piece, copy_frame, data_frames
+from ftx.wire.frames import AFTER_SIGN_IN, Encoding, FrameDecoder, Piece, copy_frame, data_frames, encodings
 from ftx.wire.messages import CONFLICTS, Accept, Goodbye, Hello, Message, Offer, Ping, Pong, Receipt, ReceiptBody
 
 __all__ = ["CLIENT", "JOB", "SERVER", "Pair", "hello", "offer"]
@@ -169,6 +169,8 @@ class SenderEnd(_End):
         concluded: Concluded | None,
     ) -> None:
         super().__init__(pair, Role.SERVER if pair.pull else Role.CLIENT, "attic" if pair.pull else "desk")
+        #: Everything ever sent on each lane.
+        self.lanes = {number: bytearray() for number in range(1, pair.lanes + 1)}
         features = in_force(frozenset(pair.features), job_offer.kind, pair.links)
         self.machine = pair.sender(job_offer, concluded, features=features)
         self._packer = Packer()
@@ -294,16 +296,24 @@ class SenderEnd(_End):
             if work.send and work.basis == digest:
                 self.session.step(Piece, self.pair.now)
                 length = len(file.block(work.block))
-                self.write(copy_frame(work.number, work.block, work.block * limits.BLOCK, length, digest))
+                self._content(copy_frame(work.number, work.block, work.block * limits.BLOCK, length, digest))
             elif work.send:
-                self._block(work.number, file, work.block)
+                self._block(work.number, file, work.block, own=work.again)
         else:
             self._large = None
             # A file that the receiver gave up is closed too, but then not every digest is known.
             assert not work.complete or len(self._digests) == block_count(len(file.content))
             self._perform(self.machine.closed(work.number, file.digest() if work.complete else b""))
 
-    def _block(self, number: int, file: File, block: int) -> None:
+    def _content(self, frames: bytes, *, own: bool = False) -> None:
+        """Content goes by any lane, but for what has to go by the job's `own` connection."""
+        lane = 0 if own else self.pair.random.randint(0, self.pair.lanes)
+        if lane:
+            self.lanes[lane] += frames
+        else:
+            self.write(frames)
+
+    def _block(self, number: int, file: File, block: int, *, own: bool = False) -> None:
         content = file.block(block)
         digest = block_digest([content])
         lied = self._lied.get(file.path, 0)
@@ -316,7 +326,7 @@ class SenderEnd(_End):
         packed = self._packer.pack(content) if "zstd" in self.session.features and not zero else None
         encoding = Encoding.RAW if packed is None else Encoding.ZSTD
         sent = content if packed is None else packed
-        self.write(b"".join(data_frames(number, block, sent, digest, zero=zero, encoding=encoding)))
+        self._content(b"".join(data_frames(number, block, sent, digest, zero=zero, encoding=encoding)), own=own)
 
 
 def _content(effect: Any) -> bytes:
@@ -334,6 +344,8 @@ class ReceiverEnd(_End):
         self.left_out: list[events.LeftOut] = []
         self.disk = disk
         self.machine: Receiver | None = None
+        #: What has come on each lane: frames of content, and nothing else.
+        self.lanes = {number: FrameDecoder() for number in range(1, pair.lanes + 1)}
         #: Whether the receipt was made.
         self.concluded = False
         self._job = b""
@@ -369,8 +381,26 @@ class ReceiverEnd(_End):
             self.machine = self.pair.receiver(
                 event, self.pair.now, features=features, tops=self.pair.pull or None
             )
+            if self.lanes:
+                self.machine.lanes_joined()
             conflict = CONFLICTS.index(self.disk.conflict)
             self.send(Accept(event.job, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, conflict, 0))
+
+    def arrive_on_lane(self, lane: int, data: bytes) -> None:
+        """Bytes of the sender on a lane; what comes behind the receipt is dropped."""
+        decoder = self.lanes[lane]
+        decoder.bounds, decoder.encodings = AFTER_SIGN_IN, encodings(self.session.features)
+        decoder.feed(data)
+
+        def take() -> None:
+            while (piece := decoder.next_item()) is not None:
+                assert self.machine is not None
+                assert isinstance(piece, Piece)
+                if not self.concluded:
+                    self._perform(self.machine.piece(piece, lane))
+
+        if not self.session.over:
+            self.guard(take)
 
     def turn(self) -> None:
         if self.machine is not None and not self.concluded:
@@ -509,6 +539,7 @@ class Pair:
     arrives. `features`: what both hellos list. `checksum`: files are announced with their digests.
     `spoil`: older versions change as soon as they are offered.
     `sender`, `receiver`: the machines.
+    `lanes`: content takes any of so many lanes or the connection; what is on one of them overtakes the others.
     `pull`: the names at the top that the receiver, as the client, asks for; `links`: and symbolic links with them.
     """
 
@@ -534,8 +565,10 @@ class Pair:
         receiver: type[Receiver] = Receiver,
         pull: Sequence[bytes] = (),
         links: bool = False,
+        lanes: int = 0,
     ) -> None:
         self.now = 0.0
+        self.lanes = lanes
         self.checksum = checksum
         self.spoil = spoil
         #: The machines, and what is sent.
@@ -558,6 +591,7 @@ class Pair:
         self._flip = flip
         self._lose = lose
         self._arrived = {"client": 0, "server": 0}
+        self._on_lanes = dict.fromkeys(range(1, lanes + 1), 0)
 
     def run(self) -> Pair:
         """Until both ends are through, or nothing moves."""
@@ -604,7 +638,16 @@ class Pair:
                 end = min(end, self._lose[1])
             if self._arrived[name] < end:
                 found.append(lambda name=name, o=origin, t=target, end=end: self._deliver(name, o, t, end))  # type: ignore[misc]
+        for lane, arrived in self._on_lanes.items():
+            if arrived < len(self.client.lanes[lane]) and self.server.machine is not None:
+                found.append(lambda lane=lane: self._deliver_on_lane(lane))  # type: ignore[misc]
         return found
+
+    def _deliver_on_lane(self, lane: int) -> None:
+        start, sent = self._on_lanes[lane], self.client.lanes[lane]
+        size = {"whole": len(sent), "bytes": 1, "random": self.random.choice(_CHUNKS)}[self.cut]
+        self._on_lanes[lane] = end = min(len(sent), start + size)
+        self.server.arrive_on_lane(lane, bytes(memoryview(sent)[start:end]))
 
     def _deliver(self, name: str, origin: _End, target: _End, end: int) -> None:
         start = self._arrived[name]

@@ -109,6 +109,8 @@ BODIES: dict[FrameType, tuple[list[Any], messages.Message]] = {
         [[[[b"a"], 302], [[b"b"], 305]]],
         messages.Omitted([messages.Omission([b"a"], 302), messages.Omission([b"b"], 305)]),
     ),
+    FrameType.JOIN: ([JOB, 7, DIGEST], messages.Join(JOB, 7, DIGEST)),
+    FrameType.JOINED: ([JOB, True], messages.Joined(JOB, True)),
     FrameType.PROBE: ([JOB, 1, 5], messages.Probe(JOB, messages.ProbeKind.DOWN, 5)),
     FrameType.PROBE_READY: ([JOB], messages.ProbeReady(JOB)),
     FrameType.PROBE_END: ([JOB, 5], messages.ProbeEnd(JOB, 5)),
@@ -187,6 +189,10 @@ RANGES: list[tuple[FrameType, tuple[int, ...], list[Any], list[Any]]] = [
         (kind, (0,), *JOBS)
         for kind in (FrameType.PROBE, FrameType.PROBE_READY, FrameType.PROBE_END, FrameType.PROBE_DONE)
     ),
+    *((kind, (0,), *JOBS) for kind in (FrameType.JOIN, FrameType.JOINED)),
+    (FrameType.JOIN, (1,), [1, 7], [-1, 0, 8, None, "1", True]),
+    (FrameType.JOIN, (2,), [bytes(32)], [b"", bytes(31), bytes(33), None, "x" * 32]),
+    (FrameType.JOINED, (1,), [False, True], [0, 1, None]),
     (FrameType.PROBE, (1,), [0, 1, 2], [-1, 3, None, "0"]),
     (FrameType.PROBE, (2,), [1, 2**24], [-1, 0, 2**24 + 1, None]),
     *((kind, (1,), [0, 2**24], [-1, 2**24 + 1, None]) for kind in (FrameType.PROBE_END, FrameType.PROBE_DONE)),

@@ -12,6 +12,7 @@ import click
 
 from ftx.client.options import PORT, RATE, Options, Verb, current
 from ftx.errors import FtxError
+from ftx.limits import LANES
 from ftx.text import show
 
 if TYPE_CHECKING:
@@ -157,6 +158,12 @@ def _files(incomplete: str) -> list[str]:
     help="Bytes per second at most, for example 20M or 512Ki; 0, the default, is no limit.",
 )
 @click.option(
+    "--lanes",
+    type=click.IntRange(1, LANES + 1),
+    metavar="N",
+    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
+)
+@click.option(
     "--receipt",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -190,8 +197,7 @@ def send(**given: Any) -> int:
     if given["later"]:
         return _later(sources, targets, given)
     wishes = {name: given[name] for name in ("ask", "conflict", "checksum", "dry_run", "exclude", "links", "name")}
-    wishes["compress"] = given["compress"] == "auto"
-    wishes["limit"] = given["limit"]
+    wishes |= {"compress": given["compress"] == "auto", "limit": given["limit"], "lanes": given["lanes"]}
     sending = Sending(options, targets, sources=sources, receipt=receipt, **wishes)
     resume = "" if given["name"] else command_line(("ftx-client", *options.argv))  # a pipe is read once
     return run(sending.main, options, what=_what(sending), resume=resume)
@@ -207,7 +213,7 @@ def _later(sources: list[str], targets: list[Target], given: dict[str, Any]) -> 
             said = f"--later cannot be combined with --{name.replace('_', '-')}"
             raise FtxError("usage", said, "what is left with the daemon has nobody who waits for it")
     written = list(given["targets"]) or [given["args"][-1]]
-    wishes = {name: given[name] for name in ("port", "conflict", "links", "checksum")}
+    wishes = {name: given[name] for name in ("port", "conflict", "links", "checksum", "lanes")}
     wishes["limit"] = given["limit"] or None
     wishes["into"] = given["into"]
     wishes["exclude"] = list(given["exclude"])

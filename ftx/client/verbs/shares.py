@@ -12,6 +12,7 @@ import click
 from ftx.client.options import PORT, Verb, current
 from ftx.client.verbs.send import complete_names
 from ftx.errors import FtxError
+from ftx.limits import LANES
 from ftx.text import show
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     default="auto",
     help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
 )
+@click.option(
+    "--lanes",
+    type=click.IntRange(1, LANES + 1),
+    metavar="N",
+    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
+)
 @click.option("-o", "--output", metavar="-", help="With -o -: a single file to standard output, as it is verified.")
 def get(**given: Any) -> int:
     """Get what a peer shares into the folder DIR (default: this one), which is made if need be.
@@ -103,6 +110,7 @@ def get(**given: Any) -> int:
         sources={machine: texts for machine, (_, texts) in sources.items()},
         folder=folder,
         checksum=given["checksum"],
+        lanes=given["lanes"],
         exclude=given["exclude"],
         links=given["links"],
         any_names=given["names"] == "any",

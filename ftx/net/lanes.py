@@ -1,0 +1,136 @@
+"""Opening lanes: the client of a job connects again, as often as that is of use (`docs/protocol.md`, section 20).
+
+Lanes are a convenience: one that cannot be had is gone without. What is done here ends with `stop()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ftx import limits
+from ftx.core.lanes import FEATURE, lanes_for
+from ftx.errors import FtxError, ProtocolError
+from ftx.net.bundle import Bundle
+from ftx.net.dial import Dialled
+from ftx.net.parties import Talk
+from ftx.net.transfer import Connection
+from ftx.wire.messages import Join, Joined, Message, Ping, Refuse
+
+__all__ = ["Lanes"]
+
+_log = Logger()
+
+
+class _Joining(Talk):
+    """What runs on a connection that is to be a lane, until the server has said whether it is (`parties.Job`)."""
+
+    def __init__(self, connection: Connection, bundle: Bundle, job: bytes, number: int, up: bool) -> None:
+        self.done: Deferred[None] = Deferred(lambda _: connection.abort(FtxError("interrupted")))
+        self._connection = connection
+        self._bundle = bundle
+        self._number = number
+        self._expected = Joined(job, up)
+        connection.job = self
+        connection.send(Join(job, number, bundle.proof(job, number)))
+
+    def message(self, message: Message) -> None:
+        """It is one, with content behind it perhaps; or not."""
+        if isinstance(message, Refuse):
+            self._connection.job = None
+            self.lost(FtxError("busy", "the peer takes no further connection for this job"))
+        elif message == self._expected:
+            self._bundle.take(self._number, self._connection)
+            self._settle(None)
+        else:
+            raise ProtocolError("protocol-error", "an answer came to something that was not asked")
+
+    def lost(self, error: FtxError) -> None:
+        """It will be none."""
+        self._settle(error)
+
+    def _settle(self, error: FtxError | None) -> None:
+        if not self.done.called:
+            if error is None:
+                self.done.callback(None)
+            else:
+                self.done.errback(error)
+
+
+class Lanes:
+    """The lanes of one attempt at a job, from its client's end.
+
+    Made before the job is offered, so that no content is in the way when the round trip is measured. `bundle` is the
+    job's; `up` says whether we send. `dial` makes one more connection to where the job's own leads,
+    proved to be the same peer. `wanted` is how many lanes were asked for, None to choose by the round trip and the
+    `processors` of this machine.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        job: bytes,
+        dial: Callable[[], Awaitable[Dialled]],
+        *,
+        up: bool,
+        wanted: int | None,
+        processors: int,
+    ) -> None:
+        self._bundle = bundle
+        self._job = job
+        self._dial = dial
+        self._up = up
+        self._wanted = wanted
+        self._processors = processors
+        self._decided = False
+        self._opening: set[Deferred[None]] = set()
+        if wanted is None and self._possible:
+            bundle.own.send(Ping(0))  # the hello's answer, which is timed too, took a look at the peers there
+
+    @property
+    def _possible(self) -> bool:
+        return not self._bundle.own.over and FEATURE in self._bundle.own.session.features
+
+    def consider(self, content: int) -> None:
+        """The job runs, and so much content is to travel: open what is of use. Only the first call counts."""
+        if self._decided or not self._possible:
+            return
+        self._decided = True
+        count = self._wanted
+        if count is None:
+            count = lanes_for(self._bundle.own.session.round_trip, self._processors, content)
+        for number in range(1, min(count, limits.LANES) + 1):
+            opening = Deferred.fromCoroutine(self._open(number))
+            self._opening.add(opening)
+            opening.addBoth(self._opened, opening)
+
+    async def _open(self, number: int) -> None:
+        dialled = await self._dial()
+        connection = dialled.connection
+        joined = False
+        try:
+            if self._bundle.own.over or connection.over or FEATURE not in connection.session.features:
+                return
+            self._bundle.job.lanes_joined()
+            await _Joining(connection, self._bundle, self._job, number, self._up).done
+            joined = True
+        finally:
+            if not joined:
+                connection.finish()
+
+    def _opened(self, outcome: object, opening: Deferred[None]) -> None:
+        self._opening.discard(opening)
+        if isinstance(outcome, Failure) and not outcome.check(CancelledError):
+            if outcome.check(FtxError) is None:
+                _log.failure("a lane could not be opened, in an unforeseen way", failure=outcome)
+            else:
+                _log.info("goes on with fewer connections: {reason}", reason=outcome.getErrorMessage())
+
+    def stop(self) -> None:
+        """Open no more; the job is over."""
+        self._decided = True
+        for opening in list(self._opening):
+            opening.cancel()
