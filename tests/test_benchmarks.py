@@ -303,7 +303,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
         assert set(findings["P7"]["runs"]) == {"all at once", "one client"}
         assert [len(findings[name]["runs"]) for name in ("P9", "P10")] == [0, 4]
         assert [points[name] for name in ("time-clients", "memory-clients", "time-distance")] == [[1], [1], [2, 2]]
-        assert set(map(tuple, points["time-lanes"])) <= {(2,), (2, 2)}
+        assert points["time-lanes"] in ([2], [2, 2])
         assert {"default, loopback", "default, 20 ms"} <= set(findings["P12"]["runs"])
         assert len(findings["P9"]["figures"]) == 3
     assert not any(path.name.startswith("ftx-bench-") for path in tmp_path.iterdir())
