@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import random
-import signal
 import socket
 import threading
 import time
@@ -49,6 +48,9 @@ class Line(Relay):
     def __init__(self, port: int, *, delay: float = 0.0) -> None:
         super().__init__(port)
         self._delay = delay
+        #: While it is clear, nothing more is taken.
+        self.taking = threading.Event()
+        self.taking.set()
         self.carried: dict[socket.socket, list[int]] = {}
 
     def _carry(self, origin: socket.socket, target: socket.socket, inward: bool) -> None:
@@ -75,7 +77,7 @@ class Line(Relay):
         ended = threading.Event()
         self._start(bring)
         with contextlib.suppress(OSError):
-            while data := origin.recv(65536):
+            while self.taking.wait(60) and (data := origin.recv(65536)):
                 carried[0 if inward else 1] += len(data)
                 put(time.monotonic() + self._delay, data)
         put(0.0, b"")
@@ -177,19 +179,17 @@ def test_memory_of_a_sender_with_lanes(lab: Lab) -> None:
     with Line(daemon.port, delay=0.02) as line:
         client = lab.sending(line.url, "--lanes", "8", "--limit", "64M", source)
         until(lambda: line.used() == 8, "content on eight connections")
-        daemon.signal(signal.SIGSTOP)
-        try:
-            read: list[int] = []
+        line.taking.clear()
+        read: list[int] = []
 
-            def still() -> bool:
-                read.append(client.io()["rchar"])
-                return len(read) > 10 and read[-1] == read[-10]
+        def still() -> bool:
+            read.append(client.io()["rchar"])
+            return len(read) > 10 and read[-1] == read[-10]
 
-            until(still, "a sender that waits", interval=0.05)
-            assert read[-1] < 110 * MIB
-            assert client.memory() < 130 * MIB
-        finally:
-            daemon.signal(signal.SIGCONT)
+        until(still, "a sender that waits", interval=0.05)
+        line.taking.set()
+        assert read[-1] < 110 * MIB
+        assert client.memory() < 130 * MIB
         client.ends()
     stored(daemon, source)
 
