@@ -6,6 +6,9 @@
         async for event in get(reactor, settings, ["laptop:photos/2026"], "here"):
             print(event)
 
+A connection that is lost is tried again as the settings say; what fails before a job exists raises FtxError (nobody
+there, not trusted, a source that is missing). Cancelling keeps what has arrived.
+
 Everything runs on the reactor that is given; disks are read in worker threads that belong to the call. Events are the
 Structs of `ftx.wire.events`, the same that `ftx-client --json` prints.
 """
@@ -71,24 +74,18 @@ def send(
     content whatever their time. `exclude` has patterns as in `.gitignore`, applied below each source; `links` says
     what becomes of symbolic links there: `skip`, `follow` or `keep`. Without `compress` nothing is compressed on the
     way. With a `name` standard input is sent under it: `sources` is then `["-"]`, and nothing is tried again.
-    A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt. `limit`
-    is in bytes per second on the network, 0 for none. `lanes` is over how many connections the content may go, 1 to 8;
-    None leaves that to the measured round trip.
+    A `dry_run` changes nothing: files that would travel have the status `wanted`, and there is no receipt. `limit` is
+    in bytes per second, 0 for none; `lanes` connections may have content, 1 to 8, else as the measured round trip asks.
 
     With `compare` the receiver may be one that is not paired here: somebody is asked there, `compare` gets its name
     and the words that are on both screens, and nothing is said of the files before it answers True.
-
     `on_event` gets every event, `warn` a sentence about anything odd that stops nothing. With `every_file` False only
-    those files have an event that failed, are there under another name, or would travel in a dry run: of a hundred
-    thousand others nobody may want to read, and each event costs its share. A connection that is lost
-    is tried again as `settings` say; what fails before a job exists raises FtxError (nobody there, not trusted, a
-    source that is missing). Cancelling keeps what has arrived.
+    those files have an event that failed, are there under another name, or would travel in a dry run: each costs time.
     """
-    from ftx.client.upload import Upload  # what one of these needs and the others do not is imported when it is called
 
     async def start(put: Callable[[Event], object], flow: Flow) -> Done | Failed:
-        where, folder, wish = _wished(target, into, conflict)
-        selection = _selection(exclude, links)
+        from ftx.client.upload import Upload  # what others here do not need is imported when it is
+        where, folder, wish, selection = _wished(target, into, conflict, exclude, links)
         async with working(reactor, limits.WORKER_THREADS) as worker:
             identity, peers, tops = await worker.run(_prepare, settings, sources, name)
             way = Way(reactor, settings, worker, identity, peers, put, warn)
@@ -234,11 +231,16 @@ def _components(folder: str) -> tuple[bytes, ...]:
     return tuple(os.fsencode(part) for part in parse_folder(folder).split("/") if part)
 
 
-def _wished(target: str, into: str, conflict: str | None) -> tuple[Target, tuple[bytes, ...], int | None]:
-    """The machine, the folder there, and the conflict rule by its number; FtxError `usage` or `bad-target`."""
+def _wished(
+    target: str, into: str, conflict: str | None, exclude: Sequence[str], links: str
+) -> tuple[Target, tuple[bytes, ...], int | None, Selection]:
+    """The machine, the folder there, the conflict rule by its number, and what of the sources is meant.
+
+    FtxError `usage` or `bad-target`.
+    """
     where = parse_target(target, option=True).with_folder(into)
     wish = None if conflict is None else CONFLICTS.index(conflict)
-    return where, _components(where.into), wish
+    return where, _components(where.into), wish, _selection(exclude, links)
 
 
 def _asked(sources: Sequence[str]) -> tuple[Target, list[tuple[bytes, ...]]]:
