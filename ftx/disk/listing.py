@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import IO, Final
@@ -17,6 +18,8 @@ from ftx import limits
 
 __all__ = ["sorted_names"]
 
+#: As os.fsencode() has it; what scandir(3) of a descriptor gives is text.
+_CODING: Final = (sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 #: Bytes of a run that are read ahead while merging.
 _AHEAD: Final = 4096
 
@@ -34,7 +37,7 @@ def sorted_names(folder: int, in_memory: int = limits.WALK_NAMES) -> Iterator[by
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                names.append(os.fsencode(entry.name))
+                names.append(entry.name.encode(*_CODING))
                 if len(names) >= in_memory:
                     if spill is None:
                         spill = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed by the iterator)

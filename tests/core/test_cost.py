@@ -7,15 +7,21 @@ from typing import Any
 
 import attrs
 import pytest
+from support.counted import python_calls
 from support.memory_disk import MTIME, File, MemoryDisk, items
-from support.pair import Pair
+from support.pair import JOB, Pair, offer
 
 from ftx import limits
+from ftx.core.blocks import block_digest, file_digest
 from ftx.core.events import Effect, WriteBlock
 from ftx.core.receiver import Receiver
+from ftx.core.sender import Sender
 from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, Piece, data_frames
+from ftx.wire.messages import Accept, Needs, Results, Stored, WantAll
 
 MIB = limits.BLOCK
+#: Of functions, for each further small file; some tenths of a microsecond each.
+SENDER_CALLS = 42
 NOISE = random.Random(21).randbytes(3 * MIB + 5)
 TEXT = (b"all work and no play makes jack a dull boy. " * 40_000)[: MIB + 9]
 
@@ -171,3 +177,25 @@ def test_content_is_not_copied_in_the_machine() -> None:
     assert isinstance(machine, Uncopied)
     assert sum(len(chunk) for chunk in machine.written) == len(NOISE)
     assert [id(chunk) for chunk in machine.written] == [id(chunk) for chunk in machine.came]
+
+
+def test_calls_for_each_small_file_of_a_sender() -> None:
+    """Announced, asked for, read, stored: what the machine does for one more file, in calls of functions."""
+    digest = block_digest([b"content"])
+    whole = file_digest(7, [digest])
+
+    def send(count: int) -> None:
+        sender = Sender(offer())
+        sender.receive(Accept(JOB, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, 2, 0))
+        for number in range(count):
+            sender.add_file((b"folder", b"%d" % number), 7, 0, 0o644, None)
+        sender.flush_manifest()
+        sender.receive(Needs([WantAll(number) for number in range(count)]))
+        while (work := sender.next_work()) is not None:
+            for number in work.numbers:  # type: ignore[union-attr]
+                sender.whole_read(number, digest)
+        sender.receive(Results([Stored(number, whole, None) for number in range(count)]))
+
+    send(1)
+    each = (python_calls(lambda: send(500)) - python_calls(lambda: send(100))) / 400
+    assert each <= SENDER_CALLS

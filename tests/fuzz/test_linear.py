@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType as CodeFrame
 from typing import Any
 
 import pytest
+from support.counted import python_calls
 from support.memory_disk import MemoryDisk, items
 from support.pair import Pair, hello, offer
 
@@ -21,23 +20,6 @@ from ftx.wire import messages
 from ftx.wire.frames import data_frames
 from ftx.wire.jsonlines import LineSplitter, decode_request
 from ftx.wire.messages import encode
-
-
-def calls(action: Callable[[], object]) -> int:
-    """How many calls, of Python and C functions, `action` takes."""
-    count = 0
-
-    def note(_frame: CodeFrame, event: str, _argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 def splitting(size: int, _: Path) -> Callable[[], object]:
@@ -174,7 +156,7 @@ CASES: dict[str, tuple[Callable[[int, Path], Callable[[], object]], int]] = {
 def test_twice_the_input_is_twice_the_work(case: str, tmp_path: Path) -> None:
     """And never four times."""
     make, size = CASES[case]
-    calls(make(10 if case != "a sender's results" else 100, tmp_path))  # what is made once only
-    one, two = calls(make(size, tmp_path)), calls(make(2 * size, tmp_path))
+    python_calls(make(10 if case != "a sender's results" else 100, tmp_path))  # what is made once only
+    one, two = python_calls(make(size, tmp_path)), python_calls(make(2 * size, tmp_path))
     assert one > size / 2
     assert two < 2.3 * one + 100, (one, two)

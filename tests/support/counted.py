@@ -1,17 +1,18 @@
-"""How many system calls a process makes, counted by the kernel's own means (`strace -c`)."""
+"""How many system calls a process makes, counted by the kernel's own means (`strace -c`), and calls of functions."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from support.lab import until
 
-__all__ = ["calls", "counted", "tracing"]
+__all__ = ["calls", "counted", "python_calls", "tracing"]
 
 
 def calls(summary: Path) -> Counter[str]:
@@ -43,3 +44,20 @@ def counted(pid: int, summary: Path) -> Iterator[Counter[str]]:
         tracer.send_signal(signal.SIGINT)
         tracer.wait(20)
     found.update(calls(summary))
+
+
+def python_calls(function: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, are called while `function` runs, in this thread."""
+    count = 0
+
+    def note(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return count
