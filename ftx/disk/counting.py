@@ -1,4 +1,4 @@
-"""How much there is to send: a walk that keeps nothing, ahead of the one that sends."""
+"""How much there is to send: a walk that keeps nothing, where the one that sends does not come to an end soon."""
 
 from __future__ import annotations
 

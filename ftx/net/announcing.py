@@ -1,4 +1,4 @@
-"""Announcing: the sources of a job are walked as far as the windows allow, and what is found becomes its manifest."""
+"""Announcing: the sources of a job are walked, and what is found becomes its manifest as far as the windows allow."""
 
 from __future__ import annotations
 
