@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import attrs
 import click
 
+from ftx import limits
 from ftx.errors import KINDS, FtxError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ftx.disk.places import Places
     from ftx.disk.settings import Setting
 
-__all__ = ["GLOBAL", "PORT", "RATE", "SECONDS", "Options", "Verb", "Verbs", "current"]
+__all__ = ["COMPRESS", "EXCLUDE", "GLOBAL", "LANES", "PORT", "RATE", "SECONDS", "Options", "Verb", "Verbs", "current"]
 
 #: The names of the parameters that every verb has.
 GLOBAL: Final = (
@@ -181,6 +182,26 @@ SECONDS: Final = _Seconds()
 RATE: Final = _Rate()
 PORT: Final = _Whole("port", 1, 65535)
 _COUNT: Final = _Whole("count", 0, 1_000_000)
+
+#: Options of every verb that brings content from one machine to another; decorators, as those of click.
+EXCLUDE: Final = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATTERN",
+    help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
+)
+COMPRESS: Final = click.option(
+    "--compress",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
+)
+LANES: Final = click.option(
+    "--lanes",
+    type=_Whole("lanes", 1, limits.LANES + 1),
+    metavar="N",
+    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
+)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

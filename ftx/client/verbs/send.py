@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import PORT, RATE, Options, Verb, current
+from ftx.client.options import COMPRESS, EXCLUDE, LANES, PORT, RATE, Options, Verb, current
 from ftx.errors import FtxError
-from ftx.limits import LANES
 from ftx.text import show
 
 if TYPE_CHECKING:
@@ -130,12 +129,7 @@ def _files(incomplete: str) -> list[str]:
     default="",
     help="What the file is called there when SRC is '-', standard input. It cannot be resumed.",
 )
-@click.option(
-    "--exclude",
-    multiple=True,
-    metavar="PATTERN",
-    help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
-)
+@EXCLUDE
 @click.option(
     "--links",
     type=click.Choice(["skip", "follow", "keep"]),
@@ -143,12 +137,7 @@ def _files(incomplete: str) -> list[str]:
     show_default=True,
     help="Symbolic links below a source: leave them out and say so, send what they lead to, or send the links.",
 )
-@click.option(
-    "--compress",
-    type=click.Choice(["auto", "off"]),
-    default="auto",
-    help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
-)
+@COMPRESS
 @click.option(
     "--limit",
     metavar="RATE",
@@ -157,12 +146,7 @@ def _files(incomplete: str) -> list[str]:
     show_default=False,
     help="Bytes per second at most, for example 20M or 512Ki; 0, the default, is no limit.",
 )
-@click.option(
-    "--lanes",
-    type=click.IntRange(1, LANES + 1),
-    metavar="N",
-    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
-)
+@LANES
 @click.option(
     "--receipt",
     metavar="FILE",

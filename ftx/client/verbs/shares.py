@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ftx.client.options import PORT, Verb, current
+from ftx.client.options import COMPRESS, EXCLUDE, LANES, PORT, Verb, current
 from ftx.client.verbs.send import complete_names
 from ftx.errors import FtxError
-from ftx.limits import LANES
 from ftx.text import show
 
 if TYPE_CHECKING:
@@ -51,12 +50,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     is_flag=True,
     help="Have every file read there first, and recognise it here by its content, not only by size and time.",
 )
-@click.option(
-    "--exclude",
-    multiple=True,
-    metavar="PATTERN",
-    help="Leave out what matches, below each source; as in .gitignore, the last that matches counts. May be repeated.",
-)
+@EXCLUDE
 @click.option(
     "--links",
     type=click.Choice(["skip", "follow", "keep"]),
@@ -71,18 +65,8 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     show_default=True,
     help="Names that may come: usual, or any: with control characters too.",
 )
-@click.option(
-    "--compress",
-    type=click.Choice(["auto", "off"]),
-    default="auto",
-    help="Compress on the way: auto (default) does so for files that get smaller, while the network is slow.",
-)
-@click.option(
-    "--lanes",
-    type=click.IntRange(1, LANES + 1),
-    metavar="N",
-    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
-)
+@COMPRESS
+@LANES
 @click.option("-o", "--output", metavar="-", help="With -o -: a single file to standard output, as it is verified.")
 def get(**given: Any) -> int:
     """Get what a peer shares into the folder DIR (default: this one), which is made if need be.
