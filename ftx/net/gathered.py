@@ -7,7 +7,7 @@ file costs. Nothing waits for a batch to fill: whoever owns the queue takes what
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import attrs
 
@@ -66,10 +66,19 @@ class Gathered:
     def __init__(self) -> None:
         self._files: deque[StoreWhole] = deque()
         self._folders: deque[FinishFolder] = deque()
+        self._size = 0
 
-    def add(self, files: Iterable[StoreWhole]) -> None:
-        """Some more files."""
+    def add(self, files: Sequence[StoreWhole]) -> int:
+        """Some more files; gives their content bytes."""
+        size = sum([file.length for file in files])
         self._files.extend(files)
+        self._size += size
+        return size
+
+    @property
+    def full(self) -> bool:
+        """Whether a batch would not get larger by waiting."""
+        return len(self._files) >= limits.DISK_BATCH or self._size >= limits.DISK_BATCH_BYTES
 
     def finish(self, folder: FinishFolder) -> None:
         """One more folder."""
@@ -90,6 +99,7 @@ class Gathered:
             size += whole.length
             if whole.packed:
                 packed[whole.number] = whole.length
+        self._size -= size
         count = min(len(self._folders), limits.DISK_BATCH)
         folders = [FolderEnd(e.number, e.mode, e.mtime) for e in (self._folders.popleft() for _ in range(count))]
         return Batch(files, folders, size, packed)

@@ -4,7 +4,8 @@ Each effect is carried out in a strand of the worker, so that what belongs to on
 files do not wait for each other:
 
 - one strand looks entries up, ahead of everything;
-- one strand stores files of one block, in batches: while the disk works on a batch the next one gathers;
+- two strands store files of one block, in batches: while the disk works on a batch the next one gathers, and begins
+  beside it when it is full, so that one is written while the other waits for its sync;
 - each larger file has a strand of its own for blocks and publishing, and its syncs run beside it;
 - one strand finds out the digests of older copies.
 """
@@ -38,7 +39,7 @@ from ftx.disk import store
 from ftx.disk.packing import unpack
 from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
-from ftx.net.gathered import Gathered
+from ftx.net.gathered import Batch, Gathered
 from ftx.net.worker import Strand, Worker
 from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry, PipeEntry
 
@@ -81,6 +82,8 @@ class Storing:
         self.strand = worker.strand()
         #: Whether files of one block gather or are being stored.
         self.busy = False
+        #: Those of the two strands in which no batch is being stored, the first one last.
+        self._idle = [worker.strand(), self.strand]
         self._machine = machine
         self._store = job_store
         self._backlog = backlog
@@ -235,24 +238,30 @@ class Storing:
     def gather(self, files: Sequence[StoreWhole]) -> None:
         """Store these files of one block."""
         if files:
-            self._gathered.add(files)
-            self._backlog.hold(sum([file.length for file in files]))
+            self._backlog.hold(self._gathered.add(files))
             self._store_soon()
 
     def _store_soon(self) -> None:
         # The first batch goes when the turn is over, later ones when the disk is ready for more: under load batches
-        # grow by themselves, and a single file does not wait.
+        # grow by themselves, and a single file does not wait. A batch that cannot grow has nothing to wait for.
         if not self.busy:
             self.busy = True
             self._clock.callLater(0, self._store_gathered)
+        elif len(self._idle) == 1 and self._gathered.full:
+            self._store_gathered()
 
     def _store_gathered(self) -> None:
-        batch = self._gathered.take()
-        self.busy = bool(batch.numbers) and not self._revoked
+        alone = len(self._idle) == 2
+        while self._idle and not self._revoked and (alone or self._gathered.full):
+            alone = False
+            batch = self._gathered.take()
+            if batch.numbers:
+                self._run_batch(batch, self._idle.pop())
+        self.busy = len(self._idle) < 2
         if not self.busy:
             self._rested()
-            return
 
+    def _run_batch(self, batch: Batch, strand: Strand) -> None:
         def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
             effects: list[Effect] = []
             for outcome in outcomes:
@@ -263,8 +272,12 @@ class Storing:
             for number in batch.numbers:
                 self._perform(self._machine.failed(number, error.name))
 
-        ran = self._backlog.run(self.strand, stored, batch.store, self._store, failed=failed, release=batch.size)
-        ran.addCallback(lambda _: self._store_gathered())
+        def ended(_: object) -> None:
+            self._idle.append(strand)
+            self._store_gathered()
+
+        ran = self._backlog.run(strand, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran.addCallback(ended)
 
     def _stored(self, outcome: store.Stored | store.Failed) -> None:
         self._perform(self._stored_effects(outcome))

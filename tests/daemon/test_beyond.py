@@ -39,6 +39,7 @@ from ftx.net.backlog import Backlog
 from ftx.net.dial import Place, dial
 from ftx.net.discovery import Finder
 from ftx.net.gathered import Gathered
+from ftx.net.storing import Storing
 from ftx.net.tls import Credentials
 from ftx.net.transfer import Connection, our_hello
 from ftx.wire.announce import Way
@@ -259,6 +260,62 @@ def test_a_batch_for_the_disk(size: int) -> None:
     expected = limits.DISK_BATCH if not size else -(-limits.DISK_BATCH_BYTES // size)
     assert batch.numbers == list(range(expected))
     assert gathered.take().numbers[0] == expected
+
+
+class Held:
+    """A worker that begins what it is given, and ends nothing by itself."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[int, Deferred[Any]]] = []
+
+    def strand(self) -> Any:
+        """A strand through it."""
+        return SimpleNamespace(run=self._run)
+
+    def _run(self, function: Any, *args: object) -> Deferred[Any]:
+        running: Deferred[Any] = Deferred()
+        self.begun.append((len(function.__self__.files), running))
+        return running
+
+
+def test_batches_at_the_disk_at_once() -> None:
+    """A second one only when it is full, never a third; one that is not full when there is no other."""
+    connection: Any = Paused()
+    worker: Any = Held()
+    clock, rested, full = Clock(), [], limits.DISK_BATCH
+    backlog = Backlog(connection, SimpleNamespace(over=False, settled=lambda: None))
+    storing = Storing(
+        SimpleNamespace(),  # type: ignore[arg-type]
+        SimpleNamespace(),  # type: ignore[arg-type]
+        backlog,
+        worker,
+        clock,  # type: ignore[arg-type]
+        perform=lambda _: None,
+        failed=lambda _: None,
+        rested=lambda: rested.append(storing.busy),
+        over=lambda: False,
+    )
+
+    def gather(count: int) -> list[int]:
+        storing.gather([StoreWhole(number, (b"",), 0, bytes(32)) for number in range(count)])
+        return [files for files, _ in worker.begun]
+
+    def end(index: int) -> list[int]:
+        worker.begun[index][1].callback([])
+        return [files for files, _ in worker.begun]
+
+    assert gather(1) == []
+    clock.advance(0)
+    assert gather(full - 1) == [1]
+    assert gather(1) == [1, full]
+    assert gather(2 * full + 5) == [1, full]
+    assert end(0) == [1, full, full]
+    assert end(2) == [1, full, full, full]
+    assert end(1) == [1, full, full, full]
+    assert end(3) == [1, full, full, full, 5]
+    assert not rested
+    assert end(4) == [1, full, full, full, 5]
+    assert rested == [False]
 
 
 @pytest.mark.parametrize(
