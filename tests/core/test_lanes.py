@@ -257,6 +257,25 @@ def test_what_a_lane_may_not_carry(before: list[tuple[Piece, int]], piece: Piece
         machine.piece(piece, lane)
 
 
+def test_a_small_file_comes_once() -> None:
+    """One that has begun on a lane is not taken whole from another connection; others are, whatever lanes carry."""
+    machine = receiving(6)
+    begun = Piece(0, 0, Encoding.RAW, [memoryview(b"abc")], 3, None)
+    assert machine.piece(begun, 2) == []
+    assert machine.wholes([(0, b"abcdef", bytes(32))]) == []
+    with pytest.raises(ProtocolError):
+        machine.piece(Piece(0, 0, Encoding.RAW, [memoryview(b"abcdef")], 6, bytes(32)))
+    machine = Receiver(offer(), 0.0)
+    entries = [FileEntry(0, [b"a"], MIB, MTIME, 0o644), FileEntry(1, [b"b"], 6, MTIME, 0o644)]
+    machine.receive(Manifest(entries, True), 0.0)
+    for number in range(2):
+        machine.want(number, None, 0.0)
+    machine.lanes_joined()
+    assert machine.piece(part(0), 1) == []
+    assert [effect.number for effect in machine.wholes([(1, b"abcdef", bytes(32)), (0, b"x", bytes(32))])] == [1]
+    assert machine.wholes([(1, b"abcdef", bytes(32))]) == []  # it was there
+
+
 def test_a_pipe_stays_on_its_own_connection() -> None:
     """Its blocks have an order."""
     with pytest.raises(ProtocolError, match="must not"):
