@@ -20,7 +20,7 @@ from ftx.disk.partial import write_all
 from ftx.disk.publish import Outcome, Staged, failed_all, given_mode, publish
 from ftx.disk.root import storage_error
 from ftx.disk.sparse import PAGE, data_runs
-from ftx.disk.store import Whole
+from ftx.disk.store import Stored, Whole
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
 
@@ -138,6 +138,6 @@ def store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
             batch.publish()
         finally:
             batch.close()
-    ended = (outcome for outcome in outcomes.values() if getattr(outcome, "error", "") != "digest-mismatch")
+    ended = [one for one in outcomes.values() if isinstance(one, Stored) or one.error != "digest-mismatch"]
     job.release(*[job.file(outcome.number) for outcome in ended])
     return [outcomes[whole.number] for whole in files]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.faults import Fault
 
 from ftx.disk.root import Means, Root, storage_error
 from ftx.errors import FtxError
@@ -186,6 +188,22 @@ def test_publishing_never_replaces(tmp_path: Path, noreplace: bool) -> None:
     assert root.status(staging, b"staged") is None
     for descriptor in (fd, staging):
         os.close(descriptor)
+    root.close()
+
+
+def test_a_kernel_that_links_no_descriptor(tmp_path: Path) -> None:
+    """Before Linux 6.10 it says that there is no such file: /proc is the way then, and from then on."""
+    root = Root(str(tmp_path), Means())
+    fd = root.create_unnamed(root.fd, 0o600)
+    assert fd is not None
+    for number in range(3):
+        with Fault("linkat", 1, errno.ENOENT) as fault:
+            root.link(fd, root.fd, b"%d" % number)
+        assert fault.calls == (number == 0)
+    with pytest.raises(FileExistsError):
+        root.link(fd, root.fd, b"0")
+    assert os.fstat(fd).st_nlink == 3
+    os.close(fd)
     root.close()
 
 
