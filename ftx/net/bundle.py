@@ -56,6 +56,8 @@ class _Lane:
 
     def piece(self, piece: Piece) -> None:
         """Part of a block. What is wrong with it ends the job, and so this lane."""
+        if self._bundle.own.over:
+            return  # the job ends as soon as that is lost
         try:
             self._bundle.job.piece(piece, self._number)
         except FtxError as error:
@@ -196,8 +198,10 @@ class Bundle:
 
     @property
     def full(self) -> bool:
-        """Whether none of them takes more content for now."""
-        return self.own_full and all(lane.full for lane in self._lanes.values())
+        """Whether none of them takes more content for now: one that has ended never does, and has nobody to say so."""
+        if not (self.own_full or self.own.over):
+            return False
+        return all(lane.full or lane.connection.over for lane in self._lanes.values())
 
     def write_content(self, frames: Sequence[bytes | memoryview], *, own: bool = False) -> None:
         """Send whole blocks by the connection on which least waits, or by the job's `own`."""
@@ -205,6 +209,8 @@ class Bundle:
         if not own and self._lanes:
             chosen = min((one for one in self._all() if not one.over), key=_unsent, default=self.own)
         chosen.write_data(frames)
+        if self.full:  # also when it was the end of a connection that made it so
+            self.job.flow()
 
     # -- all of them ---------------------------------------------------------------------------------------
 

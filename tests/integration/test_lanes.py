@@ -25,17 +25,23 @@ from ftx.disk.keys import load
 from ftx.errors import KINDS
 from ftx.wire.frames import Piece
 from ftx.wire.messages import (
+    Accept,
     End,
     EntryEnd,
     ErrorMessage,
+    FileEntry,
     Goodbye,
     Join,
     Joined,
+    Manifest,
     Message,
     Needs,
+    Offer,
     Receipt,
     Refuse,
+    Request,
     Results,
+    WantAll,
 )
 
 MIB = 1 << 20
@@ -243,10 +249,10 @@ def daemon(lab: Lab) -> Daemon:
     return lab.daemon()
 
 
-def connected(daemon: Daemon) -> Hostile:
-    """Signed in, with lanes."""
-    client = Hostile(daemon.port, load(str(daemon.home / "identity.key")))
-    client.greet(features=["lanes", "repair"])
+def connected(daemon: Daemon, *more: str, receive_buffer: int = 0) -> Hostile:
+    """Signed in, with lanes and these features."""
+    client = Hostile(daemon.port, load(str(daemon.home / "identity.key")), receive_buffer=receive_buffer)
+    client.greet(features=["lanes", "repair", *more])
     return client
 
 
@@ -345,3 +351,37 @@ def test_a_lane_that_says_nothing_does_not_hold_the_job(daemon: Daemon) -> None:
         assert isinstance(own.until(Receipt), Receipt)
         assert isinstance(lane.until(Goodbye), Goodbye)
         assert not isinstance(lane.receive(), Piece)
+
+
+def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab, tmp_path: Path) -> None:
+    """A client that takes nothing: what is ready on a lane that has ended is no reason to read on."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with (shared / "large").open("wb") as file:
+        file.truncate(200 * MIB)
+        for block in range(200):  # or they would be zero runs
+            file.seek(block * MIB)
+            file.write(b"x")
+    daemon = lab.daemon("home", f"--share=files={shared}")
+    with connected(daemon, "pull", receive_buffer=4096) as own, connected(daemon) as lane:
+        own.send(Request(JOB, [[b"files"]], [], 0))
+        assert own.until(Offer).job == JOB
+        lane.send(Join(JOB, 1, proof(own, 1)))
+        assert lane.receive() == Joined(JOB, False)
+        before = daemon.memory()
+        lane.send(Goodbye())
+        assert lane.receive() is None
+        own.send(Accept(JOB, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, 0, 0))
+        manifest = own.until(Manifest)
+        number = next(one.number for one in manifest.entries if isinstance(one, FileEntry))
+        own.send(Needs([WantAll(number)]))
+        read: list[int] = []
+
+        def still() -> bool:
+            read.append(daemon.io()["rchar"])
+            return len(read) > 10 and read[-1] == read[-10]
+
+        until(still, "a sender that waits", interval=0.05)
+        assert daemon.memory() - before < 24 * MIB
+    daemon.idle()
+    daemon.clean_log()
