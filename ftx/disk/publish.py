@@ -86,6 +86,12 @@ class _Publication:
     def run(self, files: Sequence[Staged]) -> None:
         """Everything up to the synced folders; `outcomes` has an answer for each file."""
         try:
+            # what could not be believed would stay under its name; the next attempt at a pipe would add another one
+            self.job.tree.refuse(staged.wanted.folder for staged in files)
+        except (OSError, FtxError) as error:
+            self.outcomes.update(failed_all(self.job, (staged.wanted for staged in files), _as_failure(error)))
+            return
+        try:
             left = [staged for staged in files if self._choose(staged)]
             while left:
                 self.job.check()

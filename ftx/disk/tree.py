@@ -209,6 +209,14 @@ class Tree:
         finally:
             self._names.end(names, durable)
 
+    def refuse(self, paths: Iterable[Path]) -> None:
+        """OSError `EIO` when a sync of these folders would be refused, as one has failed that would be part of it."""
+        if self._names.any_failed:
+            touched = set(paths)
+            names = self._names.begin(touched)
+            self._names.end(names, False)
+            self._refuse_failed({*touched, *(path[:-1] for path in names)})
+
     def _refuse_failed(self, folders: Iterable[Path]) -> None:
         """OSError `EIO` when a sync of one of `folders` has failed before: it is not tried again."""
         if not self._names.any_failed:

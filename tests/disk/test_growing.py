@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,27 @@ def test_what_is_cut_is_gone(inbox: Inbox, tmp_path: Path) -> None:
     job.close()
     assert staged(tmp_path) == []
     assert snapshot(tmp_path / "inbox") == {}
+
+
+@pytest.mark.parametrize("path", [(b"p",), (b"new", b"p")])
+def test_no_name_where_it_could_not_last(inbox: Inbox, tmp_path: Path, path: tuple[bytes, ...]) -> None:
+    """A sync of the folder has failed in this process: no attempt leaves anything, and the next process goes on."""
+    inbox._device.names.note_failure(inbox._device.root.fd)
+    for _ in range(2):
+        job = inbox.begin(PEER, JOB, path[:-1], "rename")
+        job.look_up([entry(0, path[-1])])
+        write(job, 0, DATA)
+        assert job.publish(0, digest_of_content(DATA)) == Failed(0, "storage-failed")
+        job.close()
+        assert not any(isinstance(found, bytes) for found in snapshot(tmp_path / "inbox").values())
+    assert staged(tmp_path) == []
+    inbox.close()
+    with closing(Inbox.open(str(tmp_path / "inbox"))) as again:
+        job = again.begin(PEER, JOB, path[:-1], "rename")
+        job.look_up([entry(0, path[-1])])
+        write(job, 0, DATA)
+        assert job.publish(0, digest_of_content(DATA)) == Stored(0, path, digest_of_content(DATA))
+        job.close()
 
 
 def test_names_and_rules_are_those_of_other_files(inbox: Inbox, tmp_path: Path) -> None:

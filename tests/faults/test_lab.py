@@ -109,7 +109,7 @@ def test_tracebacks_are_found(bench: Bench) -> None:
     assert any(why.startswith("I8: Traceback") for why in outcome.broken)
 
 
-@pytest.mark.parametrize("name", ["errno/checksum/client/read-EIO/3"])
+@pytest.mark.parametrize("name", ["errno/checksum/client/pread-EIO/1", "errno/stdin/daemon/fsync-EMFILE+/2"])
 def test_a_point_that_was_broken_holds(bench: Bench, name: str) -> None:
     """What was found, and no smaller test can show, is tried each time."""
     point = Point.parse(name)
