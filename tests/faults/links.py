@@ -1,4 +1,7 @@
-"""Links that fail: at every boundary of a TLS record, in both directions, and at bytes that a seed draws."""
+"""Links that fail: at every boundary of a TLS record, in both directions, and at bytes that a seed draws.
+
+Where a job has several connections, that is done to its own and to one of its lanes, while the others are left alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from faults.forks import missing_means
 from faults.invariants import after_the_fault, at_the_end, came_back
@@ -27,6 +31,9 @@ BOUNDARIES = {"client": 40, "daemon": 24}
 #: Bytes that are drawn in each direction for each manner, most of them early, where the handshake and the offer are.
 BYTES = 30
 MOST = {"client": 5_000_000, "daemon": 12_000}
+#: The same two of a job with lanes: of its own connection and of a lane, for who sends the content and who takes it.
+OWN = {True: (40, 4_000_000), False: (20, 3_000)}
+LANE = {True: (40, 900_000), False: (8, 2_100)}
 #: Seconds for which a person looks at a transfer that does not go on.
 PATIENCE = 0.3
 #: Manners that must not be noticed.
@@ -43,7 +50,10 @@ def _was_no_ftx(stage: Stage, code: int | None) -> bool:
 
 
 class LinkFault:
-    """The kind `link`. The victim is who sends what is hurt. Labels: `MANNER/record-N`, `MANNER/byte-N`."""
+    """The kind `link`. The victim is who sends what is hurt.
+
+    Labels: `MANNER/record-N`, `MANNER/byte-N`; of a lane `MANNER/lane-record-N` and `MANNER/lane-byte-N`.
+    """
 
     name = "link"
     about = "the connection is reset, closed, damaged, held up or silent: at the end of each TLS record, and anywhere"
@@ -58,10 +68,14 @@ class LinkFault:
             return []
         dice = random.Random(f"{scenario.name} {victim}")
         found = []
+        reaches = {"": (BOUNDARIES[victim], MOST[victim])}
+        if scenario.lanes:
+            reaches = {"": OWN[victim == scenario.sends], "lane-": LANE[victim == scenario.sends]}
         for manner in MANNERS:
-            found += [f"{manner}/record-{number}" for number in range(BOUNDARIES[victim] + 1)]
-            drawn = sorted({int(MOST[victim] ** dice.random()) for _ in range(BYTES)})
-            found += [f"{manner}/byte-{number}" for number in drawn]
+            for which, (boundaries, most) in reaches.items():
+                found += [f"{manner}/{which}record-{number}" for number in range(boundaries + 1)]
+                drawn = sorted({int(most ** dice.random()) for _ in range(BYTES)})
+                found += [f"{manner}/{which}byte-{number}" for number in drawn]
         return found
 
     def _left(self, scenario: Scenario, stage: Stage, link: Link) -> int | None:
@@ -79,13 +93,16 @@ class LinkFault:
     def run(self, bench: Bench, scenario: Scenario, point: Point) -> Outcome:
         """Put the link between, look, run the same command again without it, look."""
         manner, _, place = point.label.partition("/")
-        where, _, number = place.partition("-")
+        where, _, number = place.removeprefix("lane-").partition("-")
+        only = None
+        if scenario.lanes:  # the first is the job's own
+            only = 1 + int(number) % scenario.lanes if place.startswith("lane-") else 0
         verdict = Verdict()
         with bench.stage() as stage:
             scenario.before(stage)
             daemon = stage.up()
-            moment = {where: int(number)}
-            with Link(daemon.port, manner, inward=point.victim == "client", seed=int(number), **moment) as link:  # type: ignore[arg-type]
+            moment: dict[str, Any] = {where: int(number), "seed": int(number), "only": only}
+            with Link(daemon.port, manner, inward=point.victim == "client", **moment) as link:
                 stage.through = link.url
                 code = None
                 begun = time.monotonic()

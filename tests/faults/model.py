@@ -97,6 +97,10 @@ class Scenario:
     from_start = False
     #: Whether anything passes between a client and the daemon.
     connects = True
+    #: How many connections its content takes beside the job's own.
+    lanes = 0
+    #: Which of its processes sends the content, where that is asked: of a job with lanes.
+    sends = "client"
 
     def prepare(self, bench: Bench) -> None:
         """Make the sources that it needs, once for all points."""

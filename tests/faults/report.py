@@ -133,13 +133,38 @@ def _what(point: Point, call: str) -> str:
     return point.label.rpartition("/")[0]
 
 
+def added(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary `old`, and what is in `new` of further scenarios. ValueError for one that is there already."""
+    kinds = dict(old["kinds"])
+    for name, kind in new["kinds"].items():
+        before = kinds.get(name)
+        if before is not None:
+            if twice := before["points"].keys() & kind["points"].keys():
+                raise ValueError(f"counted already, for {name}: {', '.join(sorted(twice))}")
+            hits = {what: before["hit"].get(what, 0) + kind["hit"].get(what, 0) for what in before["hit"] | kind["hit"]}
+            kind = {
+                **kind,
+                "commits": list(dict.fromkeys([*before["commits"], *kind["commits"]])),
+                "from": min(before["from"], kind["from"]),
+                "to": max(before["to"], kind["to"]),
+                "seconds": before["seconds"] + kind["seconds"],
+                "points": dict(sorted({**before["points"], **kind["points"]}.items())),
+                "hit": dict(sorted(hits.items())),
+            }
+        kinds[name] = kind
+    return merged(old, {**new, "kinds": kinds})
+
+
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The summary `old`, with the kinds, scenarios and surveys that are in `new` taken from there."""
     return {part: dict(sorted({**old.get(part, {}), **new[part]}.items())) for part in new}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m faults.report FILE...`: put what these files of evidence come to into the summary that is kept."""
+    """`python -m faults.report [--add] FILE...`: put what these files come to into the summary that is kept.
+
+    Of a kind that is in them they have all there is; with `--add`, scenarios that the summary has not.
+    """
     from faults import cut_scenarios, cuts
     from faults.kinds import KINDS, SCENARIOS
 
@@ -147,8 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scenarios = {scenario.name: scenario.about for scenario in SCENARIOS.values()}
     scenarios |= {f"cut-{name}": scenario.about for name, scenario in cut_scenarios.SCENARIOS.items()}
     kept = json.loads(EVIDENCE.read_text("utf-8")) if EVIDENCE.exists() else {}
-    for name in sys.argv[1:] if arguments is None else arguments:
-        kept = merged(kept, summary(Report(Path(name)), about, scenarios))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    into = added if words[:1] == ["--add"] else merged
+    for name in words[into is added :]:
+        kept = into(kept, summary(Report(Path(name)), about, scenarios))
     text = json.dumps(kept, indent=1, ensure_ascii=False)
     # the innermost lists and objects in one line each
     text = re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda found: " ".join(found[0].split()), text)

@@ -13,7 +13,7 @@ from faults.kill import Kill
 from faults.kinds import KINDS, SCENARIOS
 from faults.model import BROKEN, HELD, Outcome, Point, Scenario
 from faults.page import CHANGES, Fault
-from faults.report import Report
+from faults.report import Report, added, summary
 from faults.run import survey
 from faults.stage import Bench, Stage
 from support.trees import digest_of
@@ -143,3 +143,16 @@ def test_evidence_outlives_a_run(tmp_path: Path) -> None:
     assert again.done(point)
     assert again.points[point.name]["verdict"] == HELD
     assert again.surveys == {("renamed", "client"): {"write": 2}}
+
+
+def test_evidence_of_further_scenarios_is_added(tmp_path: Path) -> None:
+    """What there was stays, and nothing is counted twice."""
+    first, second = (Report(tmp_path / name) for name in ("first", "second"))
+    first.add(Point("kill", "renamed", "client", "after/1"), Outcome(HELD, call="write a"), 0.5)
+    second.add(Point("kill", "lanes", "client", "after/1"), Outcome(HELD, call="write a"), 0.5)
+    both = added(summary(first, {}, {"renamed": "one"}), summary(second, {}, {"lanes": "other"}))
+    assert both["kinds"]["kill"]["points"] == {"lanes/client": [1, 0, 0], "renamed/client": [1, 0, 0]}
+    assert both["kinds"]["kill"]["hit"] == {"write": 2}
+    assert set(both["scenarios"]) == {"lanes", "renamed"}
+    with pytest.raises(ValueError, match="counted already"):
+        added(both, summary(second, {}, {}))

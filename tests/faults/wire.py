@@ -67,17 +67,27 @@ class Records:
 class Link(Relay):
     """A relay to `port`.
 
-    In the direction to the daemon, or back, it behaves in `manner` once: after `record` records, or after `byte` bytes.
+    In the direction to the daemon, or back, it behaves in `manner` once: after `record` records, or after `byte` bytes,
+    of the connection that was taken as number `only` (from 0), or of whichever comes to it first.
     """
 
     def __init__(
-        self, port: int, manner: str, *, inward: bool, record: int | None = None, byte: int | None = None, seed: int = 0
+        self,
+        port: int,
+        manner: str,
+        *,
+        inward: bool,
+        record: int | None = None,
+        byte: int | None = None,
+        seed: int = 0,
+        only: int | None = None,
     ) -> None:
         super().__init__(port)
         self._manner = manner
         self._inward = inward
         self._record = record
         self._byte = byte
+        self._only = only
         self._draw = random.Random(seed)
         #: Set when the moment has come; records that went each way.
         self.struck = threading.Event()
@@ -96,7 +106,7 @@ class Link(Relay):
 
     def _carry(self, origin: socket.socket, target: socket.socket, inward: bool) -> None:
         """One direction, until either end has had enough."""
-        hurt = inward is self._inward and not self.struck.is_set()
+        hurt = inward is self._inward and not self.struck.is_set() and self._meant(origin if inward else target)
         seen = Records()
         with contextlib.suppress(OSError):
             if hurt and (self._record == 0 or self._byte == 0):
@@ -122,6 +132,9 @@ class Link(Relay):
         if self._manner == "half-open" and self.struck.is_set():
             self._over.wait(60)  # whoever has gone is not missed at the other end
         shut(origin, target)
+
+    def _meant(self, client: socket.socket) -> bool:
+        return self._only is None or self._open.index(client) == 2 * self._only
 
     def _strike(self, origin: socket.socket, target: socket.socket, rest: bytes) -> None:
         """The one thing that is done, and what has come of the rest already. OSError ends this direction."""
