@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "RESOLVE_NO_XDEV",
     "call",
     "clock_synchronised",
+    "clone_range",
     "end_with_parent",
     "filesystem_type",
     "keep_freed_memory",
@@ -52,6 +54,19 @@ _FALLOC_PUNCH_HOLE: Final = 2
 _RACED_TRIES: Final = 16
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class _CloneRange(ctypes.Structure):
+    _fields_ = [
+        ("source", ctypes.c_int64),
+        ("offset", ctypes.c_uint64),
+        ("length", ctypes.c_uint64),
+        ("start", ctypes.c_uint64),
+    ]
+
+
+#: _IOW(0x94, 13, struct file_clone_range), ioctl_ficlonerange(2).
+_FICLONERANGE: Final = 0x4020940D
 
 
 class _OpenHow(ctypes.Structure):
@@ -204,6 +219,11 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
     if _fallocate is None:
         raise _missing()
     _check(_fallocate(fd, _FALLOC_PUNCH_HOLE | _FALLOC_KEEP_SIZE, offset, length))
+
+
+def clone_range(source: int, offset: int, target: int, start: int, length: int) -> None:
+    """Let `target` share `length` bytes of `source` with it (ioctl_ficlonerange(2)); few file systems can do so."""
+    fcntl.ioctl(target, _FICLONERANGE, bytes(_CloneRange(source, offset, length, start)))
 
 
 def keep_freed_memory(size: int) -> None:

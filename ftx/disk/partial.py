@@ -8,7 +8,6 @@ journal says is true after any crash, and a file is never a mix.
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import stat
@@ -28,10 +27,6 @@ from ftx.limits import BLOCK, RESERVE_STEP
 
 __all__ = ["Partial", "write_all"]
 
-#: What copy_file_range(2) says where it cannot: other file systems, an old kernel, a sandbox.
-_NOT_BY_KERNEL: Final = frozenset(
-    {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.EBADF}
-)
 #: Buffers in one pwritev(2): IOV_MAX of Linux.
 _BUFFERS: Final = 1024
 
@@ -46,23 +41,6 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int) -> Non
             written -= len(left.pop(0))
         if written:
             left[0] = memoryview(left[0])[written:]
-
-
-def _clone(source: int, offset: int, target: int, start: int, length: int) -> bool:
-    """Copy `length` bytes, by the kernel where it can; False when `source` has fewer. OSError as it comes."""
-    while length:
-        try:
-            done = os.copy_file_range(source, target, length, offset, start)
-        except OSError as error:
-            if error.errno not in _NOT_BY_KERNEL:
-                raise
-            content = os.pread(source, length, offset)
-            write_all(target, [content], start)
-            done = len(content)
-        if not done:
-            return False
-        length, offset, start = length - done, offset + done, start + done
-    return True
 
 
 def _gaps(runs: Sequence[tuple[int, int]] | None, length: int) -> list[tuple[int, int]]:
@@ -112,6 +90,8 @@ class Partial:
         self._lock = threading.Lock()
         self._journal_lock = threading.Lock()
         self._fresh: dict[int, bytes] = {}
+        #: The basis with which nothing can be shared; -1 before that is known.
+        self._unshared = -1
         self._syncing: dict[int, bytes] = {}
         self._reserved: set[int] = set()
         # In memory a reservation is the writing itself: every page would be touched twice, and a fifth of the time of a
@@ -187,26 +167,37 @@ class Partial:
     def copy(self, index: int, basis: int, offset: int, digest: bytes) -> bool:
         """Take block `index` over from the file `basis` at `offset` bytes. Whether it has this digest, where it is now.
 
-        File systems that can do so share the blocks between the files (copy_file_range(2)).
+        File systems that can do so share the block between the files: then it is read where it is shared. Else it is
+        read, and what was read is compared and written.
         """
         self._usable()
         if index in self._known:
             return self._digest(index) == digest
         length, start = block_length(self.size, index), index * BLOCK
         try:
-            if not _clone(basis, offset, self.fd, start, length):
-                return False
-            self._on_disk(length)
-            content = os.pread(self.fd, length, start)
+            shared = self._share(basis, offset, start, length)
+            content = os.pread(self.fd, length, start) if shared else os.pread(basis, length, offset)
             if len(content) != length or block_digest([content]) != digest:
                 return False
-            for first, after in _gaps(data_runs(content), length):
-                self._write_zeros(start + first, after - first)  # a copy may have filled what was a hole
+            if not shared:
+                self._write_data(content, start)
+            self._on_disk(length)
         except OSError as error:
             raise self._fail(error) from error
         with self._lock:
             self._fresh[index] = digest
             self._known.add(index)
+        return True
+
+    def _share(self, basis: int, offset: int, start: int, length: int) -> bool:
+        """Whether the file system could share these bytes; what it cannot once, for this basis, is not asked again."""
+        if self._unshared == basis:
+            return False
+        try:
+            linux.clone_range(basis, offset, self.fd, start, length)
+        except OSError:
+            self._unshared = basis
+            return False
         return True
 
     def _digest(self, index: int) -> bytes | None:

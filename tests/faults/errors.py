@@ -40,13 +40,13 @@ FAILING = {
     "utimensat": "utimens",
     "fchmod": "chmod",
     "symlinkat": "symlink",
-    "copy_file_range": "copy",
+    "ficlonerange": "copy",
     "flock": "flock",
 }
 #: What the log says when a sync of a folder has failed.
 _RESTART = "restart the daemon"
 #: The calls that may do half of what they were asked for, without any error.
-SHORT = ("write", "pwrite", "read", "pread", "send", "recv", "copy")
+SHORT = ("write", "pwrite", "read", "pread", "send", "recv")
 
 
 class Errors:

@@ -16,7 +16,7 @@ from faults.stage import Bench
 
 __all__ = ["Kill"]
 
-_TORN = ("write", "pwrite", "copy")
+_TORN = ("write", "pwrite")
 
 
 class Kill:

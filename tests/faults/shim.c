@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -321,9 +323,17 @@ int fallocate64(int fd, int how, off64_t at, off64_t size)
 {
 	GUARDED(FALLOCATE, fd, 0, REAL(fallocate64)(fd, how, at, size))
 }
-ssize_t copy_file_range(int in, off64_t *from, int out, off64_t *to, size_t length, unsigned int flags)
+int ioctl(int fd, unsigned long request, ...)
 {
-	PARTLY(COPY, out, length, REAL(copy_file_range)(in, from, out, to, length, flags))
+	va_list rest;
+	void *argument;
+
+	va_start(rest, request);
+	argument = va_arg(rest, void *);
+	va_end(rest);
+	if (request != FICLONERANGE)
+		return REAL(ioctl)(fd, request, argument);
+	GUARDED(COPY, fd, 0, REAL(ioctl)(fd, request, argument))
 }
 int link(const char *from, const char *to) { GUARDED(LINK, AT_FDCWD, to, REAL(link)(from, to)) }
 int linkat(int from_dir, const char *from, int dir, const char *to, int flags)
