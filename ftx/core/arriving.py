@@ -12,6 +12,7 @@ that comes while such a block is missing was said before the sender knew, and an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Set
+from typing import NamedTuple
 
 import attrs
 
@@ -24,7 +25,17 @@ from ftx.errors import KINDS, ProtocolError, kind_from_peer
 from ftx.wire.frames import Encoding, Piece, copied
 from ftx.wire.messages import EntryEnd, EntryFailed, Offer
 
-__all__ = ["Arriving"]
+__all__ = ["Arriving", "Coming"]
+
+
+class Coming(NamedTuple):
+    """A block whose pieces are coming."""
+
+    entry: int
+    block: int
+    #: Bytes of all of it, and of the pieces that are there, as they came.
+    size: int
+    come: int
 
 #: What every zero run stands for: one block for all of them, so that a few bytes of a peer never become a megabyte.
 _ZEROS = memoryview(bytes(limits.BLOCK))
@@ -61,21 +72,23 @@ class Arriving(Enrolling):
         """From now on pieces may come on lanes."""
         self._laned = True
 
-    def under_way(self, begun: Iterable[tuple[int, tuple[int, int] | None]]) -> int:
-        """Bytes of the blocks whose pieces are coming, all of them.
+    def under_way(self, begun: Iterable[tuple[int, tuple[int, int] | None]]) -> dict[int, Coming]:
+        """The blocks whose pieces are coming, by lane.
 
         `begun` are the lanes, each with the entry and the block of the data frame of which the rest has not come on it.
         """
-        return sum(self._under_way(lane, frame) for lane, frame in begun)
-
-    def _under_way(self, lane: int, begun: tuple[int, int] | None) -> int:
-        current = self._open.get(lane)
-        if current is not None:
-            begun = current.file.number, current.block
-        file = None if begun is None else self._files.get(begun[0])
-        if file is None or begun is None or file.life is Life.DRAINING:
-            return 0
-        return limits.BLOCK if file.pipe else max(0, block_length(file.size, begun[1]))
+        coming: dict[int, Coming] = {}
+        for lane, which in begun:
+            current = self._open.get(lane)
+            if current is not None:
+                which = current.file.number, current.block
+            file = None if which is None else self._files.get(which[0])
+            if file is None or which is None or file.life is Life.DRAINING:
+                continue
+            size = limits.BLOCK if file.pipe else block_length(file.size, which[1])
+            if size > 0:
+                coming[lane] = Coming(*which, size, 0 if current is None else current.length)
+        return coming
 
     def block_written(self, number: int, block: int, ok: bool, now: float) -> list[Effect]:
         """A block was compared and written (not yet durable), or did not verify."""
@@ -242,6 +255,13 @@ class Arriving(Enrolling):
         file.life = Life.CLOSING
         keep = number != KINDS["source-changed"].number
         return [Discard(file.number, keep), *self._fail(file, number)]
+
+    def _fail(self, file: File, number: int) -> list[Effect]:
+        effects = super()._fail(file, number)
+        for current in self._open.values():
+            if current.file is file:
+                current.chunks.clear()  # nobody waits for the rest, which may never come
+        return effects
 
     def _opened(self, file: File) -> bool:
         """Whether a block of it has begun on the connection on which files are closed."""

@@ -10,13 +10,14 @@ turn it is, however much that one needs. A key that has its share of the room is
 connections leaves room for all others. Who has nothing may always have what it needs while nobody else has anything.
 
 Whoever fills its room slowly would keep others out with it. So while somebody waits, one whose content came at less
-than a block in `limits.ROOM_TIME` seconds has to go (`Pace`); it may come back, and then takes its turn again.
+than a block in `limits.ROOM_TIME` seconds has to go (`Pace`), and so has one with a lane on which a block has begun and
+nothing more came in that time; it may come back, and then takes its turn again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
@@ -55,6 +56,10 @@ class Room(Generic[K]):
     def waits(self, who: K, key: bytes) -> bool:
         """Whether `who` needs more than it has."""
         return who in self._waiting.get(key, ())
+
+    def has(self, who: K) -> int:
+        """How many bytes `who` has."""
+        return self._has.get(who, 0)
 
     def need(self, who: K, key: bytes, size: int) -> list[K]:
         """`who` needs `size` bytes in all from now on, 0 for nothing. Returns whose waiting has ended by that."""
@@ -128,13 +133,24 @@ class Pace:
     #: Since when, and how much had come by then; None while nothing is expected.
     _since: float | None = None
     _then: int = 0
+    #: What is there of the block on each lane, and since when it is no more.
+    _lanes: dict[int, tuple[Hashable, float]] = attrs.field(factory=dict)
 
     def rest(self) -> None:
         """Nothing is expected for now, or it is we who hold it up."""
         self._since = None
+        self._lanes = {}
 
-    def too_slow(self, received: int, now: float) -> bool:
-        """Whether less than a block came in `limits.ROOM_TIME`; `received` is all that has come by `now`."""
+    def too_slow(self, received: int, blocks: Mapping[int, Hashable], now: float) -> bool:
+        """Whether less than a block came in `limits.ROOM_TIME`, or nothing of one of those that are coming.
+
+        `received` is all that has come by `now`; `blocks` says for each lane what is there of the block on it.
+        """
         if self._since is None or received - self._then >= limits.BLOCK:
             self._since, self._then = now, received
-        return now - self._since >= limits.ROOM_TIME
+        before = self._lanes
+        self._lanes = {
+            lane: before[lane] if lane in before and before[lane][0] == there else (there, now)
+            for lane, there in blocks.items()
+        }
+        return now - min([self._since, *[since for _, since in self._lanes.values()]]) >= limits.ROOM_TIME

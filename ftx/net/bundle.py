@@ -6,7 +6,7 @@ Both ends of a transfer have one, on the client's side and on the server's; with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IPushProducer
@@ -106,6 +106,8 @@ class Bundle:
         self._lanes: dict[int, _Lane] = {}
         self._used: set[int] = set()
         self._paused = False
+        #: Whether there is no room for what comes on a lane that joins.
+        self._short = False
         self._over = False
         self._read_size: int | None = None
         self._limits: tuple[Sequence[Limit], Sequence[Limit]] | None = None
@@ -158,6 +160,8 @@ class Bundle:
             connection.read_at_once(self._read_size)
         if self._paused:
             connection.pause_reading(True)
+        if self._short:
+            connection.pause_reading(True, "room")
         if self._sends:
             for one in self._all():
                 one.carry_part()
@@ -172,6 +176,13 @@ class Bundle:
         for connection in self._all():
             connection.pause_reading(paused)
 
+    def read_only(self, let: Collection[int] | None) -> None:
+        """There is no room but for these lanes (0 is the job's own connection): read no others. None: read all."""
+        self._short = let is not None
+        self.own.pause_reading(let is not None and 0 not in let, "room")
+        for number, lane in self._lanes.items():
+            lane.connection.pause_reading(let is not None and number not in let, "room")
+
     def read_at_once(self, size: int) -> None:
         """No more than `size` bytes are read at once from any of them."""
         self._read_size = size
@@ -180,8 +191,11 @@ class Bundle:
 
     @property
     def read_slowly(self) -> bool:
-        """Whether it is for us that content comes no faster: nothing is read, or at a rate that somebody has set."""
-        return self.own.session.paused or self.own.limited
+        """Whether it is for us that content comes no faster: nothing is read, or at a rate that somebody has set.
+
+        Room is no matter of that.
+        """
+        return self._paused or self.own.limited
 
     def begun(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
         """Each lane, 0 for the job's own connection, with the entry and the block of the data frame that is coming."""

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from ftx import limits
+from ftx.core.arriving import Coming
 from ftx.core.events import Conclude, Effect, GiveUp, LeftOut, Resolved, Send
 from ftx.core.identity import SIGN_RECEIPT
 from ftx.core.links import in_force
@@ -321,8 +322,8 @@ class Receiving:
         if self._allotment is not None:
             self._allotment.review()
 
-    def _coming(self) -> int:
-        return 0 if self._over else self.machine.under_way(self.bundle.begun())
+    def _coming(self) -> dict[int, Coming]:
+        return {} if self._over else self.machine.under_way(self.bundle.begun())
 
     @property
     def queued(self) -> bool:

@@ -283,12 +283,12 @@ class Connection(Protocol):
                     throttle.close()
             transport.incoming = transport.outgoing = None
 
-    def pause_reading(self, paused: bool) -> None:
-        """Stop or go on reading from the peer: back-pressure for a slow disk."""
+    def pause_reading(self, paused: bool, reason: str = "job") -> None:
+        """Stop or go on reading from the peer: back-pressure for a slow disk, or (`room`) for want of memory."""
         if self._lost or self.transport is None:
             return
-        self._stop_reading("job", paused)
-        self.session.reading_paused(paused, self.clock.seconds())
+        self._stop_reading(reason, paused)
+        self.session.reading_paused(not self._unread.isdisjoint(("job", "room")), self.clock.seconds())
         self._arm()
 
     def goodbye(self) -> None:

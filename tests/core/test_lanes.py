@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from typing import Any
 
 import pytest
@@ -305,9 +307,32 @@ def test_what_comes_for_a_file_that_failed_is_dropped() -> None:
     machine = receiving(4 * MIB)
     machine.piece(part(0), 1)
     machine.receive(EntryFailed(0, 307), 0.0)
-    assert machine.under_way([(0, None), (1, None)]) == 0
+    assert machine.under_way([(0, None), (1, None)]) == {}
     for piece, lane in [(part(0), 1), (part(0, last=True), 1), (zero(1), 2), (zero(2), 0)]:
         assert machine.piece(piece, lane) == []
+
+
+@pytest.mark.parametrize("how", ["the disk", "a third broken block", "a third one behind the end"])
+def test_half_a_block_of_a_file_that_failed_is_let_go(how: str) -> None:
+    """Nobody waits for its other half, which may never come."""
+    machine = receiving(2 * MIB)
+    half = part(1)
+    kept = weakref.ref(half.chunks[0])
+    machine.piece(half, 1)
+    del half
+    gc.collect()
+    assert kept() is not None
+    if how == "the disk":
+        machine.failed(0, "no-space")
+    for _ in range(3 if "third" in how else 0):
+        machine.piece(zero(0))
+        if "end" in how:
+            machine.receive(EntryEnd(0, 2 * MIB, bytes(32)), 0.0)
+        machine.block_written(0, 0, False, 0.0)
+    gc.collect()
+    assert kept() is None
+    assert machine.under_way([(0, None), (1, None)]) == {}
+    assert machine.piece(part(1), 1) == []
 
 
 def test_only_so_many_files_that_failed_are_remembered() -> None:
@@ -324,7 +349,7 @@ def test_every_block_under_way_counts() -> None:
     """Whether its first piece has come, or only the header of it."""
     machine = receiving(3 * MIB + 5)
     machine.piece(part(0), 1)
-    assert machine.under_way([(0, None), (1, None), (2, (0, 3))]) == MIB + 5
+    assert machine.under_way([(0, None), (1, None), (2, (0, 3))]) == {1: (0, 0, MIB, limits.PIECE), 2: (0, 3, 5, 0)}
 
 
 def test_a_sender_says_what_must_not_go_by_a_lane() -> None:

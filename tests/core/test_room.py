@@ -133,10 +133,22 @@ def test_everybody_gets_through_and_the_bound_holds(seed: int) -> None:
 def test_who_fills_its_room_too_slowly() -> None:
     """Less than a block in ROOM_TIME, whenever that is counted from; a rest starts it anew."""
     pace = Pace()
-    assert not pace.too_slow(0, 5.0)
-    assert not pace.too_slow(limits.BLOCK - 1, 5.0 + limits.ROOM_TIME - 1)
-    assert pace.too_slow(limits.BLOCK - 1, 5.0 + limits.ROOM_TIME)
-    assert not pace.too_slow(limits.BLOCK, 5.0 + limits.ROOM_TIME)
-    assert not pace.too_slow(limits.BLOCK, 5.0 + 2 * limits.ROOM_TIME - 1)
+    assert not pace.too_slow(0, {}, 5.0)
+    assert not pace.too_slow(limits.BLOCK - 1, {}, 5.0 + limits.ROOM_TIME - 1)
+    assert pace.too_slow(limits.BLOCK - 1, {}, 5.0 + limits.ROOM_TIME)
+    assert not pace.too_slow(limits.BLOCK, {}, 5.0 + limits.ROOM_TIME)
+    assert not pace.too_slow(limits.BLOCK, {}, 5.0 + 2 * limits.ROOM_TIME - 1)
     pace.rest()
-    assert not pace.too_slow(limits.BLOCK, 5.0 + 3 * limits.ROOM_TIME)
+    assert not pace.too_slow(limits.BLOCK, {}, 5.0 + 3 * limits.ROOM_TIME)
+
+
+def test_who_leaves_half_a_block_on_a_lane() -> None:
+    """Nothing more of it in ROOM_TIME, however much else comes: that is found out; any byte of it counts."""
+    pace, end = Pace(), 1.0 + limits.ROOM_TIME
+    assert not pace.too_slow(0, {1: "half", 2: "a little"}, 1.0)
+    assert not pace.too_slow(9 * limits.BLOCK, {1: "half", 2: "more"}, 2.0)
+    assert not pace.too_slow(99 * limits.BLOCK, {1: "more", 2: "the next"}, end)
+    assert not pace.too_slow(199 * limits.BLOCK, {2: "the next"}, end + 1)
+    assert pace.too_slow(299 * limits.BLOCK, {2: "the next"}, end + limits.ROOM_TIME)
+    pace.rest()
+    assert not pace.too_slow(299 * limits.BLOCK, {2: "the next"}, end + limits.ROOM_TIME)

@@ -16,15 +16,15 @@ from twisted.internet.task import Clock, LoopingCall
 from twisted.internet.threads import deferToThread
 
 from ftx import limits
-from ftx.core.blocks import block_digest
+from ftx.core.blocks import block_digest, file_digest
+from ftx.core.lanes import EXPORTER, exporter_context
 from ftx.core.room import Room
 from ftx.errors import kind
 from ftx.net.receiving import Receiving
 from ftx.wire.frames import data_frames
-from ftx.wire.messages import Needs, Offer, Refuse, Results
+from ftx.wire.messages import EntryEnd, Join, Joined, Needs, Offer, Refuse, Results, Stored
 
 BLOCK = bytes(limits.BLOCK)
-PIECES = data_frames(0, 0, memoryview(BLOCK), block_digest([BLOCK]))
 
 
 @pytest_twisted.async_yield_fixture
@@ -36,9 +36,10 @@ async def end(reactor: Any, short_tmp: Path) -> AsyncIterator[ReceivingEnd]:
     await made.stop()
 
 
-def piece(number: int) -> bytes:
-    """The piece of this number of the block; the last with its digest."""
-    parts = [*PIECES[2 * number : 2 * number + 2], *(PIECES[-1:] if number == 7 else ())]
+def piece(number: int, block: int = 0) -> bytes:
+    """The piece of this number of a block; the last with its digest."""
+    pieces = data_frames(0, block, memoryview(BLOCK), block_digest([BLOCK]))
+    parts = [*pieces[2 * number : 2 * number + 2], *(pieces[-1:] if number == 7 else ())]
     return b"".join(bytes(part) for part in parts)
 
 
@@ -131,6 +132,52 @@ async def test_blocks_behind_each_other_and_small_files_take_turns(end: Receivin
         assert (end.inbox_path / f"to {number}" / "large").read_bytes() == content
         assert len(list((end.inbox_path / f"to {number}" / "small").iterdir())) == 40
     await until(lambda: end.jobs._room.taken == 0)
+
+
+async def laned(end: ReceivingEnd, closing: ExitStack, lanes: int) -> list[Hostile]:
+    """The connections of a job with a file of three blocks that is waited for: its own, and so many lanes."""
+    job = os.urandom(16)
+
+    def begin() -> list[Hostile]:
+        made = [closing.enter_context(end.hostile()) for _ in range(lanes + 1)]
+        for one in made:
+            one.greet(features=["lanes"])
+        own = made[0]
+        own.offer(job=job)
+        for number, lane in enumerate(made[1:], 1):
+            lane.send(Join(job, number, own.exported(*EXPORTER, exporter_context(job, number))))
+            assert lane.receive() == Joined(job, True)
+        own.announce([entry(0, job.hex().encode(), size=3 * limits.BLOCK)])
+        own.until(Needs)
+        return made
+
+    return await deferToThread(begin)
+
+
+@bounded(20)
+async def test_jobs_with_lanes_do_not_wait_for_each_other_in_a_circle(end: ReceivingEnd) -> None:
+    """Each has a block that has begun, and another one for which there is no room: what has begun is read on."""
+    end.jobs._room = Room(3 * limits.BLOCK, 3 * limits.BLOCK)
+    ended = EntryEnd(0, 3 * limits.BLOCK, file_digest(3 * limits.BLOCK, [block_digest([BLOCK])] * 3))
+    with ExitStack() as closing:
+        both = [await laned(end, closing, 2) for _ in range(2)]
+        for block in range(3):
+            for number, connections in enumerate(both):
+                job = jobs(end)[number]
+                await deferToThread(connections[block].send, piece(0, block))
+                await until(lambda job=job, block=block: job.queued or job.machine.received > block * limits.PIECE)  # type: ignore[misc]
+        assert all(job.queued for job in jobs(end))
+        assert end.jobs._room.taken == 3 * limits.BLOCK
+        for connections in both:
+            for block in range(3):
+                for number in range(1, 8):
+                    await deferToThread(connections[block].send, piece(number, block))
+            await deferToThread(connections[0].send, ended)
+        for connections in both:
+            (result,) = (await deferToThread(connections[0].until, Results)).results
+            assert isinstance(result, Stored)
+    await until(lambda: not jobs(end))
+    assert end.jobs._room.taken == 0
 
 
 @bounded(20)
