@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 
 from ftx import limits
 from ftx.core.queueing import Queued, passing
-from ftx.daemon.idle import Idle
 from ftx.errors import KINDS, FtxError
+from ftx.net.idle import Idle
 from ftx.text import kept, plural
 from ftx.wire import events
 

@@ -24,11 +24,11 @@ from ftx import limits
 from ftx.core.queueing import Queued, due, limited, unreached, verdict, wait_after
 from ftx.daemon.attempt import Attempt
 from ftx.daemon.events import EventStream
-from ftx.daemon.idle import Idle
 from ftx.daemon.queued import error_info, job_info, peer_info, queue_entry
 from ftx.daemon.view import JobInfo, JobState, QueueEntry
 from ftx.disk.queue import QueueFile
 from ftx.errors import FtxError, kind
+from ftx.net.idle import Idle
 from ftx.net.worker import Worker
 from ftx.text import plural, show
 from ftx.wire import events

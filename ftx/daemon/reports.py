@@ -22,10 +22,10 @@ from ftx.core.progress import Meter
 from ftx.core.receipt import Counts
 from ftx.core.trust import Trusted
 from ftx.daemon.events import EventStream
-from ftx.daemon.idle import Idle
 from ftx.daemon.view import JobInfo, JobState
 from ftx.daemon.words import job_result
 from ftx.errors import Error, FtxError, kind, kind_by_number
+from ftx.net.idle import Idle
 from ftx.net.transfer import Connection
 from ftx.text import kept, show
 from ftx.wire import events

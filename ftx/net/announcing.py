@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ftx import limits
-from ftx.core.events import Effect
-from ftx.core.sender import Sender
-from ftx.disk.memory import DigestMemory
 from ftx.disk.outgoing import checksum
 from ftx.disk.source import (
     SourceFile,
@@ -22,7 +19,7 @@ from ftx.disk.source import (
     problem,
 )
 from ftx.errors import FtxError
-from ftx.net.backlog import Backlog
+from ftx.net.course import Course
 from ftx.net.worker import Strand
 
 __all__ = ["Announcing"]
@@ -32,12 +29,12 @@ _Found = tuple[SourceItem, bytes | None]
 
 
 class Announcing:
-    """Feeds `machine` with what `walk` finds. It is told to `go_on()` whenever there may be room for more.
+    """Feeds the machine of `course` with what `walk` finds. It is told to `go_on()` whenever there may be room.
 
     With `checksums` every file is read before it is announced, so that the receiver may find it by its content; what
     cannot be read is not announced.
-    `perform` carries out effects, `problem` hears of what cannot be sent; `may_go_on` is asked before each step, and
-    `over` while a file is read for its digest, by the thread that reads it.
+    `problem` hears of what cannot be sent. Whether the job is over is asked while a file is read for its digest, by the
+    thread that reads it.
 
     The walk may be `ahead` of what is announced by so many items, and begin before the receiver has answered. When it
     ends, `counted` hears what there is in all; `far` is called once if it gets so far ahead before.
@@ -45,39 +42,28 @@ class Announcing:
 
     def __init__(
         self,
-        machine: Sender,
+        course: Course,
         walk: Walk,
-        backlog: Backlog,
         strand: Strand,
         *,
-        memory: DigestMemory,
-        wall: Callable[[], float],
         checksums: bool,
         held: bool,
         ahead: int,
-        perform: Callable[[Sequence[Effect]], None],
         problem: Callable[[SourceProblem], None],
         counted: Callable[[Totals], None],
         far: Callable[[], None],
-        may_go_on: Callable[[], bool],
-        over: Callable[[], bool],
     ) -> None:
         #: Whether nothing may be announced for now, whatever the receiver says.
         self.held = held
-        self._machine = machine
+        self._course = course
+        self._machine = course.machine
         self._walk = walk
-        self._backlog = backlog
         self._walk_strand = strand
-        self._memory = memory
-        self._wall = wall
         self._checksums = checksums
         self._ahead = ahead
-        self._perform = perform
         self._problem = problem
         self._counted = counted
         self._far = far
-        self._may_go_on = may_go_on
-        self._over = over
         self._folders: list[int] = []
         #: What was found and is not announced: at most `ahead` items and a batch.
         self._found: deque[_Found] = deque()
@@ -89,7 +75,7 @@ class Announcing:
 
     def go_on(self) -> None:
         """Announce as much as there is room for, and find more."""
-        if self._ended or not self._may_go_on():
+        if self._ended or not self._course.may_go_on():
             return
         self._announce()
         if self._walking or self._walked:
@@ -97,7 +83,7 @@ class Announcing:
         most = limits.BATCH if len(self._found) < self._ahead else 0 if self._found else self._room()
         if most:
             self._walking = True
-            self._backlog.run(self._walk_strand, self._walked_some, self._walk_some, most)
+            self._course.backlog.run(self._walk_strand, self._walked_some, self._walk_some, most)
         elif self._ahead and not self._told_far:
             self._told_far = True
             self._far()
@@ -132,13 +118,13 @@ class Announcing:
             return item, None
 
         def check() -> None:
-            if self._over():
+            if self._course.over():
                 raise FtxError("interrupted")
 
         try:
-            return item, checksum(item, self._memory, self._wall(), check)
+            return item, checksum(item, self._course.memory, self._course.wall(), check)
         except FtxError as error:
-            return (item if self._over() else SourceProblem(item.path, error.as_value())), None
+            return (item if self._course.over() else SourceProblem(item.path, error.as_value())), None
 
     def _walked_some(self, outcome: tuple[list[_Found], Totals]) -> None:
         items, self._sums = outcome
@@ -153,38 +139,38 @@ class Announcing:
         while self._found and (room := self._room()):
             for _ in range(min(room, len(self._found))):
                 self._add(*self._found.popleft())
-            self._perform(self._machine.flush_manifest())
+            self._course.perform(self._machine.flush_manifest())
         if self._walked and not self._found:
             self._ended = True
-            self._perform(self._machine.end_manifest())
+            self._course.perform(self._machine.end_manifest())
 
     def _add(self, item: SourceItem, digest: bytes | None) -> None:
         if isinstance(item, SourceFile):
             effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
             if effects:
-                self._perform(effects)
+                self._course.perform(effects)
         elif isinstance(item, SourceFolder):
             number, effects = self._machine.add_folder(item.path)
             self._folders.append(number)
-            self._perform(effects)
+            self._course.perform(effects)
         elif isinstance(item, SourceLink):
             self._add_link(item)
         elif isinstance(item, SourcePipe):
             self._add_pipe(item)
         elif isinstance(item, SourceProblem):
-            self._perform(self._machine.omit(item.path, item.error.name))
+            self._course.perform(self._machine.omit(item.path, item.error.name))
             self._problem(item)
         else:
-            self._perform(self._machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
+            self._course.perform(self._machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
 
     def _add_pipe(self, pipe: SourcePipe) -> None:
         if self._machine.takes_pipes:
-            self._perform(self._machine.add_pipe(pipe.path, pipe.mtime_ns, pipe.mode, pipe))
+            self._course.perform(self._machine.add_pipe(pipe.path, pipe.mtime_ns, pipe.mode, pipe))
         else:
             self._problem(problem(pipe.path, "not-supported", "the receiver takes no standard input"))
 
     def _add_link(self, link: SourceLink) -> None:
         if self._machine.keeps_links:
-            self._perform(self._machine.add_link(link.path, link.target, link.mtime_ns))
+            self._course.perform(self._machine.add_link(link.path, link.target, link.mtime_ns))
         else:
             self._problem(problem(link.path, "not-supported", "the receiver keeps no symbolic links"))

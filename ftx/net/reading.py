@@ -13,16 +13,14 @@ from twisted.internet.interfaces import IReactorTime
 
 from ftx import limits
 from ftx.core.bottleneck import Bottleneck
-from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole
-from ftx.core.sender import Sender
-from ftx.disk.memory import DigestMemory
+from ftx.core.events import CloseEntry, OpenEntry, ReadBlock, ReadPipe, ReadWhole
 from ftx.disk.outgoing import LargeSource, WholeBatch, read_batch
 from ftx.disk.packing import Packer
 from ftx.disk.pipe import PipeSource
 from ftx.disk.source import SourcePipe
 from ftx.errors import FtxError
-from ftx.net.backlog import Backlog
 from ftx.net.bundle import Bundle
+from ftx.net.course import Course
 from ftx.net.worker import Strand
 
 __all__ = ["ReadAhead"]
@@ -37,32 +35,20 @@ class ReadAhead:
 
     def __init__(
         self,
-        machine: Sender,
+        course: Course,
         bundle: Bundle,
-        backlog: Backlog,
         strand: Strand,
-        *,
-        memory: DigestMemory,
         clock: IReactorTime,
-        wall: Callable[[], float],
-        perform: Callable[[Sequence[Effect]], None],
-        may_go_on: Callable[[], bool],
-        over: Callable[[], bool],
     ) -> None:
         #: Content bytes given to the transport, compressed where they are.
         self.sent = 0
         #: Whether standard input was touched: what was read of it cannot be read again.
         self.pipe_begun = False
-        self._machine = machine
+        self._course = course
+        self._machine = course.machine
         self._bundle = bundle
-        self._backlog = backlog
         self._read_strand = strand
-        self._memory = memory
         self._clock = clock
-        self._wall = wall
-        self._perform = perform
-        self._may_go_on = may_go_on
-        self._over = over
         #: Used in the strand that reads, and nowhere else.
         self._packer = Packer() if "zstd" in bundle.own.session.features else None
         self._bottleneck = Bottleneck()
@@ -89,7 +75,7 @@ class ReadAhead:
 
     def go_on(self) -> None:
         """Start as much reading as the read-ahead allows."""
-        while self._reading < limits.READ_AHEAD and not self._paused and self._may_go_on():
+        while self._reading < limits.READ_AHEAD and not self._paused and self._course.may_go_on():
             work = self._machine.next_work()
             if work is None:
                 return
@@ -99,7 +85,7 @@ class ReadAhead:
             match work:
                 case ReadWhole():
                     files = [(number, self._machine.source(number)) for number in work.numbers]
-                    self._backlog.run(self._read_strand, self._whole_read, read_batch, files, packer)
+                    self._course.backlog.run(self._read_strand, self._whole_read, read_batch, files, packer)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
                 case ReadBlock():
@@ -130,16 +116,16 @@ class ReadAhead:
             if outcome is None:
                 pass  # read ahead of a failure that is already known
             elif isinstance(outcome, FtxError):
-                self._perform(self._machine.source_failed(number, outcome.name))
+                self._course.perform(self._machine.source_failed(number, outcome.name))
             else:
                 done(number, outcome)
             self.go_on()
 
-        self._backlog.run(self._read_strand, settle, attempt)
+        self._course.backlog.run(self._read_strand, settle, attempt)
 
     def _open(self, number: int) -> LargeSource:
         source = self._machine.source(number)
-        self._large = LargeSource.open(number, source, self._memory, self._wall(), self._packer)
+        self._large = LargeSource.open(number, source, self._course.memory, self._course.wall(), self._packer)
         return self._large
 
     def _opened(self, number: int, large: LargeSource) -> None:
@@ -170,7 +156,7 @@ class ReadAhead:
 
     def _read_pipe(self, number: int, block: int) -> tuple[Sequence[bytes | memoryview], int, bytes | None]:
         if self._pipe is None:
-            self._pipe = PipeSource(0, self._over)
+            self._pipe = PipeSource(0, self._course.over)
         self.pipe_begun = True
         return self._pipe.block(number, block)
 
@@ -178,7 +164,7 @@ class ReadAhead:
         frames, size, digest = outcome
         if frames:
             self._give(frames, size, own=True)
-        self._perform(self._machine.pipe_read(number, size, digest))
+        self._course.perform(self._machine.pipe_read(number, size, digest))
 
     def _give_up_pipe(self) -> bytes:
         """The receiver does not want it any more; that it was not read to its end is for its writer to notice."""
@@ -205,7 +191,7 @@ class ReadAhead:
             large.close(forget=forget)
 
     def _entry_closed(self, number: int, digest: bytes) -> None:
-        self._perform(self._machine.closed(number, digest))
+        self._course.perform(self._machine.closed(number, digest))
 
     def _whole_read(self, batch: WholeBatch) -> None:
         self._reading -= 1
@@ -214,7 +200,7 @@ class ReadAhead:
         for number, digest in batch.read:
             effects = self._machine.whole_read(number, digest)
             if effects:
-                self._perform(effects)
+                self._course.perform(effects)
         for number, error in batch.failed:
-            self._perform(self._machine.source_failed(number, error))
+            self._course.perform(self._machine.source_failed(number, error))
         self.go_on()

@@ -27,6 +27,7 @@ from ftx.errors import FtxError
 from ftx.net.allotment import Allotment, Shared
 from ftx.net.backlog import Backlog
 from ftx.net.bundle import Bundle
+from ftx.net.idle import Idle
 from ftx.net.storing import Storing
 from ftx.net.transfer import Connection
 from ftx.net.worker import Worker
@@ -58,6 +59,18 @@ class Receiving:
     `begin()` sends the accept; from then on it is the connection's job.
     """
 
+    #: Since when the transport has had enough of our answers.
+    _full_since: float | None = None
+    #: It is over; a newer connection takes over; what is open is being closed; nothing is left.
+    _over = _revoked = _closing = _stopped = False
+    _error: FtxError | None = None
+    #: Why the job is being cancelled, and the timer that bounds how long.
+    _leaving: FtxError | None = None
+    _overdue: IDelayedCall | None = None
+    #: When it was paused here, and how much had come.
+    _paused_at = 0.0
+    _paused_with = 0
+
     def __init__(
         self,
         connection: Connection,
@@ -83,7 +96,7 @@ class Receiving:
         features = in_force(connection.session.features, offer.kind, links)
         self.machine = Receiver(offer, clock.seconds(), features=features, tops=tops)
         self.started_ns = int(wall() * 1e9)
-        self._waiting: list[Deferred[None]] | None = []
+        self._idle = Idle(lambda: not self._stopped)
         self._conflict = conflict
         self._store = job_store
         self._worker = worker
@@ -91,8 +104,6 @@ class Receiving:
         self._wall = wall
         self._identity = identity
         self._observer = observer
-        #: Since when the transport has had enough of our answers.
-        self._full_since: float | None = None
         #: Its connection, and the lanes that join it.
         self.bundle = Bundle(connection, self, sends=False)
         self._backlog = Backlog(self.bundle, self)
@@ -111,15 +122,6 @@ class Receiving:
             rested=self._rested,
             over=lambda: self._over,
         )
-        self._over = False
-        self._closing = False
-        self._revoked = False
-        self._error: FtxError | None = None
-        #: Why the job is being cancelled, and the timer that bounds how long.
-        self._leaving: FtxError | None = None
-        self._overdue: IDelayedCall | None = None
-        self._paused_at = 0.0
-        self._paused_with = 0
         self._next_tick = clock.seconds() + limits.PROGRESS_FASTEST
 
     def begin(self) -> None:
@@ -261,12 +263,7 @@ class Receiving:
 
     def wait_stopped(self) -> Deferred[None]:
         """Fires when every disk job of this transfer has ended and its store is closed."""
-        waiting: Deferred[None] = Deferred()
-        if self._waiting is None:
-            waiting.callback(None)
-        else:
-            self._waiting.append(waiting)
-        return waiting
+        return self._idle.wait()
 
     def revoke(self) -> None:
         """Change nothing more on the disk: a newer connection takes over. Thread-safe."""
@@ -391,6 +388,5 @@ class Receiving:
         if error is None and self.machine.state is not ReceiverState.CONCLUDING:
             error = FtxError("connection-lost")
         self._observer.ended(self, error)
-        waiting, self._waiting = self._waiting or [], None
-        for deferred in waiting:
-            deferred.callback(None)
+        self._stopped = True
+        self._idle.look()

@@ -2,6 +2,9 @@
 
 Three strands of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
 content ahead of the network (`ftx.net.reading`), one counts for the totals what the walk does not come to soon.
+
+It is longer than other modules because both sides of it are wide: what a connection, a transport and a bundle call, and
+what the owner of a job asks and wants.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from ftx.errors import FtxError, ProtocolError
 from ftx.net.announcing import Announcing
 from ftx.net.backlog import Backlog
 from ftx.net.bundle import Bundle
+from ftx.net.course import Course
+from ftx.net.idle import Idle
 from ftx.net.parties import Watcher
 from ftx.net.reading import ReadAhead
 from ftx.net.tls import PeerKey
@@ -50,6 +55,14 @@ class Sending:
     `run()` gives a Deferred that fires with the receipt, or fails with FtxError; either way nothing of the job is
     left running when it fires. When it is cancelled, `wait_stopped()` tells when that is so.
     """
+
+    _counted: Totals | None = None
+    _waiter: Waiter | None = None
+    _to_pause = False
+    _withdrawing: IDelayedCall | None = None
+    _outcome: Receipt | FtxError | None = None
+    #: It is over; what is open is being closed; nothing is left.
+    _over = _closing = _closed = False
 
     def __init__(
         self,
@@ -74,7 +87,6 @@ class Sending:
         `held`: announce nothing before `release()`, whatever the receiver says. `ahead`: so many items may be found
         before they are announced; if that is all there is, nothing is looked at once more to count it.
         """
-        self._waiter: Waiter | None = None
         self._selection = selection or Selection()
         features = in_force(connection.session.features, offer.kind, self._selection.links == "keep")
         self.machine = Sender(offer, concluded, features=features)
@@ -89,48 +101,26 @@ class Sending:
         self._walk = Walk(self._roots, self._selection)
         self._counting = Counting(self._roots, self._selection)
         self._count_strand = worker.strand()
-        self._counted: Totals | None = None
         #: Its connection, and the lanes that join it.
         self.bundle = Bundle(connection, self, sends=True)
         self._backlog = Backlog(self.bundle, self)
+        course = Course(self.machine, self._backlog, memory, wall, self._perform, self._may_go_on, self._stopped)
         self._announcing = Announcing(
-            self.machine,
+            course,
             self._walk,
-            self._backlog,
             worker.strand(),
-            memory=memory,
-            wall=wall,
             checksums=checksums and "checksum" in connection.session.features,
             held=held,
             ahead=self._ahead,
-            perform=self._perform,
             problem=lambda problem: watcher.problem(self, problem),
             counted=self._walk_ended,
             far=self._count,
-            may_go_on=self._may_go_on,
-            over=self._stopped,
         )
-        self._reading = ReadAhead(
-            self.machine,
-            self.bundle,
-            self._backlog,
-            worker.strand(),
-            memory=memory,
-            clock=clock,
-            wall=wall,
-            perform=self._perform,
-            may_go_on=self._may_go_on,
-            over=self._stopped,
-        )
-        self._over = False
-        self._withdrawing: IDelayedCall | None = None
+        self._reading = ReadAhead(course, self.bundle, worker.strand(), clock)
         #: Why the job is given up, once it is.
         self._reason = FtxError("interrupted")
-        self._to_pause = False
-        self._closing = False
-        self._outcome: Receipt | FtxError | None = None
         self._done: Deferred[Receipt] = Deferred(self._cancelled)
-        self._waiting: list[Deferred[None]] | None = []
+        self._idle = Idle(lambda: not self._closed)
 
     def run(self, counted: Totals | None = None) -> Deferred[Receipt]:
         """Offer the job. `counted`: the totals, if an earlier attempt has found them."""
@@ -320,12 +310,7 @@ class Sending:
 
     def wait_stopped(self) -> Deferred[None]:
         """Fires when nothing of the job is running any more."""
-        waiting: Deferred[None] = Deferred()
-        if self._waiting is None:
-            waiting.callback(None)
-        else:
-            self._waiting.append(waiting)
-        return waiting
+        return self._idle.wait()
 
     @property
     def peer(self) -> PeerKey | None:
@@ -424,11 +409,10 @@ class Sending:
     def _finished(self, outcome: object) -> None:
         if isinstance(outcome, Failure):
             _log.failure("a sending job could not be closed", failure=outcome)
-        waiting, self._waiting = self._waiting or [], None
+        self._closed = True
         if not self._done.called:
             if isinstance(self._outcome, FtxError):
                 self._done.errback(self._outcome)
             elif self._outcome is not None:
                 self._done.callback(self._outcome)
-        for deferred in waiting:
-            deferred.callback(None)
+        self._idle.look()

@@ -9,6 +9,9 @@ job machines'. What it does know is how connections really end:
 - In TLS 1.3 a client's handshake completes before the server has judged it, so a client sends nothing but its hello
   until the server's hello has come; the session enforces it.
 - A close without goodbye is an error, with a reason of its own.
+
+It is longer than other modules because what Twisted calls and what owners and jobs may ask of a connection is here in
+one place.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ftx.disk.memory import DigestMemory
 from ftx.disk.source import Totals, Walk, count, roots
 from ftx.net.announcing import Announcing
 from ftx.net.backlog import Backlog
+from ftx.net.course import Course
 from ftx.net.worker import Strand
 from ftx.wire.messages import Accept, FileEntry, FolderEntry, Manifest, Message, Results, Skipped, Stored
 
@@ -41,22 +42,20 @@ class Scene:
         self.far = 0
         self.most = 0
         at_once = AtOnce()
+        memory = DigestMemory(str(tree))
+        course = Course(
+            *(self.machine, cast(Backlog, at_once), memory, lambda: 0.0, self.perform, lambda: True, lambda: False)
+        )
         self.announcing = Announcing(
-            self.machine,
+            course,
             Walk(roots([str(tree)], "/")),
-            cast(Backlog, at_once),
             cast(Strand, at_once),
-            memory=DigestMemory(str(tree)),
-            wall=lambda: 0.0,
             checksums=False,
             held=False,
             ahead=ahead,
-            perform=self.perform,
             problem=lambda problem: pytest.fail(str(problem)),
             counted=self.counted.append,
             far=self.get_far,
-            may_go_on=lambda: True,
-            over=lambda: False,
         )
 
     def get_far(self) -> None:
