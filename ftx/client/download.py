@@ -190,6 +190,7 @@ class Download(Observer):
             up=False,
             wanted=self._wanted,
             processors=os.cpu_count() or 1,
+            before=self._lanes,
         )
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)

@@ -178,6 +178,7 @@ class Upload(Watcher):
             up=True,
             wanted=self._wanted,
             processors=os.cpu_count() or 1,
+            before=self._lanes,
         )
         self._sending.hold(self._full)
         self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))

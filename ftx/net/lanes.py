@@ -66,7 +66,7 @@ class Lanes:
     Made before the job is offered, so that no content is in the way when the round trip is measured. `bundle` is the
     job's; `up` says whether we send. `dial` makes one more connection to where the job's own leads,
     proved to be the same peer. `wanted` is how many lanes were asked for, None to choose by the round trip and the
-    `processors` of this machine.
+    `processors` of this machine. `before` are those of the attempt before, if there was one.
     """
 
     def __init__(
@@ -78,8 +78,11 @@ class Lanes:
         up: bool,
         wanted: int | None,
         processors: int,
+        before: Lanes | None = None,
     ) -> None:
         self._bundle = bundle
+        self._most = limits.LANES if before is None else before._most_next
+        self._joined_at = 0.0
         self._job = job
         self._dial = dial
         self._up = up
@@ -94,6 +97,14 @@ class Lanes:
     def _possible(self) -> bool:
         return not self._bundle.own.over and FEATURE in self._bundle.own.session.features
 
+    @property
+    def _most_next(self) -> int:
+        """How many another attempt opens at most. Where lanes do not live, a job would be lost with each of them."""
+        if not len(self._bundle):
+            return self._most
+        soon = self._bundle.own.clock.seconds() - self._joined_at < limits.RETRY_FOR
+        return self._most // 2 if soon else limits.LANES
+
     def consider(self, content: int) -> None:
         """The job runs, and so much content is to travel: open what is of use. Only the first call counts."""
         if self._decided or not self._possible:
@@ -102,7 +113,7 @@ class Lanes:
         count = self._wanted
         if count is None:
             count = lanes_for(self._bundle.own.session.round_trip, self._processors, content)
-        for number in range(1, min(count, limits.LANES) + 1):
+        for number in range(1, min(count, self._most) + 1):
             opening = Deferred.fromCoroutine(self._open(number))
             self._opening.add(opening)
             opening.addBoth(self._opened, opening)
@@ -117,6 +128,7 @@ class Lanes:
             self._bundle.job.lanes_joined()
             await _Joining(connection, self._bundle, self._job, number, self._up).done
             joined = True
+            self._joined_at = connection.clock.seconds()
         finally:
             if not joined:
                 connection.finish()

@@ -58,10 +58,15 @@ class Line(Relay):
         self.taking = threading.Event()
         self.taking.set()
         self.carried: dict[socket.socket, list[int]] = {}
+        #: Whether no connection lives long that comes while there is another one.
+        self.narrow = False
+        self._alive: set[socket.socket] = set()
 
     def _carry(self, origin: socket.socket, target: socket.socket, inward: bool) -> None:
         client = origin if inward else target
         carried = self.carried.setdefault(client, [0, 0])
+        dies = self.narrow and not self._alive <= {client}
+        self._alive.add(client)
         on_the_way: queue.Queue[tuple[float, bytes]] = queue.Queue(16)
 
         def put(due: float, data: bytes) -> None:
@@ -85,7 +90,10 @@ class Line(Relay):
         with contextlib.suppress(OSError):
             while self.taking.wait(60) and (data := origin.recv(65536)):
                 carried[0 if inward else 1] += len(data)
+                if dies and inward and carried[0] > MIB // 4:
+                    break
                 put(time.monotonic() + self._delay, data)
+        self._alive.discard(client)
         put(0.0, b"")
 
     def _taken(self, end: socket.socket) -> None:
@@ -174,6 +182,18 @@ def test_a_connection_is_lost(lab: Lab, which: int) -> None:
         events = client.ends()
         assert [event["error"]["name"] for event in events.of("retry")] in (["connection-lost"], ["connection-reset"])
         assert events.one("done")["bytes_wire"] < 2 * 2 * SIZE
+    stored(daemon, source)
+    daemon.idle()
+    assert not daemon.partials()
+
+
+def test_where_no_lane_lives_a_job_goes_on_without(lab: Lab) -> None:
+    """Each attempt would be lost with its lanes, for ever."""
+    source, daemon = large(lab), lab.daemon()
+    with Line(daemon.port) as line:
+        line.narrow = True
+        events = lab.sending(line.url, "--lanes", "8", "--limit", "40M", source).ends()
+        assert 1 <= len(events.of("retry")) <= 3
     stored(daemon, source)
     daemon.idle()
     assert not daemon.partials()
