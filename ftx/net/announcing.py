@@ -140,7 +140,7 @@ class Announcing:
             for _ in range(min(room, len(self._found))):
                 self._add(*self._found.popleft())
             self._course.perform(self._machine.flush_manifest())
-        if self._walked and not self._found:
+        if self._walked and not self._found and self._machine.accepted is not None and not self.held:
             self._ended = True
             self._course.perform(self._machine.end_manifest())
 

@@ -33,22 +33,22 @@ class AtOnce:
 
 
 class Scene:
-    """A tree that is announced to a receiver who takes nothing before `accept()` and leaves out every file."""
+    """Trees that are announced to a receiver who takes nothing before `finish()` and leaves out every file."""
 
-    def __init__(self, tree: Path, ahead: int) -> None:
+    def __init__(self, ahead: int, *trees: Path) -> None:
         self.machine = Sender(offer())
         self.manifests: list[Manifest] = []
         self.counted: list[Totals] = []
         self.far = 0
         self.most = 0
         at_once = AtOnce()
-        memory = DigestMemory(str(tree))
+        memory = DigestMemory("/nowhere")
         course = Course(
             *(self.machine, cast(Backlog, at_once), memory, lambda: 0.0, self.perform, lambda: True, lambda: False)
         )
         self.announcing = Announcing(
             course,
-            Walk(roots([str(tree)], "/")),
+            Walk(roots([str(tree) for tree in trees], "/")),
             cast(Strand, at_once),
             checksums=False,
             held=False,
@@ -101,7 +101,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("ahead", [0, 1, limits.BATCH, FILES, 10 * FILES])
 def test_everything_is_announced_in_order_however_far_ahead(tree: Path, ahead: int) -> None:
     """And when the walk has ended, what there is was counted by that."""
-    scene = Scene(tree, ahead)
+    scene = Scene(ahead, tree)
     scene.announcing.go_on()
     paths = scene.finish()
     assert paths == sorted(paths)
@@ -112,7 +112,7 @@ def test_everything_is_announced_in_order_however_far_ahead(tree: Path, ahead: i
 
 def test_a_small_tree_is_known_before_the_receiver_has_answered(tree: Path) -> None:
     """It is looked at once, and counted by that."""
-    scene = Scene(tree, 10 * FILES)
+    scene = Scene(10 * FILES, tree)
     scene.announcing.go_on()
     assert scene.counted == [Totals(FILES, 3, 3 * FILES)]
     assert (scene.far, scene.manifests) == (0, [])
@@ -120,7 +120,7 @@ def test_a_small_tree_is_known_before_the_receiver_has_answered(tree: Path) -> N
 
 def test_a_walk_that_is_far_ahead_waits(tree: Path) -> None:
     """Somebody else has to count then; it is said once."""
-    scene = Scene(tree, limits.BATCH)
+    scene = Scene(limits.BATCH, tree)
     scene.announcing.go_on()
     assert (scene.far, scene.counted, scene.manifests) == (1, [], [])
     assert limits.BATCH <= scene.most < 2 * limits.BATCH
@@ -131,7 +131,24 @@ def test_a_walk_that_is_far_ahead_waits(tree: Path) -> None:
 
 def test_nothing_is_walked_in_advance_unless_it_may_be(tree: Path) -> None:
     """A daemon keeps nothing for receivers that do not answer."""
-    scene = Scene(tree, 0)
+    scene = Scene(0, tree)
     scene.announcing.go_on()
     assert (scene.far, scene.counted, scene.manifests) == (0, [], [])
     assert not scene.announcing._found
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_not_even_the_end_of_nothing_is_announced_too_early(held: bool) -> None:
+    """Whoever has nothing to announce says so when something may be announced."""
+    scene = Scene(limits.BATCH)
+    scene.announcing.held = held
+    scene.announcing.go_on()
+    assert (scene.counted, scene.manifests) == ([Totals(0, 0, 0)], [])
+    if held:
+        scene.finish()
+        assert scene.manifests == []
+        scene.announcing.held = False
+        scene.announcing.go_on()
+    else:
+        scene.finish()
+    assert [manifest.last for manifest in scene.manifests] == [True]
