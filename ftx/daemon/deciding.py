@@ -65,19 +65,18 @@ class Deciding:
 
     def guard(self, store: JobStore, trusted: Trusted, address: str, *, approved: bool, charge: bool) -> Guarded:
         """`store`, letting pass only what the rules allow; `approved`: a person has consented to the job."""
-        known: tuple[float, Rules, Facts, bool] | None = None
+        known: tuple[float, Rules, Rights, Facts, bool] | None = None
 
         def judge(entry: FileEntry) -> tuple[str, str]:
             nonlocal known
             rules, second = self.rules, self.wall() // 1
             if known is None or known[0] != second or known[1] is not rules:
-                # besides the rules nothing but the time can change, and that by the minute
-                facts = self.facts(trusted, address)
-                known = (second, rules, facts, passes_all(facts, rules, self.rights_of(trusted)))
-            _, _, job, all_pass = known
+                # besides the rules, which have the rights, nothing but the time can change, and that by the minute
+                facts, rights = self.facts(trusted, address), rules.rights_of(trusted.id, own=trusted.own)
+                known = (second, rules, rights, facts, passes_all(facts, rules, rights))
+            _, _, rights, job, all_pass = known
             if all_pass:
                 return "", ""
-            rights = self.rights_of(trusted)
             facts = Facts(job.who, job.peer, job.address, job.minute, job.day, entry.path, entry.size)
             verdict = decide_file(facts, rules, rights, approved=approved)
             if verdict.action == "accept":

@@ -34,7 +34,8 @@ __all__ = ["ROWS", "Origin", "Row", "Setting", "Value", "default_name", "gather"
 
 #: Of a setting; what a table of `ftx.disk.rules.TABLES` became is of a type of its own.
 Value = str | int | float | bool | tuple[str, ...] | Any
-#: The keys of `ftx.disk.rules.TABLES`. What reads them, and shares, is imported when a file has one: most have none.
+#: The keys of `ftx.disk.rules.TABLES`; a test compares them. What reads those, and shares, is imported when a file has
+#: one: most have none.
 _TABLES: Final = ("peer", "rule", "hook")
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from ftx.daemon.config import Config, Request, load
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, parse_endpoint
+from ftx.disk import settings
 from ftx.disk.account import Account
+from ftx.disk.rules import TABLES
 from ftx.disk.settings import ROWS, Origin, default_name
 from ftx.disk.shares import ShareSetting
 from ftx.errors import FtxError
@@ -326,3 +328,8 @@ def test_a_reload_sees_the_file_again(request_: Request, home: Path) -> None:
 def test_default_name(host: str, name: str) -> None:
     """The short host name, where it can be a name."""
     assert default_name(host) == name
+
+
+def test_the_tables_are_known_by_name_before_they_are_imported() -> None:
+    """One that is missing there would be an unknown key."""
+    assert tuple(TABLES) == settings._TABLES
