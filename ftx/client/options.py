@@ -200,7 +200,8 @@ LANES: Final = click.option(
     "--lanes",
     type=_Whole("lanes", 1, limits.LANES + 1),
     metavar="N",
-    help="Connections that the content may take, 1 to 8 (default: more than one where a round trip takes long).",
+    help=f"Connections that the content may take, 1 to {limits.LANES + 1}"
+    " (default: more than one where a round trip takes long).",
 )
 
 

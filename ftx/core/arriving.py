@@ -29,13 +29,14 @@ __all__ = ["Arriving", "Coming"]
 
 
 class Coming(NamedTuple):
-    """A block whose pieces are coming."""
+    """A block whose pieces are coming, as it is now: one that is not the same a while later gets on."""
 
     entry: int
     block: int
     #: Bytes of all of it, and of the pieces that are there, as they came.
     size: int
     come: int
+
 
 #: What every zero run stands for: one block for all of them, so that a few bytes of a peer never become a megabyte.
 _ZEROS = memoryview(bytes(limits.BLOCK))

@@ -39,9 +39,7 @@ __all__ = [
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
-    """What all effects share: they are made and let go of by the hundred thousand,
-    and none can be part of a cycle.
-    """
+    """What all effects share: they are made and let go of by the hundred thousand, and none is part of a cycle."""
 
 
 class Send(Effect, frozen=True, gc=False):

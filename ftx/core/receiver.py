@@ -155,10 +155,9 @@ class Receiver(Arriving):
         if 0 in self._open:
             return effects
         begun = {one.file.number for one in self._open.values()}  # on lanes
-        begun = {one.file.number for one in self._open.values()}  # on lanes
         for number, content, digest in run:
             file, size = self._files.get(number), len(content)
-            if file is None or file.life is not Life.WANTED or file.size != size or number in begun:
+            if file is None or file.life is not Life.WANTED or file.size != size:
                 break
             if file.missing is not None or file.pipe or number in begun:
                 break

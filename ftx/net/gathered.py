@@ -42,7 +42,6 @@ class Batch:
         outcomes = broken + job_store.store_whole(files) if files else broken
         return outcomes + job_store.finish_folders(self.folders) if self.folders else outcomes
 
-
     def _unpacked(self) -> tuple[list[Stored | Failed], list[Whole]]:
         """What of it is no such frame and so does not match, and the others with their content."""
         broken: list[Stored | Failed] = []

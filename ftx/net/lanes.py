@@ -34,8 +34,9 @@ class _Joining(Talk):
         self._bundle = bundle
         self._number = number
         self._expected = Joined(job, up)
+        proof = bundle.proof(job, number)  # first: when there is none nobody waits for `done`
         connection.job = self
-        connection.send(Join(job, number, bundle.proof(job, number)))
+        connection.send(Join(job, number, proof))
 
     def message(self, message: Message) -> None:
         """It is one, with content behind it perhaps; or not."""

@@ -78,7 +78,7 @@ class Storing:
         rested: Callable[[], None],
         over: Callable[[], bool],
     ) -> None:
-        #: Where files of one block are stored, and whatever has to come behind them.
+        #: One of the two where files of one block are stored, and where what follows them all is done.
         self.strand = worker.strand()
         #: Whether files of one block gather or are being stored.
         self.busy = False
@@ -148,7 +148,8 @@ class Storing:
 
     def _look(self, part: Sequence[StoreEntry]) -> None:
         def looked_up(outcomes: Sequence[Any]) -> None:
-            busy = {outcome.number for outcome in outcomes if isinstance(outcome, store.Refuse) and _is_busy(outcome)}
+            refused = [outcome for outcome in outcomes if isinstance(outcome, store.Refuse)]
+            busy = {outcome.number for outcome in refused if outcome.error == "busy"}
             self._looked_up([outcome for outcome in outcomes if outcome.number not in busy] if busy else outcomes)
             if len(busy) < len(part):
                 self._busy_since = None
@@ -384,10 +385,6 @@ class Storing:
         else:
             self._backlog.expect()  # the job must not end in between
             large.sync.addCallback(discard).addCallback(lambda _: self._backlog.expected())
-
-
-def _is_busy(answer: store.Refuse) -> bool:
-    return answer.error == "busy"
 
 
 def _store_entry(entry: FileEntry | PipeEntry | FolderEntry) -> StoreEntry:
