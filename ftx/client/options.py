@@ -201,7 +201,7 @@ LANES: Final = click.option(
     type=_Whole("lanes", 1, limits.LANES + 1),
     metavar="N",
     help=f"Connections that the content may take, 1 to {limits.LANES + 1}"
-    " (default: more than one where a round trip takes long).",
+    " (default: one, and several to a machine that is far away).",
 )
 
 

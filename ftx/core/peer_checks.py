@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import attrs
 
+from ftx import limits
 from ftx.core.checks import Check, Figure, bad, fair, good
 from ftx.errors import FtxError
 from ftx.text import duration, plural, size
@@ -270,6 +271,8 @@ def judge_speed(speed: Speed) -> Check:
         "processor there": "its processor is what limits",
         "network": "the network is what limits",
     }
+    if limit == "network" and speed.round_trip >= limits.LANE_ROUND_TRIP:  # a job would take lanes
+        words[limit] += " one connection, and much content takes several"
     trip = f", round trip {_ms(speed.round_trip)}" if speed.round_trip else ""
     window = f", window {size(speed.window)}" if speed.window else ""
     again = f", {plural(speed.retransmits, 'packet')} sent again" if speed.retransmits else ""

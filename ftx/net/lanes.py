@@ -108,13 +108,20 @@ class Lanes:
 
     def consider(self, content: int) -> None:
         """The job runs, and so much content is to travel: open what is of use. Only the first call counts."""
-        if self._decided or not self._possible:
+        if self._decided or self._bundle.own.over:
             return
         self._decided = True
         count = self._wanted
+        if not self._possible:
+            if count:
+                _log.info("goes on with one connection: the peer is older, and knows no others for a job")
+            return
         if count is None:
             count = lanes_for(self._bundle.own.session.round_trip, self._processors, content)
-        for number in range(1, min(count, self._most) + 1):
+        count = min(count, self._most)
+        if count > 0:
+            _log.info("takes up to {count} connections for the content", count=count + 1)
+        for number in range(1, count + 1):
             opening = Deferred.fromCoroutine(self._open(number))
             self._opening.add(opening)
             opening.addBoth(self._opened, opening)

@@ -135,6 +135,13 @@ def test_what_limits(speed: Speed, expected: str) -> None:
     assert expected.split()[0] in check.message or "processor" in check.message
 
 
+def test_a_long_path_limits_one_connection() -> None:
+    """A job takes lanes there, so the speed of one connection is not the last word; nearby it is."""
+    assert "one connection, and much content takes several" in judge_speed(Speed("up", MiB, round_trip=0.1)).message
+    assert "several" not in judge_speed(Speed("up", MiB, round_trip=0.002)).message
+    assert "several" not in judge_speed(Speed("up", MiB, limit=MiB, round_trip=0.1)).message
+
+
 def test_a_network_that_loses() -> None:
     """Noticed from one in a hundred, and not from a few in all."""
     lossy = Speed("up", MiB, retransmits=200, segments=11_000, window=14_480, round_trip=0.02)

@@ -162,8 +162,10 @@ def test_they_are_chosen_by_the_round_trip(lab: Lab) -> None:
     with Line(daemon.port) as near, Line(daemon.port, delay=0.03) as far:
         lab.sending(near.url, "--into", "near", source).ends()
         assert len(near.carried) == 1
-        lab.sending(far.url, "--into", "far", source).ends()
+        told = lab.sending(far.url, "--into", "far", "-v", source)
+        told.ends()
         assert far.used() > 1
+        assert "takes up to 3 connections" in told.text()
         before = len(far.carried)
         lab.sending(far.url, "--into", "far", small).ends()
         assert len(far.carried) == before + 1
