@@ -217,6 +217,11 @@ class Bundle:
             return False
         return all(lane.full or lane.connection.over for lane in self._lanes.values())
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait on all of them at this end, or did when they were lost."""
+        return sum(one.unsent for one in self._all())
+
     def write_content(self, frames: Sequence[bytes | memoryview], *, own: bool = False) -> None:
         """Send whole blocks by the connection on which least waits, or by the job's `own`."""
         chosen = self.own

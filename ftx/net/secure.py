@@ -90,6 +90,7 @@ class SecureTransport:
         self._gathers = IRecordListener.providedBy(protocol)
         self._records = Records(connection, client=client)
         self._lost = False
+        self._left: int | None = None  # what had not been sent when it was lost
         self._shake_bytes = 0
         self._wanted = True  # the protocol has not paused us
         self._shut = False  # our closing alert is out; what comes is dropped
@@ -107,8 +108,8 @@ class SecureTransport:
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and wait to be encrypted."""
-        return 0 if self._lost else self._records.waiting
+        """Bytes that were written and wait to be encrypted; those that still did when the connection was lost."""
+        return self._records.waiting if self._left is None else self._left
 
     def begin(self) -> None:
         """Take the descriptor over and begin the handshake."""
@@ -125,6 +126,7 @@ class SecureTransport:
     def lost(self, reason: Failure) -> None:
         """The TCP connection is gone: tell the producer and the protocol, and let go of everything."""
         self._stop()
+        self._left = self._records.waiting
         self._records.clear()
         self._sealed = None
         producer, self._producer = self._producer, None

@@ -61,6 +61,7 @@ class Sending:
     _to_pause = False
     _withdrawing: IDelayedCall | None = None
     _outcome: Receipt | FtxError | None = None
+    _sent = 0
     #: It is over; what is open is being closed; nothing is left.
     _over = _closing = _closed = False
 
@@ -295,8 +296,13 @@ class Sending:
 
     @property
     def sent(self) -> int:
-        """Content bytes given to the transport in this attempt, compressed where they are."""
-        return self._reading.sent
+        """Content bytes given to the network in this attempt, compressed where they are; never fewer than before.
+
+        What waits here does not count, nor what waited on a connection that was lost.
+        """
+        waits = 0 if isinstance(self._outcome, Receipt) else self.bundle.unsent
+        self._sent = max(self._sent, self._reading.sent - waits)
+        return self._sent
 
     @property
     def pipe_begun(self) -> bool:

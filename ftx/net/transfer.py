@@ -238,7 +238,7 @@ class Connection(Protocol):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait at this end to be encrypted."""
+        """Bytes that wait at this end to be encrypted, or did when the connection was lost."""
         transport: Any = self.transport
         return transport.unsent if isinstance(transport, SecureTransport) else 0
 
