@@ -80,7 +80,10 @@ _TABLE: Final = (
     ErrorKind("state-unusable", 309, "a state file cannot be used", "see the message for the file"),
     # -- 4 unreachable ----------------------------------------------------------------------------------
     ErrorKind(
-        "connection-refused", 401, "connection refused", "is the daemon running there? start it with: ftx-server"
+        "connection-refused",
+        401,
+        "connection refused",
+        "is the daemon running there? start it with: ftx-server; if it has another port: -p PORT",
     ),
     ErrorKind("connect-timeout", 402, "no answer in time", "check the address, the port and firewalls on the way"),
     ErrorKind("name-not-found", 403, "no such peer or host", "ftx-client discover shows who is here"),

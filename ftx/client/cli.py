@@ -62,6 +62,8 @@ _ELSEWHERE: Final = {
     **dict.fromkeys(("cp", "copy", "scp", "rsync", "upload"), "it is called send: ftx-client send FILE NAME:"),
     **dict.fromkeys(("recv", "serve", "listen"), "ftx-client receive, or the daemon: ftx-server"),
     **{verb: f"it is a verb of ctl: ftx-client ctl {verb}" for verb in ("status", "jobs", "watch", "offers", "drain")},
+    "version": "ftx-client --version",
+    "help": "ftx-client --help, or ftx-client VERB --help",
     **dict.fromkeys(("trust", "add"), "ftx-client pair NAME, with the code that ftx-client pair --open shows there"),
 }
 
@@ -135,11 +137,20 @@ def _usage(error: click.UsageError) -> FtxError:
     unknown = error.command_name if isinstance(error, click.exceptions.NoSuchCommand) else ""
     if command == "ftx-client" and unknown in _ELSEWHERE:
         hint = _ELSEWHERE[unknown]
+    elif isinstance(error, click.NoSuchOption) and (verbs := _verbs_with(error.option_name)):
+        hint = f"it is an option of {' and '.join(verbs) if len(verbs) < 3 else ', '.join(verbs)}"
+        if command == "ftx-client":
+            hint += ", and stands behind the verb"
     elif isinstance(error, click.exceptions.NoSuchCommand | click.NoSuchOption) and error.possibilities:
         hint = f"did you mean {error.possibilities[0]}?"  # the closest one
     elif isinstance(error, click.BadParameter):
         message = " ".join(error.format_message().split()).rstrip(".")
     return FtxError("usage", message[:1].lower() + message[1:], hint)
+
+
+def _verbs_with(option: str) -> list[str]:
+    """The verbs that have this option, which another verb was given, or which stood in front of its own."""
+    return [name for name in sorted(_VERBS) if any(option in param.opts for param in cli.commands[name].params)]
 
 
 def _prepare_streams() -> None:

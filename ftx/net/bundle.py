@@ -252,8 +252,9 @@ class Bundle:
     def lost(self, error: FtxError) -> None:
         """A lane is lost, and what was on it."""
         if not self._over:
-            why = f"one of {len(self._lanes) + 1} connections to {self.own.where} was lost: {error.message}"
-            self.own.abort(FtxError("connection-lost", why))
+            lost = f"one of {len(self._lanes) + 1} connections to {self.own.where} was lost"
+            said = error.message.removeprefix(f"the connection to {self.own.where} was lost")  # not twice
+            self.own.abort(FtxError("connection-lost", f"{lost}: {said}" if said else lost))
 
     def close(self) -> None:
         """The job is over: end the lanes, in order where nothing waits on them, and take no more."""

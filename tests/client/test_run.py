@@ -66,7 +66,7 @@ def test_an_ftx_error_is_one_sentence_a_hint_and_its_exit_code():
     assert done.returncode == 4
     assert done.stderr.splitlines() == [
         "ftx-client: cannot send to pi: connection refused",
-        "hint: is the daemon running there? start it with: ftx-server",
+        "hint: is the daemon running there? start it with: ftx-server; if it has another port: -p PORT",
     ]
 
 
