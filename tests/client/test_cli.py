@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import pytest
+from support.lab import free_port
 
 from ftx.client.cli import cli, main
 from ftx.client.options import GLOBAL
@@ -217,7 +218,9 @@ def test_what_a_send_to_an_address_does_not_import(client, tmp_path):
 
 
 def test_what_a_search_does_not_import(client):
-    modules = imported(client, "discover", "--wait", "0.1", code=11)
+    port = str(free_port(socket.SOCK_DGRAM))
+    nobody = {"FTX_DISCOVERY_INTERFACE": "lo", "FTX_DISCOVERY_PORT": port, "FTX_MDNS": "no"}
+    modules = imported(client, "discover", "--wait", "0.1", environment=nobody, code=11)
     assert "ftx.net.discovery" in modules
     sending = {"ftx.client.upload", "ftx.net.sending", "ftx.core.sender", "ftx.net.announcing", "ftx.disk.journal"}
     assert modules & (sending | RECEIVING | OPERATING | SHOWN) == set()
