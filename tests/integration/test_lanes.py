@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile import JOB, Hostile, data, entry
-from support.lab import Daemon, Lab, until
+from support.lab import Daemon, Lab, rests, until
 from support.relay import Relay, shut
 
 from ftx import limits
@@ -132,8 +132,9 @@ def stored(daemon: Daemon, source: Path) -> None:
 def test_content_takes_as_many_connections_as_were_asked_for(lab: Lab, lanes: int) -> None:
     """Each carries some of it, and nothing more than before travels."""
     source, daemon = large(lab), lab.daemon()
-    with Line(daemon.port) as line:  # the limit leaves them time to join
-        done = lab.sending(line.url, "--lanes", str(lanes), "--limit", "20M", source).ends().one("done")
+    slowly = ["--limit", "6M"] if lanes > 1 else []  # leaves them time to join
+    with Line(daemon.port) as line:
+        done = lab.sending(line.url, "--lanes", str(lanes), *slowly, source).ends().one("done")
         assert line.used() == lanes
         total = sum(inward for inward, _ in line.carried.values())
     assert done["bytes_wire"] == SIZE
@@ -159,17 +160,23 @@ def test_a_pull_takes_them_too(lab: Lab, tmp_path: Path) -> None:
 def test_they_are_chosen_by_the_round_trip(lab: Lab) -> None:
     """None on a short path; some on a long one, whichever way content goes; none for a file that is soon over."""
     source, small, daemon = large(lab), large(lab, "small", MIB), lab.daemon()
-    with Line(daemon.port) as near, Line(daemon.port, delay=0.03) as far:
-        lab.sending(near.url, "--into", "near", source).ends()
-        assert len(near.carried) == 1
+    taken = 0
+    for number in range(5):  # the path to a machine that is busy at that moment is a long one
+        with Line(daemon.port) as near:
+            lab.sending(near.url, "--into", f"near-{number}", source).ends()
+            taken = len(near.carried)
+        if taken == 1:
+            break
+    assert taken == 1
+    with Line(daemon.port, delay=0.03) as far:
         told = lab.sending(far.url, "--into", "far", "-v", source)
         told.ends()
-        assert far.used() > 1
+        assert len(far.carried) > 1
         assert "takes up to 3 connections" in told.text()
         before = len(far.carried)
         lab.sending(far.url, "--into", "far", small).ends()
         assert len(far.carried) == before + 1
-    for folder in ("near", "far"):
+    for folder in ("near-0", "far"):
         assert (daemon.inbox / folder / "large").read_bytes() == source.read_bytes()
 
 
@@ -178,10 +185,13 @@ def test_a_connection_is_lost(lab: Lab, which: int) -> None:
     """The job is resumed; what was durable does not come again; no connection outlives the job."""
     source, daemon = large(lab, size=2 * SIZE), lab.daemon()
     with Line(daemon.port, delay=0.02) as line:
-        client = lab.sending(line.url, "--lanes", "4", "--limit", "40M", source)
-        until(lambda: line.used(2 * MIB) == 4, "content on four connections")
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "20M", source)
+        until(lambda: line.used() == 4, "content on four connections")
+        kept = client.reaches("progress", bytes_confirmed=4 * MIB)["bytes_confirmed"]
         line.lose(which)
         events = client.ends()
+        again = sum(inward for inward, _ in list(line.carried.values())[4:])
+        assert again < (2 * SIZE - kept) * 1.01 + 100_000
         assert [event["error"]["name"] for event in events.of("retry")] in (["connection-lost"], ["connection-reset"])
         travelled = sum(inward for inward, _ in line.carried.values())
         assert abs(events.one("done")["bytes_wire"] - travelled) < 2 * MIB  # what waited here did not travel
@@ -207,19 +217,12 @@ def test_memory_of_a_sender_with_lanes(lab: Lab) -> None:
     """Eight connections to somebody who takes nothing more: a little waits for each, and no more is read."""
     source, daemon = large(lab, size=128 * MIB), lab.daemon()
     with Line(daemon.port, delay=0.02) as line:
-        client = lab.sending(line.url, "--lanes", "8", "--limit", "64M", source)
+        client = lab.sending(line.url, "--lanes", "8", "--limit", "32M", source)
         until(lambda: line.used() == 8, "content on eight connections")
         line.taking.clear()
-        read: list[int] = []
-
-        def still() -> bool:
-            read.append(client.io()["rchar"])
-            return len(read) > 10 and read[-1] == read[-10]
-
-        until(still, "a sender that waits", interval=0.05)
-        line.taking.set()
-        assert read[-1] < 110 * MIB
+        assert rests(lambda: client.io()["rchar"], "a sender that waits") < 110 * MIB
         assert client.memory() < 130 * MIB
+        line.taking.set()
         client.ends()
     stored(daemon, source)
 
@@ -236,17 +239,12 @@ def test_a_pause_holds_for_all_of_them(lab: Lab) -> None:
     """Nothing travels on any, and then everything arrives."""
     source, daemon = large(lab), lab.daemon()
     with Line(daemon.port) as line:
-        client = lab.sending(line.url, "--lanes", "4", "--limit", "10M", source)
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "6M", source)
         until(lambda: line.used() == 4, "content on four connections")
         job = client.one("accepted")["job"]
         daemon.call("jobs.pause", job=job)
-
-        def still() -> bool:
-            before = [list(both) for both in line.carried.values()]
-            time.sleep(0.5)  # the condition is that nothing moves for this long
-            return before == [list(both) for both in line.carried.values()]
-
-        until(still, "a pause that holds")
+        carried = rests(lambda: [tuple(both) for both in line.carried.values()], "a pause that holds")
+        assert sum(inward for inward, _ in carried) < SIZE
         daemon.call("jobs.resume", job=job)
         client.ends()
     stored(daemon, source)
@@ -256,7 +254,7 @@ def test_nothing_is_left_of_a_job_that_is_cancelled(lab: Lab) -> None:
     """By its receiver, while content is on every lane."""
     source, daemon = large(lab), lab.daemon()
     with Line(daemon.port) as line:
-        client = lab.sending(line.url, "--lanes", "4", "--limit", "10M", source)
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "4M", source)
         until(lambda: line.used() == 4, "content on four connections")
         daemon.call("jobs.cancel", job=client.one("accepted")["job"])
         assert client.ends(KINDS["cancelled"].exit_code).failure()["name"] == "cancelled"
@@ -399,13 +397,7 @@ def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab, tmp_path: Path) ->
         manifest = own.until(Manifest)
         number = next(one.number for one in manifest.entries if isinstance(one, FileEntry))
         own.send(Needs([WantAll(number)]))
-        read: list[int] = []
-
-        def still() -> bool:
-            read.append(daemon.io()["rchar"])
-            return len(read) > 10 and read[-1] == read[-10]
-
-        until(still, "a sender that waits", interval=0.05)
+        rests(lambda: daemon.io()["rchar"], "a sender that waits")
         assert daemon.memory() - before < 24 * MIB
     daemon.idle()
     daemon.clean_log()

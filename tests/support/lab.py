@@ -31,7 +31,7 @@ from ftx.disk.peers import update
 from ftx.disk.places import Places, places, prepare_home
 from ftx.wire.events import iso_time
 
-__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "inherited", "until"]
+__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "inherited", "rests", "until"]
 
 #: The user without rights whom tests run processes as, where they may.
 NOBODY = 65534
@@ -64,6 +64,18 @@ def until(
             words = "" if said is None else f"\n{said.text()}"
             raise AssertionError(f"not within {seconds:g} s: {what}{words}")
         pause.wait(interval)
+
+
+def rests(figure: Callable[[], Any], what: str) -> Any:
+    """What `figure()` gives, once it has given the same ten times in a row; AssertionError as `until()`."""
+    seen: list[Any] = []
+
+    def same() -> bool:
+        seen.append(figure())
+        return len(seen) > 10 and all(one == seen[-1] for one in seen[-10:])
+
+    until(same, what, interval=0.05)
+    return seen[-1]
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
