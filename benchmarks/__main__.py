@@ -32,13 +32,20 @@ FULL = Scale(
 )  # fmt: skip
 
 
+def _positive(text: str) -> int:
+    """A number above 0; without rounds a run would only take long."""
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("goals", nargs="*", metavar="GOAL", help=f"one or more of {' '.join(GOALS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="little of everything, once: does the runner work?")
-    parser.add_argument("--rounds", type=int, help=f"rounds, of which medians are taken (default: {FULL.rounds})")
-    parser.add_argument("--large", type=int, metavar="MIB", help="size of the large file, and no other larger")
-    parser.add_argument("--small", type=int, metavar="FILES", help="number of small files, and no tree larger")
+    parser.add_argument("--rounds", type=_positive, help=f"rounds, of which medians are taken (default: {FULL.rounds})")
+    parser.add_argument("--large", type=_positive, metavar="MIB", help="size of the large file, and no other larger")
+    parser.add_argument("--small", type=_positive, metavar="FILES", help="number of small files, and no tree larger")
     parser.add_argument("--folder", type=Path, help="where to work (default: /dev/shm if it is there)")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where further programs of peers are")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep everything there, and go on from there")

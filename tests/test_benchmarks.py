@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import corpus
-from benchmarks.__main__ import QUICK
+from benchmarks.__main__ import QUICK, main
 from benchmarks.delay import Delaying, Way
 from benchmarks.finding import Curve, Finding, Scale
 from benchmarks.measure import BenchmarkError, Run, Spread, alternate, ratio
@@ -240,6 +240,14 @@ def _left(folder: Path) -> list[str]:
             if os.fsencode(folder) in words and int(process.name) != os.getpid():
                 found.append(process.joinpath("cmdline").read_text())
     return found
+
+
+@pytest.mark.parametrize("words", [("--rounds", "0"), ("--large", "-1"), ("--small", "many")])
+def test_a_run_of_nothing_is_refused(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """No rounds, no files: it would take its time and say nothing."""
+    with pytest.raises(SystemExit):
+        main(["P1", *words])
+    assert "is not a number above 0" in capsys.readouterr().err
 
 
 def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
