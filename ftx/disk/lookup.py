@@ -215,7 +215,7 @@ class LookUp:
         root, name = self.device.root, path[-1]
         if record is None and entry.digest is None and path[:-1] in self.job.new and self.job.conflict != "skip":
             # The folder was empty when this job made it. What somebody else has put there since is found when the file
-            # gets its name, which replaces nothing.
+            # gets its name, and the rule holds then.
             return self._want(entry, path, False, None, whole)
         folder_fd = self._cursor.at(path[:-1])
         there = root.status(folder_fd, name)
