@@ -136,7 +136,11 @@ class Bundle:
             return False
         if connection.peer is None or self.own.peer is None or not same(connection.peer.id, self.own.peer.id):
             return False
-        if message.number in self._used or not same(message.proof, self.proof(message.job, message.number)):
+        try:
+            proof = self.proof(message.job, message.number)
+        except FtxError:  # its connection is ending, and nobody has been told yet
+            return False
+        if message.number in self._used or not same(message.proof, proof):
             raise ProtocolError("protocol-error", "a lane was to be joined without a right to it")
         return True
 

@@ -361,7 +361,10 @@ class Connection(Protocol):
             case List() | Request() | Probe() | Join():
                 self._owner.asked(self, message)
             case Goodbye():
-                if self.job is not None and not self.lane:
+                if self.lane and self.unsent:
+                    why = f"{self.where} left a connection of the job while content waited for it"
+                    self._reason = FtxError("connection-lost", why)
+                elif self.job is not None and not self.lane:
                     # it crossed our offer: the peer has gone, and the job never began
                     self._reason = FtxError("peer-stopping")
                 self._close()

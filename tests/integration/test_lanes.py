@@ -401,3 +401,25 @@ def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab, tmp_path: Path) ->
         assert daemon.memory() - before < 24 * MIB
     daemon.idle()
     daemon.clean_log()
+
+
+def test_a_lane_that_is_left_with_content_on_it(lab: Lab, tmp_path: Path) -> None:
+    """What waited for it will never arrive: the job ends, instead of waiting for as long as its peer lives."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "large").write_bytes(random.Random(3).randbytes(120 * MIB))
+    daemon = lab.daemon("home", f"--share=files={shared}")
+    with connected(daemon, "pull") as own, connected(daemon) as lane:
+        own.send(Request(JOB, [[b"files"]], [], 0))
+        assert own.until(Offer).job == JOB
+        own.send(Accept(JOB, limits.WINDOW_UNANSWERED, limits.WINDOW_UNACKNOWLEDGED, 0, 0))
+        manifest = own.until(Manifest)
+        lane.send(Join(JOB, 1, proof(own, 1)))
+        assert lane.receive() == Joined(JOB, False)
+        number = next(one.number for one in manifest.entries if isinstance(one, FileEntry))
+        own.send(Needs([WantAll(number)]))
+        assert isinstance(lane.receive(), Piece)
+        rests(lambda: daemon.io()["rchar"], "a sender that waits")
+        lane.send(Goodbye())
+        daemon.idle()
+    daemon.clean_log()
