@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from benchmarks.measure import BenchmarkError
 
-__all__ = ["SPARE", "change", "check_file", "check_tree", "large_file", "room", "small_files"]
+__all__ = ["SPARE", "change", "check_file", "check_tree", "large_file", "room", "small_files", "warm"]
 
 _PIECE = 1 << 20
 _NOISE = 7 * _PIECE
@@ -73,6 +73,24 @@ def _digest(path: Path) -> str:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def warm(folder: Path, source: Path) -> None:
+    """Have the machine find memory for a copy of the file `source` in `folder`, and let go of it again.
+
+    A virtual machine may give memory back to its host soon after it is free; to get it again can cost more than all
+    else in a run, and falls on whoever happens to be next.
+    """
+    if not source.is_file():
+        return
+    path = folder / "warm"
+    piece = bytes(_PIECE)
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(-(-source.stat().st_size // _PIECE)):
+                file.write(piece)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def check_file(source: Path, copy: Path) -> None:

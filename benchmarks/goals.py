@@ -53,6 +53,7 @@ def _compare(
 
         def turn(one: Contestant) -> Run:
             def once(into: Path) -> Run:
+                corpus.warm(into, source)
                 result = one.push(source, into)
                 check(source, into / source.name)
                 return result
