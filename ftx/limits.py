@@ -121,6 +121,8 @@ LANE_RATE: Final = 160 * MiB
 LANE_FLIGHT: Final = 4 * MiB
 #: ... and no more than leave each connection this much content: opening one takes about three round trips.
 LANE_LEAST: Final = 8 * MiB
+#: Seconds behind the joining of its lanes in which a job that is lost opens only half as many the next time.
+LANE_TRIAL: Final = 30.0
 #: Content that waits to be encrypted on a lane above which it is given no more, and below which it is.
 LANE_QUEUE_HIGH: Final = 1 * MiB
 LANE_QUEUE_LOW: Final = 512 * KiB

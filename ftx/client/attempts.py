@@ -6,8 +6,10 @@ was lost wait a little and dial again.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -25,7 +27,9 @@ from ftx.core.trust import Trusted, judge
 from ftx.disk.keys import Identity
 from ftx.disk.peers import update
 from ftx.errors import FtxError
+from ftx.net.bundle import Bundle
 from ftx.net.dial import Dialled, Place, dial
+from ftx.net.lanes import Lanes
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.wire import events
@@ -92,6 +96,8 @@ class Attempts:
         self._features = features
         self._strangers = strangers
         self._elsewhere = elsewhere
+        #: Those of the attempt under way, or of the last one.
+        self._lanes: Lanes | None = None
         #: Who answered, once somebody has: it is this one that we come back to.
         self._met: bytes | None = None
 
@@ -173,6 +179,8 @@ class Attempts:
         finally:
             if whereabouts is not None:
                 whereabouts.stop()
+            if self._lanes is not None:
+                self._lanes.stop()
             dialled.connection.finish()
 
     def _may_retry(self, error: FtxError, attempt: int, last_heard: float) -> bool:
@@ -228,7 +236,18 @@ class Attempts:
         self._on_event(events.Connected(job=self._job, peer=self.peer))
         return dialled
 
-    async def another(self, dialled: Dialled) -> Dialled:
+    def lanes(self, dialled: Dialled, bundle: Bundle, job: bytes, *, up: bool, wanted: int | None) -> Lanes:
+        """The lanes of the job whose connections are in `bundle`; no more are opened when that attempt is over.
+
+        `wanted` is how many, None to choose; `up` says whether we send.
+        """
+        dial_another = partial(self._another, dialled)
+        processors = os.cpu_count() or 1
+        before = self._lanes
+        self._lanes = Lanes(bundle, job, dial_another, up=up, wanted=wanted, processors=processors, before=before)
+        return self._lanes
+
+    async def _another(self, dialled: Dialled) -> Dialled:
         """One more connection to where `dialled` leads, proved to be the same peer, for the same job."""
 
         def accept(key: bytes, address: str) -> Trusted:

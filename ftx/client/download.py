@@ -5,7 +5,6 @@ The mirror image of `ftx.client.upload`: here we are the receiver, with an inbox
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -150,8 +149,6 @@ class Download(Observer):
             raise
         finally:
             connection.finish()
-            if self._lanes is not None:
-                self._lanes.stop()
             if receiving is not None:
                 await receiving.wait_stopped()
 
@@ -183,15 +180,7 @@ class Download(Observer):
             tops=frozenset(path[-1] for path in self._paths),
             links=self._links == "keep",
         )
-        self._lanes = Lanes(
-            receiving.bundle,
-            self._id,
-            partial(self._attempts.another, dialled),
-            up=False,
-            wanted=self._wanted,
-            processors=os.cpu_count() or 1,
-            before=self._lanes,
-        )
+        self._lanes = self._attempts.lanes(dialled, receiving.bundle, self._id, up=False, wanted=self._wanted)
         if not self._reporting.running:
             self._reporting.start(limits.PROGRESS_FASTEST, now=False)
         receiving.begin()

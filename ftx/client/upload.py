@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -124,8 +123,6 @@ class Upload(Watcher):
             return await sending.run(self._totals)
         finally:
             self._asked_until = None
-            if self._lanes is not None:
-                self._lanes.stop()
             if self._comparing is not None:
                 self._comparing.cancel()
                 self._comparing = None
@@ -171,15 +168,8 @@ class Upload(Watcher):
             ahead=limits.WALK_AHEAD,
         )
         self._sending.bundle.limit((), (self._limit,))
-        self._lanes = Lanes(
-            self._sending.bundle,
-            self._offer.job,
-            partial(self._attempts.another, dialled),
-            up=True,
-            wanted=self._wanted,
-            processors=os.cpu_count() or 1,
-            before=self._lanes,
-        )
+        bundle = self._sending.bundle
+        self._lanes = self._attempts.lanes(dialled, bundle, self._offer.job, up=True, wanted=self._wanted)
         self._sending.hold(self._full)
         self._account.emit(events.Offered(job=self._account.job, peer=self._attempts.peer))
         return self._sending

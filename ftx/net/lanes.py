@@ -103,7 +103,7 @@ class Lanes:
         """How many another attempt opens at most. Where lanes do not live, a job would be lost with each of them."""
         if not len(self._bundle):
             return self._most
-        soon = self._bundle.own.clock.seconds() - self._joined_at < limits.RETRY_FOR
+        soon = self._bundle.own.clock.seconds() - self._joined_at < limits.LANE_TRIAL
         return self._most // 2 if soon else limits.LANES
 
     def consider(self, content: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import socket
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ __all__ = ["Readable"]
 
 
 @implementer(IReadDescriptor)
-class Readable:
+class Readable(abc.ABC):
     """Reads `_socket` from `_read_from` to `close()`; whoever inherits this says what `doRead` does."""
 
     #: What the reactor calls it in its log.
@@ -48,6 +49,6 @@ class Readable:
         """The reactor stops, or has found the descriptor unusable."""
         self.close()
 
+    @abc.abstractmethod
     def doRead(self) -> None:
         """See IReadDescriptor."""
-        raise NotImplementedError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +12,6 @@ import pytest
 from support.inboxes import MTIME, PEER, Sending, blocks_of, content, digest_of_content, snapshot
 
 from ftx.core.blocks import block_digest
-from ftx.disk import partial
 from ftx.disk.inbox import Inbox
 from ftx.disk.store import Want
 from ftx.errors import FtxError
@@ -177,11 +178,14 @@ def test_where_blocks_can_be_shared(inbox: Inbox, monkeypatch: pytest.MonkeyPatc
     """Few file systems can: one that does is played by a copy. Nothing of what is shared is written once more."""
     shared: list[int] = []
 
-    def share(source: int, offset: int, target: int, start: int, length: int) -> None:
+    def share(target: int, request: int, argument: bytes) -> int:
+        assert request == 0x4020940D  # FICLONERANGE
+        source, offset, length, start = struct.unpack("=qQQQ", argument)
         os.pwrite(target, os.pread(source, length, offset), start)
         shared.append(start // BLOCK)
+        return 0
 
-    monkeypatch.setattr(partial.linux, "clone_range", share)
+    monkeypatch.setattr(fcntl, "ioctl", share)
     Sending(inbox, {"f": OLD}).run()
     newer = Newer(inbox)
     assert newer.finish() == "stored f (1)"

@@ -9,13 +9,13 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.hostile import JOB, Hostile, data, entry
 from support.lab import Daemon, Lab, rests, until
 from support.relay import Relay, shut
+from support.trees import make_noise
 
 from ftx import limits
 from ftx.core.blocks import block_digest, file_digest
@@ -109,18 +109,9 @@ class Line(Relay):
         shut(*self._open[2 * number : 2 * number + 2])
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab of its own."""
-    with Lab(tmp_path) as made:
-        yield made
-
-
 def large(lab: Lab, name: str = "large", size: int = SIZE) -> Path:
     """A file of random bytes."""
-    path = lab.root / name
-    path.write_bytes(random.Random(size).randbytes(size))
-    return path
+    return make_noise(lab.root / name, size)
 
 
 def stored(daemon: Daemon, source: Path) -> None:
@@ -144,9 +135,9 @@ def test_content_takes_as_many_connections_as_were_asked_for(lab: Lab, lanes: in
     daemon.clean_log()
 
 
-def test_a_pull_takes_them_too(lab: Lab, tmp_path: Path) -> None:
+def test_a_pull_takes_them_too(lab: Lab) -> None:
     """The client opens them, and the server sends."""
-    shared = tmp_path / "shared"
+    shared = lab.root / "shared"
     shared.mkdir()
     source = large(lab, "shared/large")
     daemon = lab.daemon("home", f"--share=files={shared}")
@@ -375,9 +366,9 @@ def test_a_lane_that_says_nothing_does_not_hold_the_job(daemon: Daemon) -> None:
         assert not isinstance(lane.receive(), Piece)
 
 
-def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab, tmp_path: Path) -> None:
+def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab) -> None:
     """A client that takes nothing: what is ready on a lane that has ended is no reason to read on."""
-    shared = tmp_path / "shared"
+    shared = lab.root / "shared"
     shared.mkdir()
     with (shared / "large").open("wb") as file:
         file.truncate(200 * MIB)
@@ -403,9 +394,9 @@ def test_memory_of_a_sender_whose_lane_said_goodbye(lab: Lab, tmp_path: Path) ->
     daemon.clean_log()
 
 
-def test_a_lane_that_is_left_with_content_on_it(lab: Lab, tmp_path: Path) -> None:
+def test_a_lane_that_is_left_with_content_on_it(lab: Lab) -> None:
     """What waited for it will never arrive: the job ends, instead of waiting for as long as its peer lives."""
-    shared = tmp_path / "shared"
+    shared = lab.root / "shared"
     shared.mkdir()
     (shared / "large").write_bytes(random.Random(3).randbytes(120 * MIB))
     daemon = lab.daemon("home", f"--share=files={shared}")

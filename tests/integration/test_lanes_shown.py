@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.lab import Daemon, Lab, rests, until
+from support.trees import make_noise
 
 from ftx.errors import KINDS
 
@@ -18,19 +17,9 @@ MIB = 1 << 20
 SIZE = 12 * MIB + 77
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A lab of its own."""
-    with Lab(tmp_path) as made:
-        yield made
-
-
 def large(lab: Lab, name: str = "large", size: int = SIZE) -> Path:
     """A file of random bytes."""
-    path = lab.root / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(random.Random(size).randbytes(size))
-    return path
+    return make_noise(lab.root / name, size)
 
 
 def measured(daemon: Daemon) -> dict[str, float]:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["MiB", "digest_of", "make_tree", "snapshot", "visible"]
+__all__ = ["MiB", "digest_of", "make_noise", "make_tree", "snapshot", "visible"]
 
 MiB = 1 << 20
 
@@ -37,6 +37,13 @@ def make_tree(root: Path, sizes: Mapping[str | bytes, int], seed: int = 1) -> in
         os.chmod(folder, (0o755, 0o700, 0o750)[number % 3])
         os.utime(folder, ns=(1, 1_500_000_000_000_000_003 + number * 1_000_000_009))
     return total
+
+
+def make_noise(path: Path, size: int) -> Path:
+    """Make the file `path`, of random bytes, the same for the same size, and the folder that it is in."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(random.Random(size).randbytes(size))
+    return path
 
 
 def _entries(root: bytes) -> Iterator[os.DirEntry[bytes]]:
