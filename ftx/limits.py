@@ -123,6 +123,8 @@ LANE_FLIGHT: Final = 4 * MiB
 LANE_LEAST: Final = 8 * MiB
 #: Seconds behind the joining of its lanes in which a job that is lost opens only half as many the next time.
 LANE_TRIAL: Final = 30.0
+#: Seconds behind the loss of a lane in which the job's own connection may still say that the peer has ended the job.
+LANE_LAST_WORD: Final = 2.0
 #: Content that waits to be encrypted on a lane above which it is given no more, and below which it is.
 LANE_QUEUE_HIGH: Final = 1 * MiB
 LANE_QUEUE_LOW: Final = 512 * KiB

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from zope.interface import implementer
 
+from ftx import limits
 from ftx.core.identity import same
 from ftx.core.lanes import EXPORTER, FEATURE, exporter_context
 from ftx.errors import FtxError, ProtocolError
@@ -109,6 +110,8 @@ class Bundle:
         #: Whether there is no room for what comes on a lane that joins.
         self._short = False
         self._over = False
+        #: Will end the job whose lane is lost, unless its own connection says first why that is.
+        self._giving_up: IDelayedCall | None = None
         self._read_size: int | None = None
         self._limits: tuple[Sequence[Limit], Sequence[Limit]] | None = None
 
@@ -216,7 +219,12 @@ class Bundle:
 
     @property
     def full(self) -> bool:
-        """Whether none of them takes more content for now: one that has ended never does, and has nobody to say so."""
+        """Whether none of them takes more content for now: one that has ended never does, and has nobody to say so.
+
+        Nor does any once one of them was lost.
+        """
+        if self._giving_up is not None:
+            return True
         if not (self.own_full or self.own.over):
             return False
         return all(lane.full or lane.connection.over for lane in self._lanes.values())
@@ -254,15 +262,19 @@ class Bundle:
         self.own.fail(error)
 
     def lost(self, error: FtxError) -> None:
-        """A lane is lost, and what was on it."""
-        if not self._over:
+        """A lane is lost, and what was on it: so is the job, unless the peer is ending it and is about to say why."""
+        if not self._over and self._giving_up is None:
             lost = f"one of {len(self._lanes) + 1} connections to {self.own.where} was lost"
             said = error.message.removeprefix(f"the connection to {self.own.where} was lost")  # not twice
-            self.own.abort(FtxError("connection-lost", f"{lost}: {said}" if said else lost))
+            reason = FtxError("connection-lost", f"{lost}: {said}" if said else lost)
+            self._giving_up = self.own.clock.callLater(limits.LANE_LAST_WORD, self.own.abort, reason)
+            self.job.flow()
 
     def close(self) -> None:
         """The job is over: end the lanes, in order where nothing waits on them, and take no more."""
         self._over = True
+        if self._giving_up is not None and self._giving_up.active():
+            self._giving_up.cancel()
         for lane in self._lanes.values():
             connection = lane.connection
             connection.hush()

@@ -49,11 +49,15 @@ SIZE = 24 * MIB + 12_345
 
 
 class Line(Relay):
-    """Counts what each connection carries inward and outward, `delay` seconds late; can let one be lost."""
+    """Counts what each connection carries inward and outward, `delay` seconds late; can let one be lost.
 
-    def __init__(self, port: int, *, delay: float = 0.0) -> None:
+    What the daemon says on the first connection is `answers` seconds later than that.
+    """
+
+    def __init__(self, port: int, *, delay: float = 0.0, answers: float = 0.0) -> None:
         super().__init__(port)
         self._delay = delay
+        self._answers = answers
         #: While it is clear, nothing more is taken.
         self.taking = threading.Event()
         self.taking.set()
@@ -85,6 +89,7 @@ class Line(Relay):
             ended.set()
             shut(origin, target)
 
+        delay = self._delay + (self._answers if not inward and client is self._open[0] else 0.0)
         ended = threading.Event()
         self._start(bring)
         with contextlib.suppress(OSError):
@@ -92,7 +97,7 @@ class Line(Relay):
                 carried[0 if inward else 1] += len(data)
                 if dies and inward and carried[0] > MIB // 4:
                     break
-                put(time.monotonic() + self._delay, data)
+                put(time.monotonic() + delay, data)
         self._alive.discard(client)
         put(0.0, b"")
 
@@ -249,6 +254,19 @@ def test_nothing_is_left_of_a_job_that_is_cancelled(lab: Lab) -> None:
         until(lambda: line.used() == 4, "content on four connections")
         daemon.call("jobs.cancel", job=client.one("accepted")["job"])
         assert client.ends(KINDS["cancelled"].exit_code).failure()["name"] == "cancelled"
+    daemon.idle()
+    daemon.clean_log()
+
+
+def test_a_cancel_that_comes_behind_the_end_of_a_lane(lab: Lab) -> None:
+    """Connections are no order for each other. A lane that is left is no reason to begin anew before we hear why."""
+    source, daemon = large(lab), lab.daemon()
+    with Line(daemon.port, answers=0.5) as line:
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "4M", source)
+        until(lambda: line.used() == 4, "content on four connections")
+        daemon.call("jobs.cancel", job=client.one("accepted")["job"])
+        assert client.ends(KINDS["cancelled"].exit_code).failure()["name"] == "cancelled"
+        assert not client.of("retry")
     daemon.idle()
     daemon.clean_log()
 
