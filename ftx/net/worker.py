@@ -22,6 +22,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -72,8 +73,9 @@ class _Job:
 class Worker:
     """A pool of threads. Everything but the jobs themselves happens in the reactor's thread.
 
-    `threads` (1 to 64) is how many jobs can be under way at once. The threads are daemon threads: a process
-    that has to leave at once does not wait for a stalled disk. In an orderly end, `stop()` does.
+    `threads` (1 to 64) is how many jobs can be under way at once; there are as many threads as that has needed so
+    far. They are daemon threads: a process that has to leave at once does not wait for a stalled disk. In an orderly
+    end, `stop()` does.
     """
 
     def __init__(self, reactor: IReactorFromThreads, threads: int = limits.WORKER_THREADS) -> None:
@@ -83,6 +85,8 @@ class Worker:
         self._size = threads
         self._threads: list[threading.Thread] = []
         self._queue: SimpleQueue[_Job | Strand | None] = SimpleQueue()
+        # One for each thread that has nothing to do and is not yet meant for a task in the queue.
+        self._idle: deque[None] = deque(maxlen=threads)
         self._results: deque[_Job] = deque()
         self._woken = False
         self._open = False
@@ -96,15 +100,12 @@ class Worker:
         return self._outstanding
 
     def start(self) -> None:
-        """Start the threads; once only."""
+        """Take jobs from now on, with one thread; once only."""
         if self._threads or self._stopping is not None:
             raise LocalProtocolError("the worker was started before")
+        self._begin_thread()
+        self._idle.append(None)
         self._open = True
-        self._alive = self._size
-        for number in range(self._size):
-            thread = threading.Thread(target=self._serve, name=f"ftx-worker-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
 
     def stop(self) -> Deferred[None]:
         """Take no more jobs; fires when those there are have ended, and the threads with them.
@@ -132,30 +133,54 @@ class Worker:
             return fail(LocalProtocolError("the worker does not run"))
         job = _Job(None, function, arguments)
         self._outstanding += 1
-        self._queue.put(job)
+        self._put(job)
         return job.deferred
 
     def strand(self) -> Strand:
         """A new strand through this pool. It needs no closing, and costs nothing while it is empty."""
         return Strand(self)
 
+    def _put(self, task: _Job | Strand) -> None:
+        """Queue `task`, for a thread that is idle or for one more, as long as there may be more.
+
+        Most pools never have two tasks at once, and a thread that is not needed costs more than its start: all threads
+        of a process ask for one interpreter lock. Once all have begun, `_idle` means nothing.
+        """
+        self._queue.put(task)
+        if self._alive == self._size:
+            return
+        try:
+            self._idle.pop()
+        except IndexError:
+            with suppress(RuntimeError):  # the system has no more of them: the task waits for one that there is
+                self._begin_thread()
+
+    def _begin_thread(self) -> None:
+        thread = threading.Thread(target=self._serve, name=f"ftx-worker-{self._alive}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+        self._alive += 1
+
     # -- in the threads ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         get = self._queue.get
         while (task := get()) is not None:
-            task.work()
             if isinstance(task, _Job):
-                self._worked(task)
+                task.work()
+                self._idle.append(None)
+                self._results.append(task)
+                self._wake()
+            else:
+                task.work()
         self._reactor.callFromThread(self._left)
 
-    def _worked(self, job: _Job) -> None:
-        """Put `job` where the reactor's thread finds it, and wake that thread unless somebody has just done so.
+    def _wake(self) -> None:
+        """A job was put into the results: wake the reactor's thread, unless somebody has just done so.
 
         `_deliver` clears the flag before it looks, so what is put there after it looked finds the flag cleared
         and wakes it again. Two threads that both find it cleared wake it twice, which does no harm.
         """
-        self._results.append(job)
         if not self._woken:
             self._woken = True
             self._reactor.callFromThread(self._deliver)
@@ -222,7 +247,7 @@ class Strand:
             self._jobs.append(job)
             idle = len(self._jobs) == 1
         if idle:
-            worker._queue.put(self)
+            worker._put(self)
         return job.deferred
 
     def drained(self) -> Deferred[None]:
@@ -236,16 +261,19 @@ class Strand:
     def work(self) -> None:
         """In a thread: work on the jobs until there are none, or until somebody else waits for a thread."""
         worker = self._worker
-        while True:
+        more = True
+        while more:
             job = self._jobs[0]
             job.work()
-            worker._worked(job)
             with self._lock:
                 self._jobs.popleft()
-                if not self._jobs:
-                    return
-            if not worker._queue.empty():
-                worker._queue.put(self)
+                worker._results.append(job)  # in here, so that they keep their order
+                more = bool(self._jobs)
+                if not more:
+                    worker._idle.append(None)
+            worker._wake()
+            if more and not worker._queue.empty():
+                worker._queue.put(self)  # this thread goes on with what is in front of it
                 return
 
     def _ended(self) -> None:

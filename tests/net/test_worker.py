@@ -71,6 +71,34 @@ async def test_jobs_run_side_by_side(worker: Worker) -> None:
 
 
 @bounded(20)
+async def test_threads_begin_when_they_are_needed(reactor: Any) -> None:
+    """One for all that comes one after the other; then one for each of what is at once, up to the number given."""
+    worker = Worker(reactor, 4)
+    worker.start()
+    strands = [worker.strand() for _ in range(3)]
+    for number in range(60):
+        await (strands[number % 3].run(int) if number % 4 else worker.run(int))
+    for _ in range(20):
+        jobs = [strands[0].run(int) for _ in range(9)]
+        await gatherResults(jobs)
+    assert len(working_threads()) == 1
+    gate = threading.Event()
+    held = [worker.run(gate.wait, 10)]
+    assert len(working_threads()) == 1
+    held += [strands[number % 3].run(gate.wait, 10) for number in range(2)]
+    assert len(working_threads()) == 3
+    await worker.strand().run(int)
+    await worker.run(int)
+    assert len(working_threads()) == 4
+    held += [worker.run(gate.wait, 10) for _ in range(9)]
+    assert len(working_threads()) == 4
+    gate.set()
+    await gatherResults(held)
+    await worker.stop()
+    assert working_threads() == []
+
+
+@bounded(20)
 async def test_a_strand_keeps_order(worker: Worker) -> None:
     """Many jobs of many strands: each strand's in order and never two at once, the strands side by side."""
     strands = [worker.strand() for _ in range(9)]
