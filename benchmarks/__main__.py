@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import attrs
 from benchmarks.finding import MiB, Scale, Setting
 from benchmarks.goals import GOALS
 from benchmarks.measure import BenchmarkError
+from benchmarks.memory import kept
 from benchmarks.processes import end_all, interrupted_once
 from benchmarks.report import Report, as_markdown, draw, put_into, reload, save, surroundings
 
@@ -124,7 +126,8 @@ def main() -> int:
             if not goals:
                 file, goals = begun, [name for name in GOALS if name not in report.findings]
             try:
-                complete = _run(report, goals, Path(top), file)
+                with contextlib.nullcontext() if asked.quick else kept():
+                    complete = _run(report, goals, Path(top), file)
             finally:
                 end_all()
     except KeyboardInterrupt:

@@ -29,7 +29,6 @@ def _whole(setting: Setting, ours: Ftx, source: Path) -> Run:
     """All of it, where nothing is yet."""
 
     def once(into: Path) -> Run:
-        corpus.warm(into, source)
         one = ours.push(source, into)
         corpus.check_file(source, into / source.name)
         return one
@@ -95,7 +94,6 @@ def changed(setting: Setting) -> Finding:
         def again(into: Path) -> Run:
             ours.push(source, into)
             corpus.change(source, len(wire))
-            corpus.warm(into, source)
             one, heard = ours.events(source, into)
             corpus.check_file(source, ours.inbox / _last(heard, "file")["stored_as"])
             wire.append(100 * int(_last(heard, "done")["bytes_wire"]) / size)

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from benchmarks.measure import BenchmarkError
 
-__all__ = ["SPARE", "change", "check_file", "check_tree", "large_file", "room", "small_files", "warm"]
+__all__ = ["SPARE", "available", "change", "check_file", "check_tree", "large_file", "room", "small_files"]
 
 _PIECE = 1 << 20
 _NOISE = 7 * _PIECE
@@ -19,12 +19,15 @@ _NOISE = 7 * _PIECE
 SPARE = 2 << 30
 
 
+def available() -> int:
+    """Bytes of memory that programs can have, by the kernel's reckoning (proc_meminfo(5))."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+
+
 def room(folder: Path, size: int) -> bool:
     """Whether `size` more bytes fit there; in memory, they must be free there too."""
-    free = shutil.disk_usage(folder).free
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    return free >= size + SPARE and available >= size + SPARE
+    return shutil.disk_usage(folder).free >= size + SPARE and available() >= size + SPARE
 
 
 def large_file(path: Path, size: int, seed: int = 1, copies: int = 0) -> Path:
@@ -73,24 +76,6 @@ def _digest(path: Path) -> str:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def warm(folder: Path, source: Path) -> None:
-    """Have the machine find memory for a copy of the file `source` in `folder`, and let go of it again.
-
-    A virtual machine may give memory back to its host soon after it is free; to get it again can cost more than all
-    else in a run, and falls on whoever happens to be next.
-    """
-    if not source.is_file():
-        return
-    path = folder / "warm"
-    piece = bytes(_PIECE)
-    try:
-        with path.open("wb", buffering=0) as file:
-            for _ in range(-(-source.stat().st_size // _PIECE)):
-                file.write(piece)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def check_file(source: Path, copy: Path) -> None:

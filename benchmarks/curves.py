@@ -27,7 +27,6 @@ def _point(setting: Setting, source: Path, check: Callable[[Path, Path], None]) 
     with serving(setting.folder) as ours:
 
         def once(into: Path) -> Run:
-            corpus.warm(into, source)
             one = ours.push(source, into)
             check(source, into / source.name)
             return one

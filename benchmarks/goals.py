@@ -53,7 +53,6 @@ def _compare(
 
         def turn(one: Contestant) -> Run:
             def once(into: Path) -> Run:
-                corpus.warm(into, source)
                 result = one.push(source, into)
                 check(source, into / source.name)
                 return result

@@ -184,6 +184,19 @@ def test_processor_time_is_that_of_all_that_was_started() -> None:
     assert 0 < before <= after + 0.03  # the one counts in ticks, the other in microseconds
 
 
+def test_what_keeps_memory_holds_little_of_it() -> None:
+    """Two pages of each MiB at most, and no longer than somebody holds its standard input."""
+    holder = start([sys.executable, "-m", "benchmarks.memory", str(256 << 20)], stdin=subprocess.PIPE, stdout=-1)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"%d bytes are in crumbs\n" % (256 << 20)
+    maps = Path(f"/proc/{holder.pid}/smaps").read_text().split("VmFlags:")
+    held = [int(line.split()[1]) for one in maps for line in one.splitlines() if line.startswith("Anonymous:")]
+    assert 256 * 4 <= sum(held) < 40 * 1024
+    holder.stdin.close()
+    assert finish(holder, 10)[0] == 0
+
+
 def test_a_window_is_free_again_after_a_whole_round_trip() -> None:
     """The proxy reads no more than what may be under way; what was delivered counts until it is acknowledged."""
     near, source = socket.socketpair()
