@@ -27,7 +27,8 @@ BLOCK_TRIES: Final = 3
 #: Blocks in one bitmap of a needs message or a journal group: 1 KiB of bitmap for 8 GiB of file.
 GROUP: Final = 8192
 
-#: Block digests of older copies that one job has on offer at once: 4 MiB, for 128 GiB. What is behind them travels.
+#: Block digests of older copies that one job has on offer at once: 4 MiB, for 128 GiB. What is behind them travels. Of
+#: larger files none are remembered.
 BASIS_BLOCKS: Final = 131_072
 #: Files of one job with an older copy on offer at once (a descriptor each), and digests in one message.
 BASES: Final = 16
@@ -329,6 +330,8 @@ RESERVE_STEP: Final = 256 * MiB
 NAME_VERSIONS: Final = 32
 #: Name records kept (about 250 bytes each); the oldest go first.
 NAME_RECORDS: Final = 4_000_000
+#: Bytes of block digests that are remembered beside them (32 for each MiB of a file, and its path): 1 TiB of files.
+REMEMBERED: Final = 32 * MiB
 #: Records waiting in memory for their ctime to be written with the next transaction.
 PENDING_CONFIRMATIONS: Final = 4096
 #: A records database up to this size (bytes) is checked whole when it is opened.

@@ -30,15 +30,20 @@ class Basis:
 
     __slots__ = ("_digests", "fd", "size")
 
-    def __init__(self, fd: int, size: int, journal: Journal | None = None) -> None:
-        """Take over `fd`, a file of `size` bytes; `journal`, where there is one, says which of its blocks count."""
+    def __init__(self, fd: int, size: int, digests: bytes | None = None) -> None:
+        """Take over `fd`, a file of `size` bytes; `digests` of its blocks, where they are known, spare the reading."""
         self.fd = fd
         self.size = size
-        self._digests = None if journal is None else _known(journal)
+        self._digests = digests
 
     @classmethod
-    def of_copy(cls, root: Root, folder_fd: int, name: bytes) -> Basis | None:
-        """The file `name` in a folder of the inbox, if it is a regular one that may be read. OSError as it comes."""
+    def of_copy(
+        cls, root: Root, folder_fd: int, name: bytes, remembered: Callable[[os.stat_result], bytes | None]
+    ) -> Basis | None:
+        """The file `name` in a folder of the inbox, if it is a regular one that may be read. OSError as it comes.
+
+        `remembered` gives the digests of a file of this status, if they are known.
+        """
         try:
             fd = root.open_file(folder_fd, name)
         except PermissionError:
@@ -49,7 +54,7 @@ class Basis:
         if not stat.S_ISREG(status.st_mode):
             fds.close(fd)
             return None
-        return cls(fd, status.st_size)
+        return cls(fd, status.st_size, remembered(status))
 
     @classmethod
     def of_partial(cls, staging: Staging, key: bytes, size: int) -> Basis | None:
@@ -59,7 +64,7 @@ class Basis:
             return None
         fd, journal = opened
         try:
-            return cls(fd, size, journal)
+            return cls(fd, size, _known(journal))
         finally:
             journal.close()
 

@@ -16,7 +16,7 @@ from ftx.disk.growing import Growing
 from ftx.disk.handles import HandleCache
 from ftx.disk.names import NameRules
 from ftx.disk.partial import Partial
-from ftx.disk.records import NameRecord, Records
+from ftx.disk.records import NameKey, NameRecord, Records
 from ftx.disk.root import Root
 from ftx.disk.space import Space
 from ftx.disk.staging import Staging, path_tag
@@ -68,8 +68,9 @@ class Wanted(Struct, eq=False):
     promised: int
     #: The record of this very version that there was when it was looked up, of a file that is not where it should be.
     record: NameRecord | None
-    #: The name of an older copy in the same folder, if there is one.
+    #: The name of an older copy in the same folder, if there is one, and its record, if it was found by that.
     copy: bytes | None = None
+    copied: NameRecord | None = None
     #: Key and size of what an interrupted transfer of another version left, if there is that.
     older: tuple[bytes, int] | None = None
     #: Whether what is staged for this version has no journal, and is all there is to take blocks from.
@@ -83,6 +84,11 @@ class Wanted(Struct, eq=False):
     begun: bool = False
     #: Whether the operator has been told of that.
     told: bool = False
+
+    @property
+    def version(self) -> NameKey:
+        """What its record is found by."""
+        return self.path, self.size, self.mtime_ns
 
 
 class Job:

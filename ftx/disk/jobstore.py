@@ -153,7 +153,8 @@ class InboxJob:
                 job.check()
                 status = partial.finalise(wanted_mode(job, wanted), wanted.mtime_ns)
                 wanted.size = partial.size  # of a pipe it is known only now
-                staged = Staged(wanted, partial.fd, status, digest, partial.name)
+                blocks = partial.block_digests() if isinstance(partial, Partial) else b""
+                staged = Staged(wanted, partial.fd, status, digest, partial.name, blocks)
                 return publish(job, [staged], group)[wanted.number]
         finally:
             group.close()

@@ -285,6 +285,10 @@ class Journal:
             os.fdatasync(self._fd)
         self._committed = self.blocks.count
 
+    def joined(self) -> bytes:
+        """All digests up to the end of the file, joined; zeros where they are not known. Held whole by the caller."""
+        return b"".join(self._group(group).digests for group in range(len(self._generations)))
+
     def file_digest(self) -> bytes:
         """The digest of the file; ValueError unless every block is known. Read group by group."""
         if not self.blocks.complete:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
-from ftx.core.blocks import block_count
+from ftx.core.blocks import block_count, file_digest
 from ftx.disk.basis import Basis
 from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
@@ -28,7 +29,7 @@ from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, Pip
 from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
-from ftx.limits import BLOCK, FILE_SIZE, PATH
+from ftx.limits import BLOCK, DIGEST, FILE_SIZE, PATH
 
 __all__ = ["LookUp", "find_basis", "folder_record", "look_up"]
 
@@ -325,7 +326,7 @@ class LookUp:
         for record in self.device.records.versions(job.peer, wanted.path):
             final = root.status(folder_fd, record.final)
             if final is not None and _plausible(record, final) and final.st_size:
-                wanted.copy = record.final
+                wanted.copy, wanted.copied = record.final, record
                 return True
         if job.reads and wanted.taken:
             wanted.copy = wanted.name
@@ -458,10 +459,24 @@ def find_basis(job: Job, wanted: Wanted) -> Basis | None:
     """The older copy of `wanted`, or what there is of one, opened; OSError as it comes."""
     if wanted.copy is not None:
         with job.tree.folder(wanted.folder) as folder_fd:
-            return Basis.of_copy(job.device.root, folder_fd, wanted.copy)
+            root, known = job.device.root, partial(_remembered, job, wanted)
+            return Basis.of_copy(root, folder_fd, wanted.copy, known)
     if wanted.left_over and wanted.key is not None:
         return Basis.of_left_over(job.device.staging, wanted.key)
     return None if wanted.older is None else Basis.of_partial(job.device.staging, *wanted.older)
+
+
+def _remembered(job: Job, wanted: Wanted, status: os.stat_result) -> bytes | None:
+    """The block digests of the older copy, if it is as recorded and they are those that were recorded with it."""
+    record = wanted.copied
+    if record is None or not (_plausible(record, status) and _unchanged(record, status)):
+        return None
+    try:
+        digests = job.device.records.blocks(job.peer, wanted.path, record)
+    except FtxError:
+        return None
+    complete = len(digests) == block_count(record.size) * DIGEST
+    return digests if complete and file_digest(record.size, [digests]) == record.digest else None
 
 
 def folder_record(path: Path, inode: int = 0) -> NameRecord:

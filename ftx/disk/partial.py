@@ -23,7 +23,7 @@ from ftx.disk.root import storage_error
 from ftx.disk.sparse import PAGE, data_runs
 from ftx.disk.staging import Staging
 from ftx.errors import FtxError
-from ftx.limits import BLOCK, RESERVE_STEP
+from ftx.limits import BASIS_BLOCKS, BLOCK, RESERVE_STEP
 
 __all__ = ["Partial", "write_all"]
 
@@ -314,6 +314,17 @@ class Partial:
             return self._journal.file_digest()
         except OSError as error:
             raise self._fail(error) from error
+
+    def block_digests(self) -> bytes:
+        """All block digests, joined, after `file_digest()` has found them; none of more than `limits.BASIS_BLOCKS`."""
+        if self._known.blocks > BASIS_BLOCKS:
+            return b""
+        if self._journal is None:
+            return b"".join(self._fresh[index] for index in range(self._known.blocks))
+        try:
+            return self._journal.joined()
+        except OSError:
+            return b""  # it was read just now; and without them the file is only read once more
 
     def finalise(self, mode: int, mtime_ns: int) -> os.stat_result:
         """Set permission bits and time and make all of the file durable; its status after that."""

@@ -30,7 +30,8 @@ class Staged(Struct, eq=False):
     """Verified and durable content of a wanted file, without its final name.
 
     `staged` is its name in the staging folder, None for an unnamed file; `status` is its fstat after time and
-    permissions were set. The descriptor `fd` stays the caller's.
+    permissions were set. The descriptor `fd` stays the caller's. `blocks` are its block digests, joined, if they are to
+    be remembered.
     """
 
     wanted: Wanted
@@ -38,6 +39,7 @@ class Staged(Struct, eq=False):
     status: os.stat_result
     digest: bytes
     staged: bytes | None
+    blocks: bytes = b""
     name: bytes = b""
     tries: int = 0
 
@@ -104,8 +106,10 @@ class _Publication:
 
     def _record(self, files: Sequence[Staged]) -> bool:
         """Write the records, durable before the names are: a re-run then knows them as its own."""
+        records = [(staged.wanted.path, staged.record()) for staged in files]
+        blocks = [(staged.wanted.version, staged.blocks) for staged in files if staged.blocks]
         try:
-            self.job.device.records.write(self.job.peer, [(staged.wanted.path, staged.record()) for staged in files])
+            self.job.device.records.write(self.job.peer, records, blocks)
         except FtxError as error:
             self.outcomes.update(failed_all(self.job, (staged.wanted for staged in files), error))
             return False
@@ -237,7 +241,7 @@ class _Publication:
         placed = {staged.wanted.number for staged, _ in self._linked}
         lost = [self.job.file(number) for number in self._recorded & self.outcomes.keys() - placed]
         replaced = [(wanted.path, wanted.record) for wanted in lost if wanted.record is not None]
-        forgotten = [(wanted.path, wanted.size, wanted.mtime_ns) for wanted in lost if wanted.record is None]
+        forgotten = [wanted.version for wanted in lost if wanted.record is None]
         if lost:
             records = self.job.device.records
             try:

@@ -1,5 +1,7 @@
 """Name records and receipts: what was received, from whom, and under which name it is.
 
+It is longer than other modules because it is one database with one lock.
+
 One SQLite database, `records.db` in the inbox's private folder; the schema is specified in `docs/storage.md`,
 "Records". It is the one file of an inbox that is opened by a path, because SQLite knows no other way: the path is
 `/proc/self/fd/N/records.db`, N being the held descriptor of that folder, which is 0700 and ours, and SQLite is kept
@@ -20,16 +22,16 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from ftx import limits
-from ftx.disk import sqlitevfs
+from ftx.disk import remembered, sqlitevfs
 from ftx.disk.fds import sync_folder
 from ftx.errors import FtxError
 
 __all__ = ["NameKey", "NameRecord", "Records"]
 
 _APPLICATION_ID: Final = 0x66747831
-_SCHEMA_VERSION: Final = 3
+_SCHEMA_VERSION: Final = 4
 _FILE: Final = "records.db"
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE names (
     peer BLOB NOT NULL, path BLOB NOT NULL, final BLOB NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, disk_ns INTEGER NOT NULL, ctime_ns INTEGER, digest BLOB, stored INTEGER NOT NULL,
@@ -38,9 +40,10 @@ CREATE TABLE names (
 CREATE TABLE receipts (
     peer BLOB NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (peer, job)
 ) WITHOUT ROWID;
+{remembered.SCHEMA}
 """
-#: From version 2, which kept no permissions.
-_RENEW: Final = f"BEGIN; ALTER TABLE names ADD COLUMN mode INTEGER; PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+#: What older versions lack: one kept no permissions, neither kept block digests.
+_RENEW: Final = {2: f"ALTER TABLE names ADD COLUMN mode INTEGER; {remembered.SCHEMA}", 3: remembered.SCHEMA}
 _COLUMNS: Final = "final, inode, size, mtime_ns, disk_ns, ctime_ns, digest, mode"
 _KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
 _FIND: Final = f"SELECT path, {_COLUMNS} FROM names WHERE {_KEY}"
@@ -172,6 +175,7 @@ class Records:
         self._clock = clock
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._remembered = remembered.Remembered()
         #: Rows that only complete what a crash may leave pending; they go with the next transaction.
         self._waiting: dict[tuple[bytes, NameKey], NameRecord] = {}
 
@@ -214,8 +218,10 @@ class Records:
             # what a statement of many rows would need to take itself back: files elsewhere are not ours to make
             connection.execute("PRAGMA temp_store = MEMORY")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == _SCHEMA_VERSION - 1:
-                connection.executescript(_RENEW)
+            if version in _RENEW:
+                connection.executescript(
+                    f"BEGIN; {_RENEW[version]} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+                )
                 version = _SCHEMA_VERSION
             if version not in (0, _SCHEMA_VERSION):
                 age = "newer" if version > _SCHEMA_VERSION else "older"
@@ -296,8 +302,13 @@ class Records:
         with self._lock:
             return self._use(action)
 
-    def write(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
-        """Write these records (path, record) durably, in one transaction; of one path `limits.NAME_VERSIONS` stay."""
+    def write(
+        self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]], blocks: Sequence[tuple[NameKey, bytes]] = ()
+    ) -> None:
+        """Write these records (path, record) durably, in one transaction; of one path `limits.NAME_VERSIONS` stay.
+
+        `blocks` are the joined block digests of some of them, to be remembered as long as there is room.
+        """
         with self._lock:
             for path, record in records:
                 self._waiting.pop((peer, _key(path, record)), None)  # older than what is written now
@@ -306,8 +317,15 @@ class Records:
             def action(connection: sqlite3.Connection) -> None:
                 _write(connection, [_row(peer, path, record, now) for path, record in records])
                 _crop(connection, peer, [_key(path, record) for path, record in records])
+                for key, digests in blocks:
+                    self._remembered.put(connection, peer, key, digests)
 
             self._transact(action)
+
+    def blocks(self, peer: bytes, path: bytes, record: NameRecord) -> bytes:
+        """The block digests that are remembered of this version, joined, or nothing; its digest tells if they count."""
+        with self._lock:
+            return self._use(lambda connection: self._remembered.get(connection, peer, _key(path, record)))
 
     def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""

@@ -89,12 +89,14 @@ def test_a_kill_before_the_record_costs_a_look(inbox: Inbox, root: Path) -> None
     assert modes(root) == {0o700}
 
 
-def test_records_of_the_version_before(root: Path) -> None:
+def test_records_of_version_2(root: Path) -> None:
     """They have no permissions: they are taken over, the files are found again, and keep what they have."""
     first = Inbox.open(str(root))
     Sending(first, TREE).run()
     first.close()
     with sqlite3.connect(root / ".ftx" / "records.db") as older:
+        older.execute("DROP TRIGGER forgotten")
+        older.execute("DROP TABLE blocks")
         older.execute("ALTER TABLE names DROP COLUMN mode")
         older.execute("PRAGMA user_version = 2")
     older.close()

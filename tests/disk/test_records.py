@@ -199,7 +199,7 @@ def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_pa
         path.write_bytes(raw)
     else:
         connection = sqlite3.connect(path)
-        pragma = {"newer": "user_version = 4", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
+        pragma = {"newer": "user_version = 5", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
         connection.execute(f"PRAGMA {pragma}")
         connection.close()
     with pytest.raises(FtxError) as caught:

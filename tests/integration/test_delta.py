@@ -30,9 +30,12 @@ def test_only_the_changed_block_travels(lab: Lab) -> None:
     lab.send(daemon, "file")
     new = OLD[: 3 * MiB] + b"!" + OLD[3 * MiB + 1 :]
     put(source, new, 2)
+    before = daemon.io()["rchar"]
     client = lab.send(daemon, "file")
     done = client.one("done")
     assert (done["bytes"], done["bytes_wire"]) == (len(new), MiB)
+    copied = len(new) - MiB
+    assert daemon.io()["rchar"] - before < copied + MiB, "what was stored is read once, while it is copied"
     assert client.one("file")["stored_as"] == "file (1)"
     assert (daemon.inbox / "file").read_bytes() == OLD
     assert (daemon.inbox / "file (1)").read_bytes() == new
