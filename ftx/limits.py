@@ -262,7 +262,7 @@ CONTENT_QUEUE_HIGH: Final = 3 * MiB
 CONTENT_QUEUE_LOW: Final = 2 * MiB
 #: TLS records of one connection looked at in one turn of the reactor: a peer may put a single byte into each.
 RECORDS_PER_TURN: Final = 1024
-#: Freed bytes that the allocator keeps for the next block, per arena: the reactor's thread has one, and each worker.
+#: Freed bytes that the allocator keeps for the next block, per arena: a client has one, a daemon one for each thread.
 HEAP_KEPT: Final = 32 * MiB
 #: Objects made between two runs of the garbage collector, in a client and in a daemon.
 GARBAGE_CLIENT: Final = 200_000

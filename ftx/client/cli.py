@@ -70,7 +70,7 @@ _ELSEWHERE: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code; nothing is raised."""
-    settle(limits.GARBAGE_CLIENT)
+    settle(limits.GARBAGE_CLIENT, shared=True)
     args = list(sys.argv[1:] if argv is None else argv)
     options = Options(argv=tuple(args))
     _prepare_streams()

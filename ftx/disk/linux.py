@@ -29,6 +29,7 @@ __all__ = [
     "punch_hole",
     "rename_noreplace",
     "reserve",
+    "share_arena",
     "syncfs",
 ]
 
@@ -48,6 +49,7 @@ _FALLOC_KEEP_SIZE: Final = 1
 #: mallopt(3); the largest threshold that glibc takes for blocks of their own is 32 MiB.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_M_ARENA_MAX: Final = -8
 _MMAP_THRESHOLD_MAX: Final = 32 << 20
 _FALLOC_PUNCH_HOLE: Final = 2
 #: Attempts at openat2 when renames elsewhere in the tree make it answer EAGAIN.
@@ -234,3 +236,9 @@ def keep_freed_memory(size: int) -> None:
     if _mallopt is not None:
         _mallopt(_M_TRIM_THRESHOLD, size)
         _mallopt(_M_MMAP_THRESHOLD, min(size, _MMAP_THRESHOLD_MAX))
+
+
+def share_arena() -> None:
+    """Let threads that begin from now on take memory from the same arena as this one. Without mallopt(3): nothing."""
+    if _mallopt is not None:
+        _mallopt(_M_ARENA_MAX, 1)
