@@ -247,9 +247,11 @@ STATE_THREADS: Final = 2
 #: Seconds that a stop waits for each thing that has to end, and when it was asked for twice.
 STOP_WAIT: Final = 30.0
 STOP_AT_ONCE: Final = 2.0
-#: Bytes read from the socket at once before sign-in (Twisted's default) and after.
+#: Bytes read from one connection in one turn of the reactor before sign-in (Twisted's default) and after, and of these
+#: at once: so much ciphertext OpenSSL holds for each connection, and it fits into the processor's cache.
 READ_SIZE: Final = 64 * KiB
-READ_SIZE_SIGNED_IN: Final = 256 * KiB
+READ_SIZE_SIGNED_IN: Final = 1 * MiB
+READ_SLICE: Final = 256 * KiB
 #: Bytes encrypted at once, ciphertext given to the socket at once, and bytes encrypted in one turn of the reactor.
 WRITE_SLICE: Final = 128 * KiB
 SEALED: Final = 2 * WRITE_SLICE

@@ -138,7 +138,7 @@ class Arriving(Enrolling):
         short = piece.digest is not None and not packed and (length == 0 if file.pipe else length != expected)
         if length > expected - packed or short or (packed and file.pipe):
             raise ProtocolError("protocol-error", "a block had the wrong length")
-        current.pieces += 1
+        current.pieces += piece.pieces
         if current.pieces > limits.BLOCK_PIECES:
             raise ProtocolError("protocol-error", "a block came in too many pieces")
         if file.life is not Life.DRAINING:

@@ -191,6 +191,10 @@ class Session:
             self._crawling = None
         return found
 
+    def lengthened(self, piece: Piece) -> Piece:
+        """`piece`, the last event, with those that have come behind it and belong to the same block."""
+        return self._decoder.lengthened(piece)
+
     def _answered(self, now: float) -> None:
         """What was asked last has its answer; of several pings that are out only the last counts."""
         took = now - self._asked_at

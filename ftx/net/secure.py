@@ -45,7 +45,7 @@ from ftx.net.throttle import Throttle
 __all__ = ["IRecordListener", "SecureTransport"]
 
 # Everything that is read from any socket passes through here on its way to OpenSSL: all in the reactor's thread.
-_ARRIVED: Final = bytearray(limits.READ_SIZE_SIGNED_IN)
+_ARRIVED: Final = bytearray(limits.READ_SLICE)
 _ARRIVED_VIEW: Final = memoryview(_ARRIVED)
 
 
@@ -75,7 +75,7 @@ class SecureTransport:
     def __init__(self, tcp: Any, protocol: IProtocol, connection: SSL.Connection, client: bool) -> None:
         #: Whether the peer has sent anything at all.
         self.spoke = False
-        #: Bytes asked of the kernel at once, at most `limits.READ_SIZE_SIGNED_IN`.
+        #: Bytes read in one turn of the reactor, at most `limits.READ_SIZE_SIGNED_IN`.
         self.read_size = limits.READ_SIZE
         #: Bytes that wait to be encrypted above which a producer is paused, and below which it is resumed.
         self.queue_high = limits.WRITE_QUEUE_HIGH
@@ -166,17 +166,9 @@ class SecureTransport:
                 self._reactor.removeReader(self)
                 return
             size = min(size, self.incoming.portion(size))
-        try:
-            count = self._socket.recv_into(_ARRIVED, size)
-        except (BlockingIOError, InterruptedError):
+        count = self._read(size)
+        if count is None:
             return
-        except OSError as error:
-            self._end(error)
-            return
-        if self.incoming is not None:
-            self.incoming.passed(count)
-        self.spoke = self.spoke or count > 0
-        self._records.feed(_ARRIVED_VIEW[:count])
         if not self._records.complete:
             self._shake_bytes += count
             if self._shake_bytes > limits.HANDSHAKE:
@@ -184,7 +176,7 @@ class SecureTransport:
                 return
             self._handshake()
         if self._records.complete and not self._over:
-            self._deliver()
+            self._deliver(size - count if count == limits.READ_SLICE else 0)
 
     def doWrite(self) -> None:
         """See IWriteDescriptor: encrypt and send, until the socket is full or a turn's worth is sent."""
@@ -316,9 +308,35 @@ class SecureTransport:
             if not self._wanted and not self._over:
                 self._reactor.removeReader(self)
 
-    def _deliver(self) -> None:
-        """Hand over the records that have come, a bounded number per turn: a peer may make them very small."""
+    def _read(self, size: int) -> int | None:
+        """Give OpenSSL the next bytes from the socket, at most `size`; how many, or None when there is nothing."""
+        try:
+            count = self._socket.recv_into(_ARRIVED, min(size, limits.READ_SLICE))
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            self._end(error)
+            return None
+        if self.incoming is not None:
+            self.incoming.passed(count)
+        self.spoke = self.spoke or count > 0
+        self._records.feed(_ARRIVED_VIEW[:count])
+        return count
+
+    def _deliver(self, left: int = 0) -> None:
+        """Hand over the records that have come, a bounded number per turn: a peer may make them very small.
+
+        `left` is how many bytes more may be read in this turn. All are handed over at once: what costs time for each
+        turn, here and in the protocol, is then spent on a megabyte, while OpenSSL never holds more than a slice of it.
+        """
         records, ended, more = self._records.opened(limits.RECORDS_PER_TURN)
+        while left > 0 and ended is None and not more:
+            count = self._read(left)
+            if count is None:
+                break
+            following, ended, more = self._records.opened(limits.RECORDS_PER_TURN - len(records))
+            records += following
+            left = left - count if count == limits.READ_SLICE else 0
         if more:
             self._reactor.removeReader(self)
             self._held = self._reactor.callLater(0, self._deliver_held)
@@ -364,7 +382,7 @@ class SecureTransport:
 
     def _discard(self) -> None:
         try:
-            count = self._socket.recv_into(_ARRIVED, self.read_size)
+            count = self._socket.recv_into(_ARRIVED)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -142,7 +142,7 @@ class Connection(Protocol):
         now = self.clock.seconds()
         left = limits.FRAMES_PER_TURN
         try:
-            while left and not self._silenced:
+            while left > 0 and not self._silenced:
                 gathering = self.gathering
                 if gathering is not None and gathering is self.job and (run := self.session.next_wholes(left)):
                     left -= len(run)
@@ -151,18 +151,20 @@ class Connection(Protocol):
                 event = self.session.next_event(now)
                 if event is None:
                     break
-                left -= 1
                 if isinstance(event, Piece):
                     if self.job is None:
                         raise ProtocolError("wrong-state")
+                    event = self.session.lengthened(event)
+                    left -= event.pieces
                     self.job.piece(event)
                 else:
+                    left -= 1
                     self._handle(event)
             if self.job is not None and not self._over:
                 self.job.turn()
         except FtxError as error:
             self.fail(error)
-        if not left and not self._over:
+        if left <= 0 and not self._over:
             self._more = self.clock.callLater(0, self._hand_over)
         self._stop_reading("frames", self._more is not None)
         if left < limits.FRAMES_PER_TURN:

@@ -75,6 +75,20 @@ class ReceiveBuffer:
             self._length -= taken
         return views
 
+    def peek(self, count: int) -> bytes | memoryview | None:
+        """At least the next `count` bytes, or None while fewer are there; nothing is taken, and no chunk is joined."""
+        if count > self._length:
+            return None
+        first = self._chunks[0]
+        if len(first) >= count:
+            return first
+        head = b""
+        for chunk in self._chunks:
+            head += chunk[: count - len(head)]
+            if len(head) == count:
+                break
+        return head
+
     def front(self, count: int) -> memoryview | None:
         """The first chunk, joined with the next ones until it has `count` bytes; nothing is taken. None: too few."""
         if count > self._length:

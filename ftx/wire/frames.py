@@ -194,7 +194,10 @@ class Frame(Struct, frozen=True, gc=False):
 
 
 class Piece(Struct, frozen=True, gc=False, eq=False):
-    """A data frame: part of block `block` of entry `entry`. `digest` is the block's, in its last piece only."""
+    """A data frame: part of block `block` of entry `entry`. `digest` is the block's, in its last piece only.
+
+    `pieces` is how many such frames it is, where several that follow each other were put together.
+    """
 
     entry: int
     block: int
@@ -202,6 +205,7 @@ class Piece(Struct, frozen=True, gc=False, eq=False):
     chunks: Sequence[memoryview]
     length: int
     digest: bytes | None
+    pieces: int = 1
 
 
 #: A small file of one block, complete in one data frame: entry, content, digest of the block.
@@ -344,6 +348,29 @@ class FrameDecoder:
                 at, view = 0, buffer.front(_BOTH.size)
         buffer.skip(at)
         return found
+
+    def lengthened(self, piece: Piece) -> Piece:
+        """`piece`, which `next_item` has just given, with the pieces of the same block that have come behind it.
+
+        They are what `next_item` would give one by one. Whatever is different, or not all there, is left to it.
+        """
+        if piece.digest is not None or self._type is not None:
+            return piece
+        buffer, same = self._buffer, (FrameType.DATA, piece.entry, piece.block, piece.encoding)
+        chunks, size, pieces = list(piece.chunks), piece.length, piece.pieces
+        digest = None
+        while digest is None and (head := buffer.peek(_BOTH.size)) is not None:
+            length, kind, entry, block, encoding, flags = _BOTH.unpack_from(head)
+            content = length - DATA_HEADER - (limits.DIGEST if flags else 0)
+            fits = 0 < content <= limits.PIECE and HEADER + length <= len(buffer)
+            if (kind, entry, block, encoding) != same or flags not in (0, _LAST) or not fits:
+                break
+            buffer.take(_BOTH.size)
+            chunks += self._content(content)
+            size += content
+            pieces += 1
+            digest = buffer.take(limits.DIGEST) if flags else None
+        return Piece(piece.entry, piece.block, piece.encoding, chunks, size, digest, pieces)
 
     def _begin(self, length: int, number: int) -> None:
         bound = self.bounds.get(number)

@@ -118,6 +118,11 @@ HOSTILE: dict[str, tuple[tuple[Step, ...], Step, str]] = {
         piece(0, 0, 1, last=False),
         "protocol-error",
     ),
+    "crumbs that came together": (
+        LARGE,
+        Piece(0, 0, Encoding.RAW, [memoryview(b"x")], 1, None, limits.BLOCK_PIECES + 1),
+        "protocol-error",
+    ),
     # closing
     "an end before all blocks": ((*LARGE, piece(0, 0, MIB)), EntryEnd(0, 3 * MIB, DIGEST), "protocol-error"),
     "an end within a block": (

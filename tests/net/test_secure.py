@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.disk.keys import Identity
+from ftx.net.records import Records
 from ftx.net.secure import IRecordListener
 from ftx.net.tls import Credentials
 
@@ -83,6 +84,65 @@ def test_the_records_of_one_read_come_together() -> None:
     pair.flush()
     assert [[len(record) for record in read] for read in gatherer.reads] == [[16384] * 2 + [4]]
     assert b"".join(gatherer.reads[0]) == bytes(range(256)) * 128 + b"tail"
+
+
+def test_what_is_there_is_read_in_slices_and_handed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to what may be read in a turn; OpenSSL never has more than a slice of it, and nothing is asked for in vain."""
+    monkeypatch.setattr(limits, "READ_SLICE", 16 * 1024)
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    transport: Any = gatherer.transport
+    fed: list[int] = []
+
+    class Noting(Records):
+        def feed(self, data: memoryview) -> None:
+            fed.append(len(data))
+            super().feed(data)
+
+    transport._records.__class__ = Noting
+    content = bytes(range(256)) * 400
+    for size, turns in ((limits.READ_SIZE_SIGNED_IN, 1), (32 * 1024, 4)):
+        gatherer.reads.clear()
+        fed.clear()
+        transport.read_size = size
+        pair.client.transport.write(content)  # type: ignore[union-attr]
+        pair.flush()
+        assert b"".join(map(b"".join, gatherer.reads)) == content
+        assert len(gatherer.reads) == turns
+        assert max(fed) == limits.READ_SLICE
+        assert len(fed) == -(-sum(fed) // limits.READ_SLICE)
+
+
+def test_what_was_read_before_the_connection_broke_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it breaks between two slices of one turn."""
+    monkeypatch.setattr(limits, "READ_SLICE", 1024)
+    gatherer = Gatherer()
+    pair = joined(server_protocol=gatherer)
+    transport: Any = gatherer.transport
+    transport.read_size = limits.READ_SIZE_SIGNED_IN
+    record = b"x" * (1024 - 22)  # with header, type and tag it fills a slice
+
+    class Breaking:
+        """The socket, which has one slice, and an error behind it."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.real, self.reads = real, 0
+
+        def recv_into(self, buffer: bytearray, size: int) -> int:
+            self.reads += 1
+            if self.reads > 1:
+                raise ConnectionResetError
+            return self.real.recv_into(buffer, size)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    transport._socket = Breaking(transport._socket)
+    pair.client.transport.write(record)  # type: ignore[union-attr]
+    pair.flush()
+    assert gatherer.reads == [[record]]
+    assert gatherer.lost is not None
+    assert gatherer.lost.check(ConnectionResetError)
 
 
 def test_small_writes_become_one_record() -> None:

@@ -205,6 +205,59 @@ def test_small_files_are_taken_together(size: int) -> None:
     assert before.next_wholes(9) == []
 
 
+def lengthened(wire: bytes, cut: int | None = None) -> tuple[Piece, FrameDecoder]:
+    """The first piece of `wire`, or of what comes before `cut`, with those behind it, and the decoder."""
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    decoder.feed(wire[:cut])
+    piece = decoder.next_item()
+    assert isinstance(piece, Piece)
+    return decoder.lengthened(piece), decoder
+
+
+def test_pieces_of_a_block_are_put_together() -> None:
+    """As far as they are all there: the same content, in the same memory, and how many they were."""
+    content = bytes(range(256)) * (limits.BLOCK // 256)
+    wire = b"".join(data_frames(7, 8, content, DIGEST))
+    whole, decoder = lengthened(wire + b"".join(data_frames(7, 9, content, DIGEST)))
+    assert (whole.entry, whole.block, whole.length, whole.digest, whole.pieces) == (7, 8, limits.BLOCK, DIGEST, 8)
+    assert b"".join(whole.chunks) == content
+    assert len({id(chunk.obj) for chunk in whole.chunks}) == 1
+    assert decoder.lengthened(whole) is whole  # the next block is another piece
+    part, decoder = lengthened(wire, -1)
+    assert (part.length, part.digest, part.pieces) == (7 * limits.PIECE, None, 7)
+    decoder.feed(wire[-1:])
+    rest = decoder.next_item()
+    assert isinstance(rest, Piece)
+    assert (b"".join((*part.chunks, *rest.chunks)), rest.digest) == (content, DIGEST)
+    assert not decoder.begun
+
+
+@pytest.mark.parametrize(
+    ("other", "allowed"),
+    [
+        (data(b"y", entry=2, flags=0), True),
+        (data(b"y", block=3, flags=0), True),
+        (frame(FrameType.PING, b"\x90" * 20), True),
+        (data(b"y", encoding=3, flags=0), False),
+        (data(b"y", flags=2), False),
+        (data(b"", flags=0), False),
+        (data(b"y" * 31), False),
+        (data(bytes(limits.PIECE + 1), flags=0), False),
+        (head(0x7F, 20) + bytes(20), False),
+    ],
+)
+def test_what_does_not_go_on_with_a_block_is_left_alone(other: bytes, allowed: bool) -> None:
+    """Another block, another type, a violation: it comes next, or is found, as if nothing had been put together."""
+    piece, decoder = lengthened(data(b"x" * 10, flags=0) + other)
+    assert (b"".join(piece.chunks), piece.pieces, piece.digest) == (b"x" * 10, 1, None)
+    assert decoder.buffered == len(other)
+    if allowed:
+        assert decoder.next_item() is not None
+    else:
+        with pytest.raises(ProtocolError):
+            decoder.next_item()
+
+
 _FRAMES = st.one_of(
     st.builds(
         lambda size, entry: data(b"x" * size + DIGEST, entry=entry, block=0), st.integers(1, 40), st.integers(0, 5)
