@@ -67,14 +67,17 @@ class Deciding:
         """`store`, letting pass only what the rules allow; `approved`: a person has consented to the job."""
         known: tuple[float, Rules, Rights, Facts, bool] | None = None
 
-        def judge(entry: FileEntry) -> tuple[str, str]:
+        def in_force() -> tuple[float, Rules, Rights, Facts, bool]:
             nonlocal known
             rules, second = self.rules, self.wall() // 1
             if known is None or known[0] != second or known[1] is not rules:
                 # besides the rules, which have the rights, nothing but the time can change, and that by the minute
                 facts, rights = self.facts(trusted, address), rules.rights_of(trusted.id, own=trusted.own)
                 known = (second, rules, rights, facts, passes_all(facts, rules, rights))
-            _, _, rights, job, all_pass = known
+            return known
+
+        def judge(entry: FileEntry) -> tuple[str, str]:
+            _, rules, rights, job, all_pass = in_force()
             if all_pass:
                 return "", ""
             facts = Facts(job.who, job.peer, job.address, job.minute, job.day, entry.path, entry.size)
@@ -88,4 +91,4 @@ class Deciding:
             account = Account(
                 self.ledger, trusted.id, lambda: self.facts(trusted, address).day, lambda: self.rights_of(trusted)
             )
-        return Guarded(store, judge, account)
+        return Guarded(store, judge, account, lambda: in_force()[-1])

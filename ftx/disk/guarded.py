@@ -39,6 +39,11 @@ __all__ = ["Account", "Guarded"]
 Judge = Callable[[FileEntry], tuple[str, str]]
 
 
+def _never() -> bool:
+    """What is true of rules that nobody has looked at."""
+    return False
+
+
 @attrs.frozen
 class Account:
     """Whose quota is charged, on which day, and by which rights: asked anew for each batch, since both may change."""
@@ -60,11 +65,17 @@ class _Charge:
 
 
 class Guarded:
-    """See `ftx.disk.store.JobStore`; `judge` is asked about each file, `account` (or None) about those wanted."""
+    """See `ftx.disk.store.JobStore`; `judge` is asked about each file, `account` (or None) about those wanted.
 
-    def __init__(self, store: JobStore, judge: Judge, account: Account | None) -> None:
+    `passes_all` says for a whole batch that the judge would refuse no file of it.
+    """
+
+    def __init__(
+        self, store: JobStore, judge: Judge, account: Account | None, passes_all: Callable[[], bool] = _never
+    ) -> None:
         self._store = store
         self._judge = judge
+        self._passes_all = passes_all
         self._account = account
         self._charges: dict[int, _Charge] = {}
         #: How many files were refused, by who refused them.
@@ -72,6 +83,8 @@ class Guarded:
 
     def look_up(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
         """See `JobStore`."""
+        if not self._limited and self._passes_all():
+            return self._store.look_up(entries)
         answers: dict[int, Answer] = {}
         passed: list[FileEntry | PipeEntry | FolderEntry] = []
         for entry in entries:
@@ -88,6 +101,12 @@ class Guarded:
         for answer in found:
             answers[answer.number] = self._charged(answer, sizes)
         return [answers[entry.number] for entry in entries]
+
+    @property
+    def _limited(self) -> bool:
+        """Whether there is a quota now."""
+        rights = None if self._account is None else self._account.rights()
+        return rights is not None and (rights.bytes_per_day is not None or rights.files_per_day is not None)
 
     def _judged(self, entry: FileEntry | PipeEntry) -> tuple[str, str]:
         """What the judge says. A file of unknown size may become as large as any, and is judged so."""
@@ -184,9 +203,7 @@ class Guarded:
             else:
                 passed.append(link)
         # Whether a link is there already, and free, shows when it is made: with a quota one after the other.
-        rights = None if self._account is None else self._account.rights()
-        limited = rights is not None and (rights.bytes_per_day is not None or rights.files_per_day is not None)
-        step = 1 if limited else max(len(passed), 1)
+        step = 1 if self._limited else max(len(passed), 1)
         for start in range(0, len(passed), step):
             outcomes.update((one.number, one) for one in self._make_charged(passed[start : start + step]))
         return [outcomes[link.number] for link in links]

@@ -20,16 +20,16 @@ from ftx.disk.basis import Basis
 from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
-from ftx.disk.names import check_component, check_path
 from ftx.disk.publish import REPLACING, given_mode
 from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
+from ftx.disk.runs import Entry, Run, Sorting
 from ftx.disk.staging import partial_key, path_tag
 from ftx.disk.store import Answer, FileEntry, FolderEntry, Have, Made, Path, PipeEntry, Refuse, Skip, Want
 from ftx.disk.syncing import SyncGroup
 from ftx.disk.tree import Cursor
 from ftx.errors import FtxError
-from ftx.limits import BLOCK, DIGEST, FILE_SIZE, PATH
+from ftx.limits import BLOCK, DIGEST
 
 __all__ = ["LookUp", "find_basis", "folder_record", "look_up"]
 
@@ -42,10 +42,8 @@ class LookUp:
         self.device = job.device
         self.answers: dict[int, Answer] = {}
         self._cursor = Cursor(job.tree)
-        #: The folder of the entry before, as offered and below the inbox, and how many bytes a name in it may have.
-        self._offered: Path | None = None
-        self._folder: Path = ()
-        self._room = 0
+        #: The paths that are wanted, joined: their claims stay.
+        self._kept: set[bytes] = set()
         #: Bytes that were promised to the batch and not yet to a file of it.
         self._allowance = 0
         #: Found again by their content, or with permissions to be set: (entry, path, record complete with ctime).
@@ -53,54 +51,23 @@ class LookUp:
         #: Those of them whose version had no record.
         self._new: list[tuple[bytes, NameRecord]] = []
 
-    def run(self, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> None:
+    def run(self, entries: Sequence[Entry]) -> None:
         """Answer `entries`."""
-        folders: list[tuple[FolderEntry, Path]] = []
-        files: list[tuple[FileEntry, Path]] = []
-        pipes: list[tuple[PipeEntry, Path]] = []
-        for entry in entries:
-            try:
-                path = self._path(entry)
-            except FtxError as error:
-                self._refuse(entry, (*self.job.into, *entry.path), error)
-                continue
-            if isinstance(entry, FolderEntry):
-                folders.append((entry, path))
-            elif isinstance(entry, PipeEntry):
-                pipes.append((entry, path))
-            else:
-                files.append((entry, path))
+        sorting = Sorting(self.job.into, self.device.rules, self._refuse_offered)
+        sorting.sort(entries)
         try:
-            self._folders(folders)
-            self._files(files)
-            for pipe, path in pipes:
+            self._folders(sorting.folders)
+            self._files(sorting.runs)
+            for pipe, path in sorting.pipes:
                 self._pipe(pipe, path)
             self._confirm()
         finally:
             self._cursor.close()
 
-    def _path(self, entry: FileEntry | PipeEntry | FolderEntry) -> Path:
-        """The path of an entry below the inbox, unless it, or a number of it, cannot be stored: FtxError.
+    def _refuse_offered(self, entry: Entry, error: FtxError) -> None:
+        self._refuse(entry, (*self.job.into, *entry.path), error)
 
-        A folder that was just checked is not checked again.
-        """
-        if not entry.path:
-            raise FtxError("bad-name")
-        rules, name = self.device.rules, entry.path[-1]
-        if isinstance(entry, FileEntry) and not (
-            0 <= entry.size <= FILE_SIZE and -(2**63) <= entry.mtime_ns < 2**63
-        ):
-            raise FtxError("bad-message", "a size or time is out of range")
-        if self._offered is not None and len(name) <= self._room and entry.path[:-1] == self._offered:
-            check_component(name, rules, top=not self._folder)
-            return (*self._folder, name)
-        path = (*self.job.into, *entry.path)
-        check_path(path, rules)
-        self._offered, self._folder = entry.path[:-1], path[:-1]
-        self._room = PATH - sum(map(len, path[:-1])) - len(path) + 1
-        return path
-
-    def _refuse(self, entry: FileEntry | PipeEntry | FolderEntry, path: Path, error: FtxError | OSError) -> None:
+    def _refuse(self, entry: Entry, path: Path, error: FtxError | OSError) -> None:
         failure = storage_error(error) if isinstance(error, OSError) else error
         self.answers[entry.number] = Refuse(entry.number, self.job.reported(failure, path))
 
@@ -163,53 +130,85 @@ class LookUp:
 
     # -- files --------------------------------------------------------------------------------------------
 
-    def _files(self, files: Sequence[tuple[FileEntry, Path]]) -> None:
-        if not files:
+    def _files(self, runs: Sequence[Run]) -> None:
+        if not runs:
             return
         job, space = self.job, self.device.space
-        paths = [joined(path) for _, path in files]
-        claimed = self.device.claims.take([(job.peer, path) for path in paths], job)
-        unused = {path for path, free in zip(paths, claimed, strict=True) if free}
+        files, paths = [file for run in runs for file in run.files], [path for run in runs for path in run.paths]
+        keys = [(job.peer, path) for path in paths]
+        claimed = self.device.claims.take(keys, job)
         try:
             try:
                 records = self._records(files, paths)
             except FtxError as error:
-                for entry, path in files:
-                    self._refuse(entry, path, error)
+                for run in runs:
+                    for entry, name in zip(run.files, run.names, strict=True):
+                        self._refuse(entry, (*run.folder, name), error)
                 return
             # what new files of one block take is promised to all of them at once, if there is so much
-            needed = sum(
-                entry.size
-                for (entry, _), record in zip(files, records, strict=True)
-                if record is None and entry.size <= BLOCK
-            )
+            new = [file.size for file, record in zip(files, records, strict=True) if record is None]
+            needed = sum([size for size in new if size <= BLOCK])
             self._allowance = needed if space.promise(needed) else 0
-            for (entry, path), whole, record, free in zip(files, paths, records, claimed, strict=True):
-                job.check()
-                try:
-                    if not free:
-                        raise FtxError("busy")
-                    answer = self._file(entry, path, record, whole)
-                except (OSError, FtxError) as error:
-                    if isinstance(error, FtxError) and error.name == "superseded":
-                        raise
-                    self._refuse(entry, path, error)
-                    continue
-                if answer is None:
-                    continue
-                self.answers[entry.number] = answer
-                if isinstance(answer, Want):
-                    unused.discard(whole)
+            first = 0
+            for run in runs:
+                last = first + len(run.files)
+                self._run(run, records[first:last], claimed[first:last])
+                first = last
         finally:
             space.release(self._allowance)
             self._allowance = 0
-            self.device.claims.release([(job.peer, path) for path in unused], job)
+            kept = self._kept
+            unused = [key for key, free in zip(keys, claimed, strict=True) if free and key[1] not in kept]
+            self.device.claims.release(unused, job)
 
-    def _records(
-        self, files: Sequence[tuple[FileEntry, Path]], paths: Sequence[bytes]
-    ) -> list[NameRecord | None]:
-        keys = [(path, entry.size, entry.mtime_ns) for (entry, _), path in zip(files, paths, strict=True)]
+    def _records(self, files: Sequence[FileEntry], paths: Sequence[bytes]) -> list[NameRecord | None]:
+        keys = [(path, file.size, file.mtime_ns) for file, path in zip(files, paths, strict=True)]
         return self.device.records.find(self.job.peer, keys)
+
+    def _run(self, run: Run, records: Sequence[NameRecord | None], claimed: Sequence[bool]) -> None:
+        """Answer the files of `run`."""
+        self.job.check()
+        for at in self._changed(run, records) if all(claimed) else range(len(run.files)):
+            self.job.check()
+            entry, path = run.files[at], (*run.folder, run.names[at])
+            try:
+                if not claimed[at]:
+                    raise FtxError("busy")
+                answer = self._file(entry, path, records[at], run.paths[at])
+            except (OSError, FtxError) as error:
+                if isinstance(error, FtxError) and error.name == "superseded":
+                    raise
+                self._refuse(entry, path, error)
+                continue
+            if answer is not None:
+                self.answers[entry.number] = answer
+                if isinstance(answer, Want):
+                    self._kept.add(run.paths[at])
+
+    def _changed(self, run: Run, records: Sequence[NameRecord | None]) -> Sequence[int]:
+        """Which files of `run` have to be looked at one by one: the others are as their records say, and answered."""
+        everything = range(len(run.files))
+        if not any(records):
+            return everything
+        try:
+            found = self.device.root.statuses(self._cursor.at(run.folder), run.names)
+        except (OSError, FtxError):
+            return everything  # whoever has it is told
+        umask, folder, rest = self.device.umask, run.folder, []
+        for at, entry, name, record, status in zip(everything, run.files, run.names, records, found, strict=True):
+            if (
+                record is None
+                or status is None
+                or record.digest is None
+                or record.final != name
+                or entry.digest not in (None, record.digest)
+                or record.mode not in (None, entry.mode & 0o777 & ~umask)
+                or not _untouched(record, status)
+            ):
+                rest.append(at)
+            else:
+                self.answers[entry.number] = Have(entry.number, (*folder, name), record.digest)
+        return rest
 
     def _file(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> Answer | None:
         """The answer for one file; None when it follows with `_confirm()`. `whole` is its path, joined."""
@@ -499,7 +498,18 @@ def _unchanged(record: NameRecord, status: os.stat_result) -> bool:
     return record.ctime_ns == status.st_ctime_ns and record.inode == status.st_ino
 
 
-def look_up(job: Job, entries: Sequence[FileEntry | PipeEntry | FolderEntry]) -> list[Answer]:
+def _untouched(record: NameRecord, status: os.stat_result) -> bool:
+    """Whether the file is the recorded one, and has certainly not been touched: plausible and unchanged, in one."""
+    return (
+        record.ctime_ns == status.st_ctime_ns
+        and record.inode == status.st_ino
+        and record.disk_ns == status.st_mtime_ns
+        and record.size == status.st_size
+        and stat.S_ISREG(status.st_mode)
+    )
+
+
+def look_up(job: Job, entries: Sequence[Entry]) -> list[Answer]:
     """Answer `entries`, in the same order; see `JobStore.look_up()`."""
     lookup = LookUp(job)
     lookup.run(entries)

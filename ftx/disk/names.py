@@ -7,7 +7,7 @@ only place where names become files, whatever was checked when they were decoded
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -19,7 +19,7 @@ from ftx.text import show
 if TYPE_CHECKING:
     from ftx.disk.store import Path
 
-__all__ = ["PRIVATE", "NameRules", "aside_names", "check_component", "check_path", "free_names"]
+__all__ = ["PRIVATE", "NameRules", "all_plain", "aside_names", "check_component", "check_path", "free_names"]
 
 #: The folder at the top of an inbox that is ftx's own.
 PRIVATE: Final = b".ftx"
@@ -29,6 +29,8 @@ _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]")
 #: What is accepted by every rule; nearly all names are, and one search is enough for them.
 _PLAIN: Final = re.compile(rb"[^\x00-\x1f\x7f/.\xc2][^\x00-\x1f\x7f/\xc2]{0,%d}" % (limits.NAME - 1))
 _NEVER: Final = re.compile(rb"[/\x00]")
+#: Without these, and without a separator or a dot in front, a name is as plain as that.
+_ODD: Final = bytes(range(0x20)) + b"\x7f\xc2"
 
 
 @frozen
@@ -59,6 +61,21 @@ def check_component(name: bytes, rules: NameRules, *, top: bool = False) -> None
             raise _refuse(name, "it is reserved")
         if top and not rules.dot_at_top:
             raise _refuse(name, "it begins with a dot")
+
+
+def all_plain(names: Sequence[bytes]) -> bool:
+    """Whether every rule accepts each of `names`, of which there is one at least: looked at all at once.
+
+    Nearly always they are. If not, `check_component()` says which of them, if any, is not accepted.
+    """
+    text = b"/%b/" % b"/".join(names)
+    return (
+        text.count(b"/") == len(names) + 1
+        and b"//" not in text
+        and b"/." not in text
+        and len(text.translate(None, _ODD)) == len(text)
+        and max(map(len, names)) <= limits.NAME
+    )
 
 
 def check_path(path: Path, rules: NameRules) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from msgspec import Struct
@@ -82,6 +83,8 @@ _DAY: Final = 86400
 #: Requested path joined with `/`, size and mtime_ns as offered (both 0 for a folder): one version of one file.
 NameKey = tuple[bytes, int, int]
 
+#: The key in a row that was found.
+_ROW_KEY: Final = itemgetter(0, 3, 4)
 T = TypeVar("T")
 _Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int, int | None]
 
@@ -276,13 +279,13 @@ class Records:
             return []
         with self._lock:
             rows = self._use(lambda connection: _found(connection, peer, keys))
-            known = {(row[0], row[3], row[4]): row for row in rows}
-            found: list[NameRecord | None] = []
-            for key in keys:
-                record = self._waiting.get((peer, key))
-                if record is None and (row := known.get(key)) is not None:
-                    record = NameRecord(row[1], row[2] % 2**64, *row[3:])
-                found.append(record)
+            known = dict(zip(map(_ROW_KEY, rows), rows, strict=True))
+            found = [
+                None if row is None else NameRecord(row[1], row[2] % 2**64, *row[3:]) for row in map(known.get, keys)
+            ]
+            if self._waiting:
+                waits = self._waiting.get
+                found = [waits((peer, key), record) for key, record in zip(keys, found, strict=True)]
             return found
 
     def same_content(self, peer: bytes, path: bytes, size: int, digest: bytes) -> list[NameRecord]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ftx.disk.job import joined
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.linking import look_links_up
 from ftx.disk.lookup import LookUp
 from ftx.disk.names import check_path
 from ftx.disk.records import NameRecord
+from ftx.disk.runs import Run
 from ftx.disk.store import (
     Answer,
     Failed,
@@ -47,21 +47,25 @@ class _Looking(LookUp):
             except (OSError, FtxError) as error:
                 self._refuse(entry, path, error)
 
-    def _files(self, files: Sequence[tuple[FileEntry, Path]]) -> None:
-        paths = [joined(path) for _, path in files]
-        for (entry, path), whole, record in zip(files, paths, self._records(files, paths), strict=True):
-            self.job.check_looking()
-            try:
-                answer = self._file(entry, path, record, whole)
-            except FileNotFoundError:  # its folder would be made
-                answer = self._want(entry, path, False, record, whole)
-            except (OSError, FtxError) as error:
-                if isinstance(error, FtxError) and error.name == "superseded":
-                    raise
-                self._refuse(entry, path, error)
-                continue
-            if answer is not None:
-                self.answers[entry.number] = answer
+    def _files(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            records = self._records(run.files, run.paths)
+            for at in self._changed(run, records):
+                self.job.check_looking()
+                self._answer(run.files[at], (*run.folder, run.names[at]), records[at], run.paths[at])
+
+    def _answer(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> None:
+        try:
+            answer = self._file(entry, path, record, whole)
+        except FileNotFoundError:  # its folder would be made
+            answer = self._want(entry, path, False, record, whole)
+        except (OSError, FtxError) as error:
+            if isinstance(error, FtxError) and error.name == "superseded":
+                raise
+            self._refuse(entry, path, error)
+            return
+        if answer is not None:
+            self.answers[entry.number] = answer
 
     def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None, whole: bytes) -> Want:
         if entry.size > self.device.space.free():

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -45,6 +46,9 @@ _ABSENT: Final = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 _NO_TMPFILE: Final = _ABSENT | {errno.EISDIR}
 #: …and for linking what /proc/self/fd names (no /proc there, or links forbidden).
 _NO_LINK: Final = _ABSENT | {errno.ENOENT, errno.EPERM, errno.EXDEV}
+
+#: What leads to no entry of a folder.
+_NO_NAMES: Final = frozenset({b"", b".", b".."})
 
 
 @frozen
@@ -78,9 +82,17 @@ def storage_error(error: OSError) -> FtxError:
 
 def _single(name: bytes) -> bytes:
     """`name` if it is one component; the last line of defence, after `ftx.disk.names`."""
-    if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
+    if b"/" in name or b"\0" in name or name in _NO_NAMES:
         raise FtxError("bad-name")
     return name
+
+
+def _all_single(names: Sequence[bytes]) -> Sequence[bytes]:
+    """`names` if each is one component: the same line of defence, for many at once."""
+    text = b"/".join(names)
+    if text.count(b"/") != len(names) - 1 or b"\0" in text or not _NO_NAMES.isdisjoint(names):
+        raise FtxError("bad-name")
+    return names
 
 
 def _make(path: str) -> None:
@@ -273,6 +285,13 @@ class Root:
             return os.stat(_single(name), dir_fd=folder_fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def statuses(self, folder_fd: int, names: Sequence[bytes]) -> list[os.stat_result | None]:
+        """`status()` of each of `names`, of which there is one at least."""
+        try:
+            return [os.stat(name, dir_fd=folder_fd, follow_symlinks=False) for name in _all_single(names)]
+        except FileNotFoundError:
+            return [self.status(folder_fd, name) for name in names]
 
     def open_file(self, folder_fd: int, name: bytes, flags: int = os.O_RDONLY) -> int | None:
         """Open the regular file `name`, or None when it is gone or something else; never waits for a FIFO."""

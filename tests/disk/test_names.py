@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftx import limits
-from ftx.disk.names import NameRules, check_component, check_path, free_names
+from ftx.disk.names import NameRules, all_plain, check_component, check_path, free_names
 from ftx.errors import FtxError
 
 USUAL = NameRules()
@@ -138,3 +138,18 @@ def test_free_names_of_text_stay_text(text: str) -> None:
     name = text.encode("utf-8", "ignore")[:255].decode("utf-8", "ignore").encode()
     if name:
         next(free_names(name))[1].decode("utf-8")
+
+
+@given(st.lists(st.binary(max_size=6) | st.sampled_from([*ACCEPTED, *REFUSED, b".x", b"a.b"]), min_size=1, max_size=4))
+def test_what_is_plain_together_is_accepted_one_by_one(names: list[bytes]) -> None:
+    """The quick look at many lets nothing pass that the look at each would refuse, at the top or below."""
+    if all_plain(names):
+        for name in names:
+            check_component(name, USUAL, top=True)
+
+
+def test_usual_names_are_plain() -> None:
+    """So that the quick look is the usual one; a dot in front, or what may begin a control character, is not."""
+    assert all_plain([name for name in ACCEPTED if b"\xc2" not in name and not name.startswith(b".")])
+    assert not any(all_plain([b"a", name]) for name in REFUSED)
+    assert not all_plain([b"a", b".hidden"])
