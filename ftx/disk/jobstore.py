@@ -91,12 +91,24 @@ class InboxJob:
 
     def copy_block(self, number: int, index: int, offset: int, digest: bytes) -> bool:
         """See `JobStore`."""
-        with self._job.running():
-            basis = self._job.file(number).basis
-            if basis is None:
+        with self._job.running(), self._told(number):
+            wanted = self._job.file(number)
+            if wanted.basis is None:
                 return False
             with self._job.partials.use(number) as partial:
-                return isinstance(partial, Partial) and partial.copy(index, basis.fd, offset, digest)
+                copied = isinstance(partial, Partial) and partial.copy(index, wanted.basis.fd, offset, digest)
+            if not copied:
+                self._doubt(wanted)
+            return copied
+
+    def _doubt(self, wanted: Wanted) -> None:
+        """The older copy is not what was offered: what is remembered of it must not be offered once more."""
+        older, wanted.copied = wanted.copied, None
+        if older is not None:
+            try:
+                self._device.records.forget_blocks(self._job.peer, wanted.path, older)
+            except FtxError as error:
+                self._device.report(error.message)
 
     def sync(self, number: int) -> int:
         """See `JobStore`."""

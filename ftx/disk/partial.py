@@ -43,6 +43,14 @@ def write_all(fd: int, chunks: Sequence[bytes | memoryview], offset: int) -> Non
             left[0] = memoryview(left[0])[written:]
 
 
+def _legible(fd: int, length: int, offset: int) -> bytes:
+    """`length` bytes at `offset`, or fewer where the disk does not give them back."""
+    try:
+        return os.pread(fd, length, offset)
+    except OSError:
+        return b""
+
+
 def _gaps(runs: Sequence[tuple[int, int]] | None, length: int) -> list[tuple[int, int]]:
     """What of `length` bytes is not in `runs`; nothing where all is data (None)."""
     if runs is None:
@@ -168,17 +176,17 @@ class Partial:
         """Take block `index` over from the file `basis` at `offset` bytes. Whether it has this digest, where it is now.
 
         File systems that can do so share the block between the files: then it is read where it is shared. Else it is
-        read, and what was read is compared and written.
+        read, and what was read is compared and written. What cannot be read has no digest: then its content travels.
         """
         self._usable()
         if index in self._known:
             return self._digest(index) == digest
         length, start = block_length(self.size, index), index * BLOCK
+        shared = self._share(basis, offset, start, length)
+        content = _legible(self.fd, length, start) if shared else _legible(basis, length, offset)
+        if len(content) != length or block_digest([content]) != digest:
+            return False
         try:
-            shared = self._share(basis, offset, start, length)
-            content = os.pread(self.fd, length, start) if shared else os.pread(basis, length, offset)
-            if len(content) != length or block_digest([content]) != digest:
-                return False
             if not shared:
                 self._write_data(content, start)
             self._on_disk(length)

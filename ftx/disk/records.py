@@ -330,6 +330,11 @@ class Records:
         with self._lock:
             return self._use(lambda connection: self._remembered.get(connection, peer, _key(path, record)))
 
+    def forget_blocks(self, peer: bytes, path: bytes, record: NameRecord) -> None:
+        """Remember none of this version, durably."""
+        with self._lock:
+            self._transact(lambda connection: self._remembered.drop(connection, peer, _key(path, record)))
+
     def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
         with self._lock:

@@ -28,7 +28,9 @@ END;
 _ROW: Final = 256
 _COST: Final = f"length(digests) + 2 * length(path) + {_ROW}"
 _PUT: Final = "INSERT OR REPLACE INTO blocks (peer, path, size, mtime_ns, digests) VALUES (?, ?, ?, ?, ?)"
-_GET: Final = "SELECT digests FROM blocks WHERE peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
+_KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
+_GET: Final = f"SELECT digests FROM blocks WHERE {_KEY}"
+_DROP: Final = f"DELETE FROM blocks WHERE {_KEY}"
 _TOTAL: Final = f"SELECT coalesce(sum({_COST}), 0) FROM blocks"
 #: Leaves the latest rows that together cost no more than this.
 _CROP: Final = f"""
@@ -70,3 +72,8 @@ class Remembered:
         """What is remembered for this version; empty if nothing is."""
         row = connection.execute(_GET, (peer, *key)).fetchone()
         return b"" if row is None else bytes(row[0])
+
+    @staticmethod
+    def drop(connection: sqlite3.Connection, peer: bytes, key: tuple[bytes, int, int]) -> None:
+        """Remember nothing for this version."""
+        connection.execute(_DROP, (peer, *key))

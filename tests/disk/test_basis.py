@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -190,6 +191,35 @@ def test_where_blocks_can_be_shared(inbox: Inbox, monkeypatch: pytest.MonkeyPatc
     newer = Newer(inbox)
     assert newer.finish() == "stored f (1)"
     assert newer.copied == shared == [0, 2, 3, 4]
+    assert (tmp_path / "inbox" / "f (1)").read_bytes() == NEW
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_block_that_cannot_be_read_travels(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shares: bool
+) -> None:
+    """The disk has lost one of the older copy: that ends nothing, where blocks are shared neither."""
+    Sending(inbox, {"f": OLD}).run()
+    newer = Newer(inbox)
+    pread = os.pread
+
+    def failing(fd: int, length: int, offset: int) -> bytes:
+        if (length, offset) == (BLOCK, 3 * BLOCK):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, length, offset)
+
+    def share(target: int, request: int, argument: bytes) -> int:
+        source, offset, length, start = struct.unpack("=qQQQ", argument)
+        os.pwrite(target, pread(source, length, offset), start)
+        return 0
+
+    def spoil() -> None:
+        monkeypatch.setattr(os, "pread", failing)
+        if shares:
+            monkeypatch.setattr(fcntl, "ioctl", share)
+
+    assert newer.finish(spoil) == "stored f (1)"
+    assert newer.copied == [0, 2, 4]
     assert (tmp_path / "inbox" / "f (1)").read_bytes() == NEW
 
 

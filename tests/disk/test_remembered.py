@@ -62,7 +62,7 @@ def offered(inbox: Inbox, data: bytes = NEW, **how: object) -> tuple[bytes, bool
     return found, read >= BLOCK
 
 
-def in_database(root: Path, *statements: str) -> list[tuple[bytes, ...]]:
+def in_database(root: Path, *statements: str) -> list[tuple[object, ...]]:
     """What the last of these gives in a database that nobody has open."""
     connection = sqlite3.connect(root / ".ftx" / "records.db")
     for statement in statements:
@@ -163,6 +163,8 @@ def test_a_copy_is_verified_all_the_same(inbox: Inbox, root: Path) -> None:
     job.store.publish(want.number, digest_of_content(NEW))
     job.store.close()
     assert (root / "f (1)").read_bytes() == NEW
+    inbox.close()
+    assert in_database(root, "SELECT mtime_ns FROM blocks") == [(LATER,)], "what turned out to be wrong is forgotten"
 
 
 def test_it_is_for_the_peer_that_has_sent_it(inbox: Inbox) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -91,6 +93,45 @@ def an_image(lab: Lab) -> str:
         file.truncate(48 * MiB)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
     return str(image)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("btrfs", 128), ("xfs", 320)])
+def test_a_file_system_that_shares_blocks(lab: Lab, mounted: Callable[..., Path], kind: str, size: int) -> None:
+    """What an older copy has is shared with it, not written; a block of it that the disk has lost travels."""
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"needs mkfs.{kind}")
+    image, source = lab.root / "image", lab.root / "file"
+    with image.open("wb") as file:
+        file.truncate(size * MiB)
+    subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
+    disk = mounted("disk", "-o", "loop", str(image))
+    content = bytearray(random.Random(5).randbytes(8 * MiB + 5))
+
+    def put(second: int) -> None:
+        content[3 * MiB] ^= 1
+        source.write_bytes(content)
+        os.utime(source, ns=(1, 1_700_000_000_000_000_000 + second * 10**9))
+
+    put(1)
+    daemon = lab.daemon(inbox=disk / "inbox")
+    lab.send(daemon, "file")
+    put(2)
+    before = daemon.io()["wchar"]
+    assert lab.send(daemon, "file").one("done")["bytes_wire"] == MiB
+    assert daemon.io()["wchar"] - before < 2 * MiB
+    assert (daemon.inbox / "file (1)").read_bytes() == content
+    daemon.clean_log()
+    daemon.kill()
+    subprocess.run(["umount", disk], check=True)
+    with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as raw:
+        at = raw.find(content[5 * MiB : 5 * MiB + 512])
+        raw[at : at + 512] = bytes(512)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    daemon = lab.again(daemon)
+    put(3)
+    assert lab.send(daemon, "file").one("done")["bytes_wire"] == 2 * MiB
+    assert (daemon.inbox / "file (2)").read_bytes() == content
+    daemon.clean_log()
 
 
 def test_D81_the_file_system_becomes_read_only(lab: Lab, mounted: Callable[..., Path]) -> None:
