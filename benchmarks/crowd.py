@@ -2,7 +2,8 @@
 
 Prints `ready` when everything is imported, begins at a line on standard input, and prints as JSON how many were stored,
 and how many failed for which reason: a hundred processes that start would measure how long Python takes to start. Each
-client has its own connection, job and threads, as `ftx.client.api` makes them.
+client has its own connection, job and threads, as `ftx.client.api` makes them, in a process that is set up as
+`ftx-client` is.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
+from ftx import limits
 from ftx.client.api import Settings, send
+from ftx.disk.heap import settle
 from ftx.errors import FtxError
 from ftx.wire.events import Done
 
 
 async def run(reactor: Any, url: str, into: str, *sources: str) -> None:
     """Send every source, all at once."""
+    settle(limits.GARBAGE_CLIENT)
     settings = Settings.from_environment()
     print("ready", flush=True)
     sys.stdin.readline()

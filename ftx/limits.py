@@ -309,6 +309,8 @@ WALK_AHEAD: Final = 16384
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000
+#: Uploads of one process after which it looks once more whether some of these have to go: more of them there may be.
+UPKEEP_JOBS: Final = 100
 #: Bytes of a line in a receipt: two paths, each byte of which may be three characters, and what stands before them.
 RECEIPT_LINE: Final = 32 * KiB
 STATE_DAYS: Final = 90

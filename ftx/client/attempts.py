@@ -84,7 +84,7 @@ class Attempts:
         self._reactor: IReactorTime = reactor
         self._worker = worker
         self._identity = identity
-        self._credentials = Credentials(identity)
+        self._credentials = Credentials.of(identity)
         self._peers = peers
         self._found = found
         self._peers_file = peers_file

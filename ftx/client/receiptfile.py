@@ -6,11 +6,11 @@ than none, so after the first failure there is none.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.disk.receipts import ReceiptWriter, clean
+from ftx.disk.receipts import ReceiptWriter
 from ftx.errors import FtxError
 from ftx.net.worker import Worker
 from ftx.wire.messages import Receipt
@@ -30,6 +30,7 @@ class ReceiptFile:
         self._lines: list[bytes] = []
         self._size = 0
         self._writer: ReceiptWriter | None = None
+        self._begun = False  # whether there may be a file, or a job that makes one
         self._lost = False
 
     def add(self, line: bytes) -> None:
@@ -46,26 +47,33 @@ class ReceiptFile:
 
     def abandon(self) -> Deferred[None]:
         """Remove what was written; fires when that is done. Does nothing after `keep`."""
+        if not self._begun:
+            return succeed(None)
+        self._begun = False
         return self._strand.run(self._abandon).addErrback(
             lambda failure: _log.warn("a receipt was left unfinished: {reason}", reason=failure.getErrorMessage())
         )
 
-    async def keep(self, receipt: Receipt, signer: bytes, now: float) -> str | None:
-        """Finish with what the receiver signed (its raw key is `signer`); the path, or None when it cannot be kept.
-
-        `now` in seconds since 1970: receipts that are too old or too many go.
-        """
-        await self._flush()
+    async def keep(self, receipt: Receipt, signer: bytes) -> str | None:
+        """Finish with what the receiver signed (its raw key is `signer`); the path, or None when it cannot be kept."""
+        self._begun = True
         try:
-            path: str | None = await self._strand.run(self._finish, receipt, signer, now)
+            path: str | None = await self._strand.run(self._finish, self._taken(), receipt, signer)
         except FtxError as error:
             _log.warn("the receipt could not be kept: {reason}", reason=error.message)
             return None
+        if path is not None:
+            self._begun = False
         return path
 
-    def _flush(self) -> Deferred[None]:
+    def _taken(self) -> bytes:
+        """What was gathered and is not written yet."""
         lines, self._lines, self._size = b"".join(self._lines), [], 0
-        return self._strand.run(self._write, lines).addErrback(
+        return lines
+
+    def _flush(self) -> None:
+        self._begun = True
+        self._strand.run(self._write, self._taken()).addErrback(
             lambda failure: _log.warn("no receipt is kept: {reason}", reason=failure.getErrorMessage())
         )
 
@@ -89,10 +97,10 @@ class ReceiptFile:
             self._writer.abandon()
             self._writer = None
 
-    def _finish(self, receipt: Receipt, signer: bytes, now: float) -> str | None:
+    def _finish(self, lines: bytes, receipt: Receipt, signer: bytes) -> str | None:
+        self._write(lines)
         if self._writer is None:
             return None
         path = self._writer.finish(receipt.body, receipt.signature, signer)
         self._writer = None
-        clean(self._folder, now)
         return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from ftx import limits
+from ftx.client import upkeep
 from ftx.client.account import Account
 from ftx.client.attempts import Attempts
 from ftx.client.reasons import explained
@@ -69,7 +69,8 @@ class Upload(Watcher):
         self._attempts = attempts
         self._tops = tops
         self._offer = Offer(job, DRY_RUN if dry_run else PUSH, list(into), conflict, None, None, None)
-        self._memory = DigestMemory(os.path.join(state, "digests"))
+        self._memory = DigestMemory(upkeep.memory_in(state))
+        self._state = state
         self._checksum = checksum
         self._limit = Limit(reactor)
         self._limit.change(limit)
@@ -87,7 +88,7 @@ class Upload(Watcher):
         self._sending: Sending | None = None
         self._full = False
         self._would = [0, 0]
-        self._receipt = ReceiptFile(worker, os.path.join(state, "receipts"), job.hex())
+        self._receipt = ReceiptFile(worker, upkeep.receipts_in(state), job.hex())
         self._wire = 0
         self._totals: Totals | None = None
         self._reporting = LoopingCall(self._report)
@@ -290,10 +291,10 @@ class Upload(Watcher):
         if sending is None or sending.peer is None:
             raise FtxError("internal")
         body = decode_receipt_body(receipt.body)
-        now = time.time()
         dry = self._offer.kind == DRY_RUN
-        path = None if dry else await self._receipt.keep(receipt, sending.peer.public_raw, now)
-        await self._worker.run(self._memory.clean, now)
+        path = None if dry else await self._receipt.keep(receipt, sending.peer.public_raw)
+        if upkeep.due(self._state):
+            await self._worker.run(upkeep.clean, self._state, time.time())
         self._report()
         account = self._account
         failed = body.failed + account.problems

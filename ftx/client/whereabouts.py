@@ -46,7 +46,9 @@ class Whereabouts:
 
     def start(self) -> None:
         """Begin; once."""
-        self._links.start()
+        own = _host(self._connection, "getHost")
+        if own is None or not own.is_loopback:  # no link of this machine is in its way
+            self._links.start()
         if self._look is not None:
             self._doubting.start(limits.DOUBT_AFTER / 2, now=False).addErrback(_failed)
 

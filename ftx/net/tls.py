@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import datetime
 import os
-from typing import Any, Final
+from functools import cached_property
+from typing import Any, ClassVar, Final
+from weakref import WeakValueDictionary
 
 import attrs
 from cryptography import x509
@@ -134,22 +136,35 @@ class _SecureFactory(WrappingFactory):
 class Credentials:
     """What this machine proves itself with: its certificate and one unchanging TLS context per role.
 
-    The certificate exists in memory only and is the same for the same key. Making one takes about a
-    millisecond; keep it for the life of the process, and make another when the key is renewed.
+    The certificate exists in memory only and is the same for the same key. It and a context take some milliseconds to
+    make, so both are made when they are first needed; `of()` gives what somebody else has already. Make another when
+    the key is renewed.
     """
+
+    _used: ClassVar[WeakValueDictionary[bytes, Credentials]] = WeakValueDictionary()
 
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
-        certificate = _certificate(identity)
-        # An OpenSSL built with its key log would write every session's secrets to the file that this variable
-        # names at the moment a context is made (SSL_CTX_new(3)).
-        withheld = os.environ.pop("SSLKEYLOGFILE", None)
-        try:
-            self._server = _context(identity, certificate, server=True)
-            self._client = _context(identity, certificate, server=False)
-        finally:
-            if withheld is not None:
-                os.environ["SSLKEYLOGFILE"] = withheld
+
+    @classmethod
+    def of(cls, identity: Identity) -> Credentials:
+        """The credentials of `identity` that are in use in this process, or new ones."""
+        found = cls._used.get(identity.public_raw)
+        if found is None:
+            found = cls._used[identity.public_raw] = cls(identity)
+        return found
+
+    @cached_property
+    def _server(self) -> SSL.Context:
+        return _context(self.identity, self._certificate, server=True)
+
+    @cached_property
+    def _client(self) -> SSL.Context:
+        return _context(self.identity, self._certificate, server=False)
+
+    @cached_property
+    def _certificate(self) -> x509.Certificate:
+        return _certificate(self.identity)
 
     def server(self, factory: IProtocolFactory) -> IProtocolFactory:
         """A factory to listen with: the protocols of `factory`, with a `SecureTransport` as the server's end.
@@ -223,7 +238,14 @@ def _agree(_connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 def _context(identity: Identity, certificate: x509.Certificate, *, server: bool) -> SSL.Context:
     """The context of one role; OpenSSL contexts must not be changed once a connection was made from them."""
-    context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
+    # An OpenSSL built with its key log would write every session's secrets to the file that this variable
+    # names at the moment a context is made (SSL_CTX_new(3)).
+    withheld = os.environ.pop("SSLKEYLOGFILE", None)
+    try:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD if server else SSL.TLS_CLIENT_METHOD)
+    finally:
+        if withheld is not None:
+            os.environ["SSLKEYLOGFILE"] = withheld
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_max_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(_CIPHERS)

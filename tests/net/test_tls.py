@@ -371,6 +371,23 @@ def test_the_certificate_says_nothing_but_the_key() -> None:
     assert not leaves[0].extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
+def test_who_runs_at_once_shares_one_context() -> None:
+    """A key's credentials are made once for all that use them, and are gone when nobody does; another key's are others.
+    """
+    one = Credentials.of(ME)
+    again = Credentials.of(Identity.of(ME.private_key))
+    assert again is one
+    assert again._client is one._client
+    assert one._client is not one._server
+    assert Credentials.of(YOU) is not one
+    gone = weakref.ref(one)
+    del one, again
+    assert gone() is None
+    pair = Pair(Credentials.of(ME).client, Credentials.of(YOU).server)
+    pair.flush()
+    assert pair.server.peer == PeerKey(ME.id, ME.public_raw)
+
+
 def test_connections_are_freed_without_the_garbage_collector() -> None:
     """A lost connection leaves no cycle behind: OpenSSL's memory goes when the last reference goes."""
     pair = Pair(MINE.client, YOURS.server)
