@@ -38,7 +38,7 @@ class _Batch:
         self._outcomes = outcomes
         self._files: list[Staged] = []
         self._cursor = Cursor(job.tree)
-        self._group = job.device.syncs.group()
+        self._group = job.device.syncs.group(job.turn)
 
     def stage(self, whole: Whole) -> bool:
         """Verify and write one file; False when there was no descriptor for it: then publish the others first."""
@@ -90,7 +90,8 @@ class _Batch:
         if not self._files:
             return
         try:
-            self._group.files((staged.fd for staged in self._files), len(self._files))
+            with self._group.waiting():
+                self._group.files((staged.fd for staged in self._files), len(self._files))
         except OSError as error:
             # no second try: the kernel may have dropped the data and forgotten that it did
             self._outcomes.update(
@@ -123,7 +124,12 @@ def _write_sparse(fd: int, content: bytes) -> None:
 
 
 def store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
-    """Store `files`, in the same order; see `JobStore.store_whole()`."""
+    """Store `files`, in the same order; see `JobStore.store_whole()`. Another batch of the job has the waits for it."""
+    with job.turn:
+        return _store_batch(job, files)
+
+
+def _store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
     left = deque(files)
     while left:

@@ -114,6 +114,9 @@ class Job:
         self.new: set[Path] = set()
         #: What interrupted transfers have left: tag of the path -> key and size. Found out when it is first needed.
         self.left: dict[bytes, tuple[bytes, int]] | None = None
+        #: Held by the batch of small files whose calls are being made, but not while it waits for a sync. Every call
+        #: lets go of the interpreter lock, and two threads that make so many take it from each other each time.
+        self.turn = threading.Lock()
         self._revoked = False
         self._ended = False
         self._looking = True

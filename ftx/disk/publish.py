@@ -220,7 +220,8 @@ class _Publication:
         extra = [job.device.staging.fd] if any(staged.staged is not None for staged, _ in linked) else []
         if linked:
             try:
-                job.tree.sync(self.group, {staged.wanted.folder for staged, _ in linked}, extra)
+                with self.group.waiting():
+                    job.tree.sync(self.group, {staged.wanted.folder for staged, _ in linked}, extra)
             except (OSError, FtxError) as error:
                 self.outcomes.update(failed_all(job, (staged.wanted for staged, _ in linked), _as_failure(error)))
             else:

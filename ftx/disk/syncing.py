@@ -11,7 +11,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from ftx.disk import linux
@@ -45,11 +46,14 @@ class Syncs:
         self._not_before = float("-inf")
         self._lock = threading.Lock()
 
-    def group(self) -> SyncGroup:
-        """Begin a group; to be called before the first write of what it will sync. OSError as it comes."""
+    def group(self, turn: threading.Lock | None = None) -> SyncGroup:
+        """Begin a group; to be called before the first write of what it will sync. OSError as it comes.
+
+        `turn` is what the caller holds, and somebody else may have while this one waits.
+        """
         if not self._reporting or self._clock() < self._not_before:
-            return SyncGroup(self, -1)
-        return SyncGroup(self, os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root_fd))
+            return SyncGroup(self, -1, turn)
+        return SyncGroup(self, os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._root_fd), turn)
 
     def _share(self, fd: int) -> bool:
         """Sync everything, if that call is to be had. OSError when the sync failed."""
@@ -71,10 +75,23 @@ class Syncs:
 class SyncGroup:
     """The syncs of one batch. Not thread-safe; to be closed."""
 
-    def __init__(self, syncs: Syncs, fd: int) -> None:
+    def __init__(self, syncs: Syncs, fd: int, turn: threading.Lock | None) -> None:
         """Use `Syncs.group()`."""
         self._syncs = syncs
         self._fd = fd
+        self._turn = turn
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around syncs: who waits for the turn may have it meanwhile."""
+        if self._turn is None:
+            yield
+            return
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._turn.acquire()
 
     def shared(self, count: int) -> bool:
         """Make everything durable at once if that is right for `count` things; False: sync each of them.

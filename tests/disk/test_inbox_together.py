@@ -277,6 +277,23 @@ def test_folder_removed_by_its_user(inbox: Inbox, tmp_path: Path) -> None:
     assert sending.result("c") == "stored c"
 
 
+def test_a_batch_is_written_while_another_waits_for_its_sync(inbox: Inbox, tmp_path: Path) -> None:
+    """Batches of a job take turns with their calls, but the syncs of two run at once: here each waits for the other."""
+    folder = os.open(tmp_path / "inbox", os.O_RDONLY)
+    both = threading.Barrier(2, timeout=30)
+    syncs = Syncs(folder, syncfs=lambda fd: both.wait() and None)
+    job = InboxJob(attrs.evolve(inbox._device, syncs=syncs), PEER, JOB, (), "rename")
+    names = {number: b"%d" % number for number in range(20)}
+    job.look_up([FileEntry(number, (name,), 1, 0, 0o644) for number, name in names.items()])
+    batches = [[Whole(number, [b"x"], block_digest([b"x"])) for number in part] for part in (range(10), range(10, 20))]
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [outcome for batch in pool.map(job.store_whole, batches) for outcome in batch]
+    assert {type(outcome) for outcome in outcomes} == {Stored}
+    job.close()
+    os.close(folder)
+    assert snapshot(tmp_path / "inbox") == {f"{number}": b"x" for number in names}
+
+
 # -- failing syncs ---------------------------------------------------------------------------------------------
 
 
