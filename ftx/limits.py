@@ -305,7 +305,9 @@ PARTIAL_SHARE: Final = 0.25
 WALK_NAMES: Final = 16384
 #: Items that a client's walk may be ahead of what is announced, some 400 bytes each. A tree of that size is looked at
 #: once; what is larger is counted beside, and looked at once more for that.
-WALK_AHEAD: Final = 16384
+WALK_AHEAD: Final = 8192
+#: Seconds after which it is, where a receiver takes it meanwhile: most trees are sent before, and known by that.
+COUNT_AFTER: Final = 5.0
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000

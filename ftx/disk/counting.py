@@ -93,6 +93,8 @@ class _Sizes:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
+        #: Whether a regular file is sent whatever it is called, where no peer has named its root.
+        self._plain = not selection.chooses
         #: Device and inode of the folders we are in, where links are followed.
         self._above: list[tuple[int, int]] = []
 
@@ -120,6 +122,7 @@ class _Sizes:
         self, entry: str | bytes, parent: int | None, path: Path, length: int, held: Held | None, link: bool
     ) -> Iterator[tuple[bool | None, int]]:
         """One folder and all below it; it recurses `limits.DEPTH` deep at most."""
+        depth = len(path) + 1
         try:
             # What is held was followed to its end already.
             fd = os.open(entry, _FOLDER if link and held is None else _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
@@ -134,9 +137,17 @@ class _Sizes:
             try:
                 with os.scandir(fd) as entries:
                     yield False, 0
+                    plain = held is None and self._plain
                     for child in entries:
-                        with contextlib.suppress(OSError):
-                            yield from self._one(child, fd, (*path, os.fsencode(child.name)), length, held)
+                        name = os.fsencode(child.name)
+                        try:
+                            # nearly everything is a file about which nothing has to be asked but its size
+                            if plain and child.is_file(follow_symlinks=False) and not reach(length, depth, name)[1]:
+                                yield True, child.stat(follow_symlinks=False).st_size
+                            else:
+                                yield from self._one(child, fd, (*path, name), length, held)
+                        except OSError:
+                            continue
             finally:
                 self._above.pop()
         except OSError:

@@ -249,7 +249,7 @@ class _Descent:
         plain = folder.held is None and not self._selection.chooses
         while True:
             try:
-                name = next(folder.names, None)
+                name = (yield from self._files(folder)) if plain else next(folder.names, None)
             except OSError as error:  # the temporary file of a very large folder
                 yield _failure(folder.path, error)
                 name = None
@@ -257,16 +257,31 @@ class _Descent:
                 fds.close(self._stack.pop().fd)
                 yield from self._left(folder)
                 return
-            local = folder.local + b"/" + name
-            # Nearly everything is a file about which nothing has to be asked but one look.
-            status = _regular(name, folder.fd) if plain else None
-            path = (*folder.path, name)
-            if status is not None and not reach(folder.length, len(path), name)[1]:
-                yield from self._file(path, local, status, None)
-                continue
-            yield from self._enter(folder, name, local)
+            yield from self._enter(folder, name, folder.local + b"/" + name)
             if len(self._stack) != depth:
                 return
+
+    def _files(self, folder: _Open) -> Generator[SourceItem, None, bytes | None]:
+        """The items for the regular files that come next in `folder`; gives the first name of anything else, or None.
+
+        Nearly everything is a file about which nothing has to be asked but one look: what all take part in, as
+        `_enter` and `_file` have it, is done here in one place.
+        """
+        fd, path, local, tells = folder.fd, folder.path, folder.local + b"/", self._tells_files
+        room = min(limits.NAME, limits.PATH - folder.length - 1) if len(path) < limits.DEPTH else 0
+        for name in folder.names:
+            try:
+                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except OSError:
+                return name
+            mode = status.st_mode
+            if not stat.S_ISREG(mode) or len(name) > room:
+                return name
+            if tells:
+                mtime, ctime = wire_time(status.st_mtime_ns), wire_time(status.st_ctime_ns)
+                at = local + name
+                yield SourceFile((*path, name), at, status.st_size, mtime, ctime, status.st_ino, mode & _RIGHTS)
+        return None
 
     def _enter(
         self, parent: _Open | None, name: bytes, local: bytes, at: tuple[int | None, bytes] | None = None
@@ -329,6 +344,8 @@ class _Descent:
 
     # -- what is told of; the second walk tells of other things ------------------------------------------------
 
+    _tells_files = True
+
     def _pipe(self, root: Root) -> Iterator[SourceItem]:
         yield SourcePipe((root.name,), time.time_ns())
 
@@ -354,6 +371,8 @@ class _Descent:
 class _LinkDescent(_Descent):
     """The second walk: links, and nothing else. What else there is was told of by the first."""
 
+    _tells_files = False
+
     def _pipe(self, root: Root) -> Iterator[SourceItem]:
         return iter(())
 
@@ -374,15 +393,6 @@ class _LinkDescent(_Descent):
 
     def _other(self, path: Path, trouble: SourceProblem) -> Iterator[SourceItem]:
         return iter(())
-
-
-def _regular(name: bytes, folder: int) -> os.stat_result | None:
-    """What `name` in `folder` is, if it is a regular file; None for anything else, and for what cannot be seen."""
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_link(entry: bytes, parent: int | None) -> bool:

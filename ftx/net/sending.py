@@ -1,7 +1,7 @@
 """The sending end of a job: the sender machine, between a connection and the disk.
 
 Three strands of the worker run beside the reactor: one walks and announces entries (`ftx.net.announcing`), one reads
-content ahead of the network (`ftx.net.reading`), one counts for the totals what the walk does not come to soon.
+content ahead of the network (`ftx.net.reading`), one counts for the totals where the walk takes long to end.
 
 It is longer than other modules because both sides of it are wide: what a connection, a transport and a bundle call, and
 what the owner of a job asks and wants.
@@ -60,6 +60,7 @@ class Sending:
     _waiter: Waiter | None = None
     _to_pause = False
     _withdrawing: IDelayedCall | None = None
+    _to_count: IDelayedCall | None = None
     _outcome: Receipt | FtxError | None = None
     _sent = 0
     #: It is over; what is open is being closed; nothing is left.
@@ -86,7 +87,8 @@ class Sending:
         """`checksums`: read every file before it is announced, so that the receiver may find it by its content.
 
         `held`: announce nothing before `release()`, whatever the receiver says. `ahead`: so many items may be found
-        before they are announced; if that is all there is, nothing is looked at once more to count it.
+        before they are announced; if that is all there is, or the job is over soon, nothing is looked at once more to
+        count it.
         """
         self._selection = selection or Selection()
         features = in_force(connection.session.features, offer.kind, self._selection.links == "keep")
@@ -115,7 +117,7 @@ class Sending:
             ahead=self._ahead,
             problem=lambda problem: watcher.problem(self, problem),
             counted=self._walk_ended,
-            far=self._count,
+            far=self._walk_is_far,
         )
         self._reading = ReadAhead(course, self.bundle, worker.strand(), clock)
         #: Why the job is given up, once it is.
@@ -277,6 +279,15 @@ class Sending:
         if self._counted is None and not self._piped:
             self._count_done(totals)
 
+    def _walk_is_far(self) -> None:
+        """The walk waits for the receiver. While that has not answered there is nothing else to do, and it may want to
+        know how much there is; once files travel, many jobs are over before it is worth looking at everything twice.
+        """
+        if self.machine.accepted is None:
+            self._count()
+        else:
+            self._to_count = self._clock.callLater(limits.COUNT_AFTER, self._count)
+
     def _count(self) -> None:
         """Count a little more, unless that is known, or cannot be; others take their turns in between."""
         if self._counted is not None or self._piped:
@@ -390,8 +401,9 @@ class Sending:
         if self._over:
             return
         self._over = True
-        if self._withdrawing is not None and self._withdrawing.active():
-            self._withdrawing.cancel()
+        for call in (self._withdrawing, self._to_count):
+            if call is not None and call.active():
+                call.cancel()
         self._outcome = outcome
         self.bundle.close()
         self._connection.job = None

@@ -13,6 +13,7 @@ import pytest
 import pytest_twisted
 from support.bounded import bounded, until
 from support.receiving_end import ReceivingEnd
+from support.trees import make_tree
 from twisted.internet.defer import CancelledError, Deferred
 
 from ftx import limits
@@ -21,7 +22,7 @@ from ftx.core.policy import Rules
 from ftx.disk.keys import load_or_create
 from ftx.disk.peers import update
 from ftx.disk.places import places, prepare_home
-from ftx.wire.events import Connected, Done, Event, Failed, Retry, iso_time
+from ftx.wire.events import Connected, Done, Event, Failed, Progress, Retry, iso_time
 
 MiB = limits.MiB
 
@@ -157,3 +158,20 @@ async def test_cancelling_lets_go_of_everything(end: ReceivingEnd) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         end.store.release("no-space")
         await until(lambda: end.jobs.counts.active == 0)
+
+
+@pytest.mark.slow
+@bounded(60)
+async def test_a_tree_that_the_walk_does_not_come_to_the_end_of_soon_is_counted(end: ReceivingEnd) -> None:
+    """A receiver takes its time, and the walk waits for it: how much there is becomes known all the same."""
+    files = limits.WALK_AHEAD + limits.WINDOW_UNANSWERED + 2 * limits.BATCH
+    make_tree(end.folder / "source", {f"{number // 1000}/{number}": number % 2 for number in range(files)})
+    heard: list[Event] = []
+    end.store.hold("look_up")
+    sending = Deferred.fromCoroutine(end.send(end.folder / "source", on_event=heard.append))
+    await until(lambda: any(each.files_total == files for each in of(heard, Progress)), seconds=20)
+    assert of(heard, Progress)[-1].bytes_total == files // 2
+    end.store.release()
+    last = await sending
+    assert isinstance(last, Done)
+    assert (last.files, last.bytes) == (files, files // 2)
