@@ -6,8 +6,8 @@ owner. So the order of results on the wire and in the transcript cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from ftx import limits
 from ftx.core.events import Resolved
@@ -43,6 +43,8 @@ class Answers:
         self._bases: list[Message] = []
         self._wants: list[WantAll | WantGroup | WantAgain] = []
         self._results: list[Stored | Identical | Skipped | Failed | Wanted] = []
+        #: Whether one of them is larger than most, which are of one size.
+        self._large_want = self._large_result = False
 
     @property
     def waiting(self) -> bool:
@@ -52,6 +54,7 @@ class Answers:
     def want(self, want: WantAll | WantGroup | WantAgain) -> None:
         """Ask for content."""
         self._wants.append(want)
+        self._large_want = self._large_want or isinstance(want, WantGroup)
 
     def basis(self, number: int, digests: bytes) -> None:
         """Offer the blocks of an older copy; the want of the file follows."""
@@ -59,14 +62,27 @@ class Answers:
         for start in range(0, len(digests), step):
             self._bases.append(Basis(number, start // limits.DIGEST, digests[start : start + step]))
 
+    def there(self, files: Sequence[tuple[File, Path, bytes]], *, identical: bool) -> list[Resolved]:
+        """The results of files that are there now: each with its place and digest."""
+        lines = self.transcript.stored_all(
+            [(file.size, digest, file.path, stored_as) for file, stored_as, digest in files], identical=identical
+        )
+        result, status = (Identical, "identical") if identical else (Stored, "stored")
+        into = self._into
+        self._results += [
+            result(file.number, digest, None if stored_as == into + file.path else self._elsewhere(stored_as))
+            for file, stored_as, digest in files
+        ]
+        return [
+            Resolved(file.path, file.size, status, digest, stored_as, 0, False, line)
+            for (file, stored_as, digest), line in zip(files, lines, strict=True)
+        ]
+
     def file(self, file: File, status: str, digest: bytes | None, stored_as: Path | None, error: int) -> Resolved:
         """The result of a file: `stored` and `identical` with digest and place, `skipped`, or `failed` with `error`."""
         if digest is not None and stored_as is not None:
-            identical = status == "identical"
-            line = self.transcript.stored(file.size, digest, file.path, stored_as, identical=identical)
-            moved = self._moved(file.path, stored_as)
-            self._results.append((Identical if identical else Stored)(file.number, digest, moved))
-        elif status == "wanted":
+            return self.there([(file, stored_as, digest)], identical=status == "identical")[0]
+        if status == "wanted":
             line = self.transcript.wanted(file.size, file.path, folder=False)
             self._results.append(Wanted(file.number))
         elif status == "skipped":
@@ -95,24 +111,44 @@ class Answers:
 
     def take(self) -> list[Message]:
         """Everything gathered, as messages that fit their frames: a want may need a basis, a result may end a want."""
-        wants: list[Message] = [Needs(batch) for batch in _batches(self._wants, _want_size)]
-        results: list[Message] = [Results(batch) for batch in _batches(self._results, _result_size)]
+        wants: list[Message] = [
+            Needs(batch) for batch in (_batches(self._wants, _want_size) if self._large_want else _alike(self._wants))
+        ]
+        results: list[Message] = [
+            Results(batch)
+            for batch in (_batches(self._results, _result_size) if self._large_result else _alike(self._results))
+        ]
         bases = self._bases
         self._bases, self._wants, self._results = [], [], []
+        self._large_want = self._large_result = False
         return bases + wants + results
 
     def _moved(self, path: Path, stored_as: Path) -> list[bytes] | None:
-        return None if stored_as == self._into + path else list(stored_as)
+        return None if stored_as == self._into + path else self._elsewhere(stored_as)
+
+    def _elsewhere(self, stored_as: Path) -> list[bytes]:
+        self._large_result = True
+        return list(stored_as)
+
+
+#: What most wants and results take of a frame, at most.
+_SMALL: Final = 64
 
 
 def _want_size(want: WantAll | WantGroup | WantAgain) -> int:
-    return 64 + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
+    return _SMALL + (len(want.bitmap) if isinstance(want, WantGroup) else 0)
 
 
 def _result_size(result: Stored | Identical | Skipped | Failed | Wanted) -> int:
     if isinstance(result, Skipped | Failed | Wanted) or result.stored_as is None:
-        return 64
-    return 64 + sum(map(len, result.stored_as)) + 3 * len(result.stored_as)
+        return _SMALL
+    return _SMALL + sum(map(len, result.stored_as)) + 3 * len(result.stored_as)
+
+
+def _alike(items: list[T]) -> Iterator[list[T]]:
+    """`items`, none of which is larger than most, in lists that fit a frame."""
+    most = min(limits.BATCH, limits.FRAME_BATCH // 2 // _SMALL)
+    return (items[start : start + most] for start in range(0, len(items), most))
 
 
 def _batches(items: list[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Sequence, Set
+from itertools import groupby
+from typing import cast
 
 from ftx import limits
 from ftx.core.blocks import BlockSet, block_count
@@ -54,13 +56,14 @@ class Enrolling(Resolving):
 
     # -- what the disk answers ---------------------------------------------------------------------------------
 
-    def have(self, number: int, stored_as: tuple[bytes, ...], digest: bytes) -> list[Effect]:
-        """The file is there already, verified, under this path below the inbox."""
-        file = self._answered(number)
-        self.verified += file.size
-        self.durable += file.size
-        self.present += file.size
-        return self._resolve_file(file, "identical", digest=digest, stored_as=stored_as)
+    def have(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]]) -> list[Effect]:
+        """These files are there already, verified: number, path below the inbox and digest of each."""
+        size = sum([self._files[number].size for number, _, _ in found])
+        self._unanswered -= len(found)
+        self.verified += size
+        self.durable += size
+        self.present += size
+        return self._resolve_there(found, identical=True)
 
     def want(self, number: int, held: BlockSet | None, now: float, basis: bytes = b"") -> list[Effect]:
         """The file is wanted; `held` names the blocks that are durable already, None for none.
@@ -113,39 +116,65 @@ class Enrolling(Resolving):
             raise ProtocolError("bad-message", "a manifest frame was empty")
         asked: list[FileEntry | PipeEntry | FolderEntry] = []
         effects: list[Effect] = []
-        for entry in message.entries:
-            if type(entry) is FileEntry:  # nearly all are
-                self._file(entry)
-                asked.append(entry)
-                continue
-            if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
-                raise ProtocolError("bad-message", "a file came with a digest, and nobody had agreed to that")
-            if isinstance(entry, FolderEnd):
-                self._order.folder_end(entry.number)
-                folder = self._folders.get(entry.number)
-                if folder is not None:
-                    folder.end = entry
-                    # A folder may be complete before the disk has even been asked to make it: then the
-                    # look-up's answer finishes it.
-                    effects += self._finish(folder)
-                continue
-            if isinstance(entry, PipeEntry) and "pipes" not in self._features:
-                raise ProtocolError("bad-message", "a pipe came, and nobody had agreed to that")
-            if isinstance(entry, SymlinkEntry):
-                effects += self._symlink(entry)
-                continue
-            if isinstance(entry, FolderEntry):
-                path, parent = self._placed(entry)
-                self._announced_folders += 1
-                self._folders[entry.number] = Folder(entry.number, path, parent)
+        for kind, run in groupby(message.entries, type):
+            if kind is FileEntry:  # nearly all are
+                files = cast("list[FileEntry]", list(run))
+                self._plain_files(files)
+                asked += files
             else:
-                self._file(entry)
-            asked.append(entry)
+                for entry in run:
+                    effects += self._other(entry, asked)
         self._check_windows()
         if message.last and not self._order.complete:
             raise ProtocolError("bad-message", "the manifest ended inside a folder")
         effects += self._links_if_ready()
         return [LookUp(asked), *effects] if asked else effects
+
+    def _other(
+        self,
+        entry: FileEntry | PipeEntry | FolderEntry | FolderEnd | SymlinkEntry,
+        asked: list[FileEntry | PipeEntry | FolderEntry],
+    ) -> list[Effect]:
+        """An entry that is no plain file. What the disk has to be asked about goes to `asked`."""
+        if isinstance(entry, FolderEnd):
+            self._order.folder_end(entry.number)
+            folder = self._folders.get(entry.number)
+            if folder is None:
+                return []
+            folder.end = entry
+            # A folder may be complete before the disk has even been asked to make it: then the look-up's answer
+            # finishes it.
+            return self._finish(folder)
+        if isinstance(entry, SymlinkEntry):
+            return self._symlink(entry)
+        if isinstance(entry, DigestedEntry) and "checksum" not in self._features:
+            raise ProtocolError("bad-message", "a file came with a digest, and nobody had agreed to that")
+        if isinstance(entry, PipeEntry) and "pipes" not in self._features:
+            raise ProtocolError("bad-message", "a pipe came, and nobody had agreed to that")
+        if isinstance(entry, FolderEntry):
+            path, parent = self._placed(entry)
+            self._announced_folders += 1
+            self._folders[entry.number] = Folder(entry.number, path, parent)
+        else:
+            self._file(entry)
+        asked.append(entry)
+        return []
+
+    def _plain_files(self, files: Sequence[FileEntry]) -> None:
+        """Files that follow each other, and so are in one folder."""
+        parent = self._folders.get(self._order.open_folder)
+        paths = self._order.files(files)
+        if self._tops is not None:
+            for path in paths:
+                self._check_asked(path)
+        if parent is not None:
+            parent.open_entries += len(files)
+        known = self._files
+        for file, path in zip(files, paths, strict=True):
+            known[file.number] = File(file.number, path, file.size, parent)
+        self._announced_files += len(files)
+        self._announced_bytes += sum([file.size for file in files])
+        self._unanswered += len(files)
 
     def _file(self, entry: FileEntry | PipeEntry) -> None:
         path, parent = self._placed(entry)

@@ -8,10 +8,12 @@ all of it, in a second pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import lt
 
 import attrs
 
 from ftx.errors import ProtocolError
+from ftx.wire.messages import FileEntry
 
 __all__ = ["ManifestOrder"]
 
@@ -62,6 +64,24 @@ class ManifestOrder:
         if folder:
             self._stack.append(_Open(number, whole, [*above, name]))
         return whole
+
+    def files(self, entries: Sequence[FileEntry]) -> list[tuple[bytes, ...]]:
+        """File entries that follow each other, at least one: what `entry()` says of each, asked of all at once."""
+        here, count = self._stack[-1], len(entries)
+        if self._link:
+            raise ProtocolError("bad-message", "a manifest entry followed a symlink")
+        if [entry.number for entry in entries] != list(range(self._next, self._next + count)):
+            raise ProtocolError("bad-message", "manifest entries were not numbered in order")
+        above = here.above
+        if any([entry.path[:-1] != above for entry in entries]):
+            raise ProtocolError("bad-message", "a manifest entry was outside the open folder")
+        names = [entry.path[-1] for entry in entries]
+        if not all(map(lt, [here.last, *names], names)):
+            raise ProtocolError("bad-message", "manifest names did not rise")
+        here.last = names[-1]
+        self._next += count
+        folder = here.path
+        return [(*folder, name) for name in names]
 
     def folder_end(self, number: int) -> None:
         """The end of the innermost folder."""

@@ -23,6 +23,7 @@ _LINE: Final = re.compile(
 )
 #: A path of which nothing is quoted: nearly every one.
 _PLAIN: Final = re.compile(rb"[A-Za-z0-9._~/-]*")
+_UNQUOTED: Final = bytes(code for code in range(128) if _PLAIN.fullmatch(bytes([code])))
 #: What says that something is there now.
 _THERE: Final = (b"stored", b"identical", b"folder")
 
@@ -55,6 +56,14 @@ def line(
 def _quoted(path: Sequence[bytes]) -> str:
     whole = b"/".join(path)
     return whole.decode("ascii") if _PLAIN.fullmatch(whole) else quote_from_bytes(whole, safe="/~")
+
+
+def _quoted_all(paths: Sequence[Sequence[bytes]]) -> list[str]:
+    """Each of `paths` as `_quoted()`: nearly always there is nothing to quote in any of them."""
+    whole = [b"/".join(path) for path in paths]
+    if b"".join(whole).translate(None, _UNQUOTED):
+        return list(map(_quoted, paths))
+    return b"\n".join(whole).decode("ascii").split("\n")
 
 
 @attrs.frozen
@@ -106,6 +115,26 @@ class Transcript:
         self.counts.identical += identical
         self.counts.bytes += size
         return self._add(line("identical" if identical else "stored", size, digest, path, stored_as))
+
+    def stored_all(
+        self, files: Sequence[tuple[int, bytes, Sequence[bytes], Sequence[bytes]]], *, identical: bool
+    ) -> list[bytes]:
+        """Files that are there now, each as `stored()` has it; gives their lines."""
+        counts, status = self.counts, "identical" if identical else "stored"
+        counts.files += len(files)
+        counts.identical += len(files) if identical else 0
+        counts.bytes += sum([size for size, _, _, _ in files])
+        lines = [
+            f"{status} {size} {digest.hex() or '-'} {name} "
+            f"{name if stored_as == path else _quoted(stored_as)}\n".encode("ascii")
+            for (size, digest, path, stored_as), name in zip(
+                files, _quoted_all([path for _, _, path, _ in files]), strict=True
+            )
+        ]
+        self._lines += lines
+        if len(self._lines) >= limits.BATCH:
+            self._hash()
+        return lines
 
     def folder(self, path: Sequence[bytes], stored_as: Sequence[bytes]) -> bytes:
         """A folder that is there now, complete."""

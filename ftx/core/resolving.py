@@ -13,7 +13,7 @@ Wants and results are gathered in `ftx.core.answers`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Sequence, Set
 
 from ftx import limits
 from ftx.core.answers import Answers
@@ -165,6 +165,21 @@ class Resolving:
     def _drained(self, file: File) -> None:
         del self._files[file.number]
         self._draining -= 1
+
+    def _resolve_there(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]], *, identical: bool) -> list[Effect]:
+        """Files that are there now have their results: number, place and digest of each."""
+        pop = self._files.pop
+        files = [(pop(number), stored_as, digest) for number, stored_as, digest in found]
+        effects: list[Effect] = [*self._answers.there(files, identical=identical)]
+        for file, _, _ in files:
+            folder = file.parent
+            if folder is not None:
+                folder.open_entries -= 1
+                if not folder.open_entries:
+                    effects += self._finish(folder)
+        if self._waiting_links:
+            effects += self._links_if_ready()
+        return effects
 
     def _resolve_file(
         self,

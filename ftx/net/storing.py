@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import attrs
@@ -142,14 +143,18 @@ class Storing:
     # -- looking up ----------------------------------------------------------------------------------------
 
     def _look_up(self, effect: LookUp) -> None:
-        entries = [_store_entry(entry) for entry in effect.entries]
+        entries = [
+            store.FileEntry(entry.number, tuple(entry.path), entry.size, entry.mtime, entry.mode)
+            if type(entry) is FileEntry  # nearly all are
+            else _store_entry(entry)
+            for entry in effect.entries
+        ]
         for start in range(0, len(entries), limits.DISK_BATCH):
             self._look(entries[start : start + limits.DISK_BATCH])
 
     def _look(self, part: Sequence[StoreEntry]) -> None:
         def looked_up(outcomes: Sequence[Any]) -> None:
-            refused = [outcome for outcome in outcomes if isinstance(outcome, store.Refuse)]
-            busy = {outcome.number for outcome in refused if outcome.error == "busy"}
+            busy = {one.number for one in outcomes if type(one) is store.Refuse and one.error == "busy"}
             self._looked_up([outcome for outcome in outcomes if outcome.number not in busy] if busy else outcomes)
             if len(busy) < len(part):
                 self._busy_since = None
@@ -180,22 +185,27 @@ class Storing:
 
     def _looked_up(self, outcomes: Sequence[Any]) -> None:
         now = self._clock.seconds()
+        for kind, run in groupby(outcomes, type):
+            if kind is store.Have:
+                self._perform(self._machine.have([(one.number, one.stored_as, one.digest) for one in run]))
+            else:
+                for outcome in run:
+                    self._answered(outcome, now)
+
+    def _answered(self, outcome: store.Answer, now: float) -> None:
         machine = self._machine
-        for outcome in outcomes:
-            match outcome:
-                case store.Want(number=number, held=held, basis=basis):
-                    if basis and machine.copies:
-                        self._bases.append(outcome)
-                    elif effects := machine.want(number, held, now):
-                        self._perform(effects)
-                case store.Have(number=number, stored_as=stored_as, digest=digest):
-                    self._perform(self._machine.have(number, stored_as, digest))
-                case store.Made(number=number):
-                    self._perform(self._machine.made(number))
-                case store.Skip(number=number):
-                    self._perform(self._machine.skip(number))
-                case store.Refuse(number=number, error=error):
-                    self._perform(self._machine.refuse(number, error))
+        match outcome:
+            case store.Want(number=number, held=held, basis=basis):
+                if basis and machine.copies:
+                    self._bases.append(outcome)
+                elif effects := machine.want(number, held, now):
+                    self._perform(effects)
+            case store.Made(number=number):
+                self._perform(machine.made(number))
+            case store.Skip(number=number):
+                self._perform(machine.skip(number))
+            case store.Refuse(number=number, error=error):
+                self._perform(machine.refuse(number, error))
 
     # -- older copies --------------------------------------------------------------------------------------
 

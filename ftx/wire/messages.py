@@ -12,6 +12,7 @@ from here.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -197,6 +198,7 @@ class _Decoders(dict[FrameType, msgspec.msgpack.Decoder[Any]]):
 _DECODERS: Final = _Decoders()
 #: Says of a component whether it can never be a name.
 _NO_NAME: Final = re.compile(rb"\.\.?\Z|[^/\0]*[/\0]").match
+_DOTS: Final = frozenset({b".", b".."})
 _encoder: Final = msgspec.msgpack.Encoder()
 _receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
 #: Everything that a body can make the decoder raise.
@@ -220,17 +222,7 @@ def decode(item: Frame) -> Message:
     except _BODY_ERRORS as error:
         raise ProtocolError("bad-message", f"a {item.type.name.lower()} message could not be understood") from error
     if isinstance(message, Manifest):
-        folder: list[bytes] | None = None
-        room = 0
-        for entry in message.entries:
-            if isinstance(entry, FolderEnd):
-                continue
-            *above, name = entry.path
-            if above == folder and len(name) <= room and not _NO_NAME(name):
-                continue  # all but the last component is what was just checked
-            check_path(entry.path)
-            folder = above
-            room = limits.PATH - sum(map(len, folder)) - len(folder)
+        _check_paths([entry.path for entry in message.entries if not isinstance(entry, FolderEnd)])
     elif isinstance(message, Offer):
         check_path(message.into)
     elif isinstance(message, Results):
@@ -246,6 +238,25 @@ def decode(item: Frame) -> Message:
         for below in message.items:
             check_path(below.path)
     return message
+
+
+def _check_paths(paths: Sequence[list[bytes]]) -> None:
+    """As `check_path()` for each. All names are looked at together, and a folder once for neighbours in it."""
+    names = [path[-1] for path in paths]
+    if not names:
+        return
+    text = b"/".join(names)
+    if text.count(b"/") != len(names) - 1 or b"\0" in text or not _DOTS.isdisjoint(names):
+        raise ProtocolError("bad-name", "a path on the wire had a component that is not a name")
+    longest = max(map(len, names))
+    folder: list[bytes] | None = None
+    cramped = False
+    for path in paths:
+        above = path[:-1]
+        if above != folder or cramped:
+            check_path(path)
+            folder = above
+            cramped = longest > limits.PATH - sum(map(len, above)) - len(above)
 
 
 def check_path(path: list[bytes]) -> None:

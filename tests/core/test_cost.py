@@ -13,15 +13,17 @@ from support.pair import JOB, Pair, offer
 
 from ftx import limits
 from ftx.core.blocks import block_digest, file_digest
-from ftx.core.events import Effect, WriteBlock
+from ftx.core.events import Effect, Send, WriteBlock
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Sender
 from ftx.wire.frames import AFTER_SIGN_IN, BEFORE_SIGN_IN, Frame, FrameDecoder, Piece, data_frames
-from ftx.wire.messages import Accept, Needs, Results, Stored, WantAll
+from ftx.wire.messages import Accept, FileEntry, Manifest, Needs, Results, Stored, WantAll, decode, encode
 
 MIB = limits.BLOCK
 #: Of functions, for each further small file; some tenths of a microsecond each.
 SENDER_CALLS = 42
+#: The same when a receiver finds that one is there: from the frame to the frame, the disk not counted.
+IDENTICAL_CALLS = 6.5
 NOISE = random.Random(21).randbytes(3 * MIB + 5)
 TEXT = (b"all work and no play makes jack a dull boy. " * 40_000)[: MIB + 9]
 
@@ -199,3 +201,36 @@ def test_calls_for_each_small_file_of_a_sender() -> None:
     send(1)
     each = (python_calls(lambda: send(500)) - python_calls(lambda: send(100))) / 400
     assert each <= SENDER_CALLS
+
+
+def test_calls_for_each_file_that_is_there() -> None:
+    """Decoded, checked, looked up, answered: what a receiver does for one more file that it has, but for the disk."""
+    digest = file_digest(7, [block_digest([b"content"])])
+
+    def receive(frames: list[Frame]) -> None:
+        receiver = Receiver(offer(), 0.0)
+        number = 0
+        for frame in frames:
+            message = decode(frame)
+            assert isinstance(message, Manifest)
+            receiver.receive(message, 0.0)
+            files = [entry for entry in message.entries if isinstance(entry, FileEntry)]
+            receiver.have([(file.number, tuple(file.path), digest) for file in files])
+            number += len(files)
+            for effect in receiver.flush(0.0):
+                assert isinstance(effect, Send)
+                encode(effect.message)
+        assert receiver.transcript.counts.identical == number
+
+    def manifest(count: int) -> list[Frame]:
+        entries = [FileEntry(number, [b"%06d" % number], 7, 0, 0o644) for number in range(count)]
+        decoder = FrameDecoder(AFTER_SIGN_IN)
+        for start in range(0, count, limits.BATCH):
+            decoder.feed(encode(Manifest(list(entries[start : start + limits.BATCH]), False)))
+        return [item for item in iter(decoder.next_item, None) if isinstance(item, Frame)]
+
+    few, many = manifest(limits.BATCH), manifest(3 * limits.BATCH)
+    receive(few)
+    each = (python_calls(lambda: receive(many)) - python_calls(lambda: receive(few))) / (2 * limits.BATCH)
+    print(f"{each:.2f} calls")
+    assert each <= IDENTICAL_CALLS

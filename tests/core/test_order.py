@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from support.memory_disk import File, Folder, items
 
 from ftx.core.order import ManifestOrder
 from ftx.errors import ProtocolError
+from ftx.wire.messages import FileEntry
 
 #: What is fed: a file or folder with its number and path, or the end of a folder with its number.
 Step = tuple[str, int, tuple[bytes, ...]]
@@ -29,13 +32,45 @@ def end(number: int) -> Step:
 
 
 def feed(steps: list[Step]) -> ManifestOrder:
-    """All steps into a new checker."""
+    """All steps into a new checker; with files that follow each other at once, or one by one, it says the same."""
+    found = []
+    for feed_some in (feed_each, feed_runs):
+        try:
+            found.append(feed_some(steps))
+        except ProtocolError as error:
+            found.append(error)
+    each, runs = found
+    assert type(each) is type(runs)
+    if isinstance(runs, ProtocolError):
+        raise runs
+    assert (each.complete, each.open_folder) == (runs.complete, runs.open_folder)
+    return runs
+
+
+def feed_each(steps: list[Step]) -> ManifestOrder:
+    """Step by step."""
     order = ManifestOrder()
     for kind, number, path in steps:
         if kind == "end":
             order.folder_end(number)
         else:
             assert order.entry(number, list(path), folder=kind == "folder") == path
+    return order
+
+
+def feed_runs(steps: list[Step]) -> ManifestOrder:
+    """Files that follow each other at once."""
+    order = ManifestOrder()
+    for kind, run in groupby(steps, itemgetter(0)):
+        if kind == "file":
+            entries = [FileEntry(number, list(path), 0, 0, 0) for _, number, path in run]
+            assert order.files(entries) == [tuple(entry.path) for entry in entries]
+            continue
+        for _, number, path in run:
+            if kind == "end":
+                order.folder_end(number)
+            else:
+                assert order.entry(number, list(path), folder=True) == path
     return order
 
 
@@ -166,6 +201,8 @@ def test_symlinks_come_last_in_an_order_of_their_own() -> None:
         assert caught.value.name == "bad-message"
     with pytest.raises(ProtocolError):
         order.entry(7, [b"c"], folder=False)
+    with pytest.raises(ProtocolError):
+        order.files([FileEntry(7, [b"c"], 0, 0, 0)])
 
 
 def test_no_symlink_inside_an_open_folder() -> None:

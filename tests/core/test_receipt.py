@@ -54,6 +54,22 @@ def test_every_kind_of_line() -> None:
     assert transcript.counts == Counts(files=2, identical=1, skipped=1, folders=1, failed=2, bytes=12)
 
 
+@pytest.mark.parametrize("odd", [b"c", b"c d", b"\xff", b"~"])
+@pytest.mark.parametrize("identical", [False, True])
+def test_many_at_once_are_as_one_by_one(odd: bytes, identical: bool) -> None:
+    """The same lines, counts and hash, whether or not there is something to quote in one of them."""
+    files = [
+        (5, DIGEST, (b"t", b"a"), (b"in", b"t", b"a")),
+        (6, DIGEST, (b"t", odd), (b"t", odd)),
+        (7, b"", (odd,), (b"x",)),
+    ]
+    each, all_ = Transcript(), Transcript()
+    lines = [each.stored(*file, identical=identical) for file in files]
+    assert all_.stored_all(files, identical=identical) == lines
+    assert all_.counts == each.counts
+    assert all_.digest() == each.digest()
+
+
 def test_nothing() -> None:
     """The transcript of no results is BLAKE3 of nothing."""
     assert Transcript().digest() == blake3().digest()

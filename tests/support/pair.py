@@ -455,7 +455,7 @@ class ReceiverEnd(_End):
         found = self.disk.look_up(entry)
         match found:
             case Have():
-                effects = self.machine.have(entry.number, found.stored_as, found.digest)
+                effects = self.machine.have([(entry.number, found.stored_as, found.digest)])
             case Made():
                 effects = self.machine.made(entry.number)
             case Skip():
