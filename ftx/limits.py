@@ -236,8 +236,9 @@ RECEIVE_SHARE: Final = 64 * MiB
 ROOM_TIME: Final = CRAWL_SECONDS
 #: Received bytes that come in chunks smaller than this are joined: an object for each would weigh more than they do.
 JOINED: Final = 1 * KiB
-#: Content of a piece up to which it is copied out of what was read from the socket, which a view would keep alive.
-COPIED: Final = 4 * KiB
+#: Content of a piece up to which it is copied out of what was read from the socket, a READ_SLICE of which a view would
+#: keep alive.
+COPIED: Final = 64 * KiB
 #: Content of a file of one block up to which it is taken together with those behind it, and copied, too.
 GATHERED: Final = 16 * KiB
 #: Blocks read ahead of the network by a sender.

@@ -50,10 +50,10 @@ _ARRIVED_VIEW: Final = memoryview(_ARRIVED)
 
 
 class IRecordListener(Interface):
-    """A protocol that takes the records of one read together; what costs time is then done once per read."""
+    """A protocol that takes all that came in a turn together; what costs time is then done once for it."""
 
-    def recordsReceived(records: list[bytes]) -> None:
-        """`records`, one or more, arrived together; in the place of as many calls of `dataReceived`."""
+    def recordsReceived(parts: list[bytes]) -> None:
+        """`parts`, one or more, arrived together, each of many records; in the place of calls of `dataReceived`."""
 
 
 @implementer(ITransport, IConsumer, IPushProducer, IReadWriteDescriptor, ISystemHandle)
@@ -193,17 +193,18 @@ class SecureTransport:
 
     def _write_turn(self) -> None:
         records, budget = self._records, limits.WRITE_TURN
+        outgoing = self.outgoing if self.outgoing is not None and self.outgoing.limited else None
         while budget > 0 and self._flush():
             if records.complete and records.waiting:
                 most = limits.WRITE_SLICE
-                if self.outgoing is not None:
-                    if not self.outgoing.passes(self._write_on):
+                if outgoing is not None:
+                    if not outgoing.passes(self._write_on):
                         self._reactor.removeWriter(self)
                         return
-                    most = self.outgoing.portion(most)
+                    most = outgoing.portion(most)
                 sealed = records.seal(most)
-                if self.outgoing is not None:
-                    self.outgoing.passed(sealed)
+                if outgoing is not None:
+                    outgoing.passed(sealed)
                 budget -= sealed
             elif self.disconnecting and records.complete and self._producer is None and not records.closed:
                 records.close()
@@ -329,23 +330,27 @@ class SecureTransport:
         `left` is how many bytes more may be read in this turn. All are handed over at once: what costs time for each
         turn, here and in the protocol, is then spent on a megabyte, while OpenSSL never holds more than a slice of it.
         """
-        records, ended, more = self._records.opened(limits.RECORDS_PER_TURN)
+        records = limits.RECORDS_PER_TURN
+        content, count, ended, more = self._records.opened(records)
+        parts = [content] if content else []
         while left > 0 and ended is None and not more:
-            count = self._read(left)
-            if count is None:
+            size = self._read(left)
+            if size is None:
                 break
-            following, ended, more = self._records.opened(limits.RECORDS_PER_TURN - len(records))
-            records += following
-            left = left - count if count == limits.READ_SLICE else 0
+            left = left - size if size == limits.READ_SLICE else 0
+            records -= count
+            content, count, ended, more = self._records.opened(records)
+            if content:
+                parts.append(content)
         if more:
             self._reactor.removeReader(self)
             self._held = self._reactor.callLater(0, self._deliver_held)
-        if records and self._gathers:
-            self._protocol.recordsReceived(records)
-        elif records:
-            for record in records:
+        if parts and self._gathers:
+            self._protocol.recordsReceived(parts)
+        else:
+            for part in parts:
                 if not self._over:
-                    self._protocol.dataReceived(record)
+                    self._protocol.dataReceived(part)
         if ended is not None and not self._over:
             self._farewell(ended)
 

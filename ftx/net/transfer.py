@@ -125,11 +125,11 @@ class Connection(Protocol):
         """Bytes from the peer."""
         self.recordsReceived([data])
 
-    def recordsReceived(self, records: list[bytes]) -> None:
-        """What was read from the peer at once. Nothing is looked at any more once the connection is over."""
+    def recordsReceived(self, parts: list[bytes]) -> None:
+        """What was read from the peer in one turn. Nothing is looked at any more once the connection is over."""
         if self._over or self._hushed:
             return
-        self.session.receive_all(records, self.clock.seconds())
+        self.session.receive_all(parts, self.clock.seconds())
         if self._more is None:
             self._hand_over()
 

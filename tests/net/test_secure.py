@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.disk.keys import Identity
-from ftx.net.records import Records
+from ftx.net import records
+from ftx.net.records import Opened, Records
 from ftx.net.secure import IRecordListener
 from ftx.net.tls import Credentials
 
@@ -24,16 +25,16 @@ YOURS = Credentials(Identity.generate())
 
 @implementer(IRecordListener)
 class Gatherer(Recorder):
-    """Notes which records came together."""
+    """Notes what came together."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[list[bytes]] = []
         self.pauses = False
 
-    def recordsReceived(self, records: list[bytes]) -> None:
+    def recordsReceived(self, parts: list[bytes]) -> None:
         """Keep them."""
-        self.reads.append(records)
+        self.reads.append(parts)
         if self.pauses:
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
@@ -76,14 +77,45 @@ def joined(**protocols: Recorder) -> Pair:
     return pair
 
 
-def test_the_records_of_one_read_come_together() -> None:
-    """Three records in one read are one call, in order."""
+class Noting(Records):
+    """Notes how many bytes OpenSSL was given at once, and how many records were in them."""
+
+    fed: list[int]
+    records: list[int]
+
+    @classmethod
+    def of(cls, transport: Any) -> Noting:
+        """What `transport` has, from now on noted."""
+        noting: Noting = transport._records
+        noting.__class__ = cls
+        noting.fed, noting.records = [], []
+        return noting
+
+    def feed(self, data: memoryview) -> None:
+        """See Records."""
+        self.fed.append(len(data))
+        super().feed(data)
+
+    def opened(self, most: int) -> Opened:
+        """See Records."""
+        found = super().opened(most)
+        self.records.append(found.records)
+        return found
+
+
+@pytest.mark.parametrize("binding", ["found", "elsewhere"])
+def test_the_records_of_one_read_come_together(monkeypatch: pytest.MonkeyPatch, binding: str) -> None:
+    """Three records in one read are one call, in order; also where OpenSSL can only be asked through pyOpenSSL."""
+    if binding == "elsewhere":
+        monkeypatch.setattr(records, "_READ", None)
     gatherer = Gatherer()
     pair = joined(server_protocol=gatherer)
-    pair.client.transport.write(bytes(range(256)) * 128 + b"tail")
+    noting = Noting.of(gatherer.transport)
+    pair.client.transport.write(bytes(range(256)) * 128 + b"tail")  # type: ignore[union-attr]
     pair.flush()
-    assert [[len(record) for record in read] for read in gatherer.reads] == [[16384] * 2 + [4]]
-    assert b"".join(gatherer.reads[0]) == bytes(range(256)) * 128 + b"tail"
+    assert noting.records == [3]
+    assert gatherer.reads == [[bytes(range(256)) * 128 + b"tail"]]
+    assert (noting._ssl is None) == (binding == "elsewhere")
 
 
 def test_what_is_there_is_read_in_slices_and_handed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,25 +124,18 @@ def test_what_is_there_is_read_in_slices_and_handed_over_once(monkeypatch: pytes
     gatherer = Gatherer()
     pair = joined(server_protocol=gatherer)
     transport: Any = gatherer.transport
-    fed: list[int] = []
-
-    class Noting(Records):
-        def feed(self, data: memoryview) -> None:
-            fed.append(len(data))
-            super().feed(data)
-
-    transport._records.__class__ = Noting
+    noting = Noting.of(transport)
     content = bytes(range(256)) * 400
     for size, turns in ((limits.READ_SIZE_SIGNED_IN, 1), (32 * 1024, 4)):
         gatherer.reads.clear()
-        fed.clear()
+        noting.fed.clear()
         transport.read_size = size
         pair.client.transport.write(content)  # type: ignore[union-attr]
         pair.flush()
         assert b"".join(map(b"".join, gatherer.reads)) == content
         assert len(gatherer.reads) == turns
-        assert max(fed) == limits.READ_SLICE
-        assert len(fed) == -(-sum(fed) // limits.READ_SLICE)
+        assert max(noting.fed) == limits.READ_SLICE
+        assert len(noting.fed) == -(-sum(noting.fed) // limits.READ_SLICE)
 
 
 def test_what_was_read_before_the_connection_broke_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,27 +174,28 @@ def test_small_writes_become_one_record() -> None:
     """What is written in one turn of the reactor is not sent piece by piece."""
     gatherer = Gatherer()
     pair = joined(server_protocol=gatherer)
+    noting = Noting.of(gatherer.transport)
     for number in range(1000):
         pair.client.transport.write(b"%d," % number)
     pair.client.transport.writeSequence([b"a", memoryview(b"bc"), b""])
     pair.flush()
     assert [b"".join(read) for read in gatherer.reads] == [b"".join(b"%d," % number for number in range(1000)) + b"abc"]
-    assert len(gatherer.reads[0]) == 1
+    assert noting.records == [1]
 
 
 def test_records_are_filled_while_more_waits() -> None:
     """A header, a large piece, a digest: what remains of a piece shares a record with the next one."""
     gatherer = Gatherer()
     pair = joined(server_protocol=gatherer)
+    noting = Noting.of(gatherer.transport)
     sent = b""
     for number in range(3):
         for part in (b"%d" % number * 20, bytes([number]) * (128 * 1024), b"d" * 32):
             pair.client.transport.write(part)
             sent += part
     pair.flush()
-    records = [record for read in gatherer.reads for record in read]
-    assert b"".join(records) == sent
-    assert [len(record) for record in records] == [16384] * 24 + [len(sent) - 24 * 16384]
+    assert b"".join(map(b"".join, gatherer.reads)) == sent
+    assert sum(noting.records) == 25 == -(-len(sent) // 16384)
 
 
 @pytest.mark.case("F106")
@@ -190,8 +216,7 @@ def test_single_bytes_are_taken_a_bounded_number_in_a_turn() -> None:
         connection.send(bytes([number % 251]))
     pair.client_io.write(connection.bio_read(1 << 20))
     pair.flush()
-    assert all(len(read) <= limits.RECORDS_PER_TURN for read in gatherer.reads)
-    assert max(len(read) for read in gatherer.reads) == limits.RECORDS_PER_TURN
+    assert max(len(b"".join(read)) for read in gatherer.reads) == limits.RECORDS_PER_TURN
     assert b"".join(map(b"".join, gatherer.reads)) == bytes(number % 251 for number in range(count))
 
 

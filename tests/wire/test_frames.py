@@ -130,7 +130,7 @@ def test_cleared() -> None:
         (data(DIGEST, entry=2**32 - 1, block=2**64 - 1), (2**32 - 1, 2**64 - 1, 0, b"", 0, DIGEST)),
         (data(b"\x07" * limits.PIECE, flags=0), (1, 2, 0, b"\x07" * limits.PIECE, limits.PIECE, None)),
         (data(b"\x07" * limits.PIECE + DIGEST), (1, 2, 0, b"\x07" * limits.PIECE, limits.PIECE, DIGEST)),
-        (data(b"\x07" * (limits.COPIED + 1) + DIGEST), (1, 2, 0, b"\x07" * 4097, 4097, DIGEST)),
+        (data(b"\x07" * 65_537 + DIGEST), (1, 2, 0, b"\x07" * (limits.COPIED + 1), 65_537, DIGEST)),
     ],
     ids=["last", "empty", "zero", "more", "largest numbers", "full", "full and last", "larger than copied"],
 )
