@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import support.refusing
 from support.gate import Gate
-from support.lab import Lab, until
+from support.lab import Daemon, Lab, until
 from support.private_mount import with_private_mount
 from support.trees import MiB, make_tree, snapshot, visible
 
@@ -97,7 +97,7 @@ def an_image(lab: Lab) -> str:
 
 @pytest.mark.parametrize(("kind", "size"), [("btrfs", 128), ("xfs", 320)])
 def test_a_file_system_that_shares_blocks(lab: Lab, mounted: Callable[..., Path], kind: str, size: int) -> None:
-    """What an older copy has is shared with it, not written; a block of it that the disk has lost travels."""
+    """What an older copy has is shared with it, not written; what the disk has lost of it travels."""
     if shutil.which(f"mkfs.{kind}") is None:
         pytest.skip(f"needs mkfs.{kind}")
     image, source = lab.root / "image", lab.root / "file"
@@ -112,6 +112,17 @@ def test_a_file_system_that_shares_blocks(lab: Lab, mounted: Callable[..., Path]
         source.write_bytes(content)
         os.utime(source, ns=(1, 1_700_000_000_000_000_000 + second * 10**9))
 
+    def lose(*blocks: int) -> Daemon:
+        daemon.clean_log()
+        daemon.kill()
+        subprocess.run(["umount", disk], check=True)
+        with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as raw:
+            for block in blocks:
+                at = raw.find(content[block * MiB : block * MiB + 512])
+                raw[at : at + 512] = bytes(512)
+        subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+        return lab.again(daemon)
+
     put(1)
     daemon = lab.daemon(inbox=disk / "inbox")
     lab.send(daemon, "file")
@@ -120,17 +131,16 @@ def test_a_file_system_that_shares_blocks(lab: Lab, mounted: Callable[..., Path]
     assert lab.send(daemon, "file").one("done")["bytes_wire"] == MiB
     assert daemon.io()["wchar"] - before < 2 * MiB
     assert (daemon.inbox / "file (1)").read_bytes() == content
-    daemon.clean_log()
-    daemon.kill()
-    subprocess.run(["umount", disk], check=True)
-    with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as raw:
-        at = raw.find(content[5 * MiB : 5 * MiB + 512])
-        raw[at : at + 512] = bytes(512)
-    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
-    daemon = lab.again(daemon)
+    daemon = lose(5)
     put(3)
     assert lab.send(daemon, "file").one("done")["bytes_wire"] == 2 * MiB
     assert (daemon.inbox / "file (2)").read_bytes() == content
+    daemon = lose(0, 1, 2)
+    put(4)
+    failed = lab.send(daemon, "file", code=7).one("file")
+    assert failed["error"]["name"] == "digest-mismatch"
+    lab.send(daemon, "file")
+    assert (daemon.inbox / "file (3)").read_bytes() == content
     daemon.clean_log()
 
 
