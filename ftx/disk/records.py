@@ -15,7 +15,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -62,10 +63,12 @@ _VERSIONS: Final = (
     f"SELECT {_COLUMNS} FROM names"
     " WHERE peer = ? AND path = ? AND digest IS NOT NULL ORDER BY stored DESC, mtime_ns DESC"
 )
-_VALUES: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+#: A row. All of a statement have the same `peer` (?1) and `stored` (?2); what is not numbered follows from ?3 on.
+_FIRST: Final = "(?1, ?3, ?, ?, ?, ?, ?, ?, ?, ?2, ?)"
+_NEXT: Final = _FIRST.replace("?3", "?")
 #: For so many rows at once, most first. The interpreter lock is let go of, and waited for, once for each statement.
 _WRITE: Final = {
-    rows: f"INSERT OR REPLACE INTO names VALUES {', '.join([_VALUES] * rows)}" for rows in (64, 8, 1)
+    rows: f"INSERT OR REPLACE INTO names VALUES {', '.join([_FIRST, *[_NEXT] * (rows - 1)])}" for rows in (64, 8, 1)
 }
 _FORGET: Final = f"DELETE FROM names WHERE {_KEY}"
 #: Leaves the latest versions of a path (peer, path), and in any case the one just written (size, mtime_ns). Counting
@@ -86,7 +89,6 @@ NameKey = tuple[bytes, int, int]
 #: The key in a row that was found.
 _ROW_KEY: Final = itemgetter(0, 3, 4)
 T = TypeVar("T")
-_Row = tuple[bytes, bytes, bytes, int, int, int, int, int | None, bytes | None, int, int | None]
 
 
 def _signed(number: int) -> int:
@@ -117,22 +119,6 @@ def _key(path: bytes, record: NameRecord) -> NameKey:
     return path, record.size, record.mtime_ns
 
 
-def _row(peer: bytes, path: bytes, record: NameRecord, now: int) -> _Row:
-    return (
-        peer,
-        path,
-        record.final,
-        _signed(record.inode),
-        record.size,
-        record.mtime_ns,
-        record.disk_ns,
-        record.ctime_ns,
-        record.digest,
-        now,
-        record.mode,
-    )
-
-
 def _found(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey]) -> list[Any]:
     """The rows of `keys`, and perhaps others: all from the first to the last path, unless there are too many."""
     paths = [key[0] for key in keys]
@@ -143,11 +129,15 @@ def _found(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey])
     return [row for key in keys for row in connection.execute(_FIND, (peer, *key))]
 
 
-def _write(connection: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+def _write(connection: sqlite3.Connection, peer: bytes, records: Iterable[tuple[bytes, NameRecord]], now: int) -> None:
+    rows = [
+        (path, one.final, _signed(one.inode), one.size, one.mtime_ns, one.disk_ns, one.ctime_ns, one.digest, one.mode)
+        for path, one in records
+    ]
     done = 0
     for count, statement in _WRITE.items():
         for _ in range((len(rows) - done) // count):
-            connection.execute(statement, tuple(chain.from_iterable(rows[done : done + count])))
+            connection.execute(statement, (peer, now, *chain.from_iterable(rows[done : done + count])))
             done += count
 
 
@@ -179,8 +169,8 @@ class Records:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._remembered = remembered.Remembered()
-        #: Rows that only complete what a crash may leave pending; they go with the next transaction.
-        self._waiting: dict[tuple[bytes, NameKey], NameRecord] = {}
+        #: By peer, what only completes records that a crash may leave pending; it goes with the next transaction.
+        self._waiting: defaultdict[bytes, dict[NameKey, NameRecord]] = defaultdict(dict)
 
     # -- opening ------------------------------------------------------------------------------------------
 
@@ -253,13 +243,14 @@ class Records:
             raise FtxError("storage-failed", f"the records cannot be opened: {error.strerror}") from error
 
     def _transact(self, action: Callable[[sqlite3.Connection], object] = lambda _: None) -> None:
-        """One durable transaction: what waits, then `action`; the lock is held."""
+        """One durable transaction: what waits, then `action`, whose records are newer; the lock is held."""
 
         def whole(connection: sqlite3.Connection) -> None:
             now = int(self._clock())
             connection.execute("BEGIN IMMEDIATE")
             try:
-                _write(connection, [_row(peer, key[0], record, now) for (peer, key), record in self._waiting.items()])
+                for peer, waiting in self._waiting.items():
+                    _write(connection, peer, [(key[0], record) for key, record in waiting.items()], now)
                 action(connection)
                 connection.execute("COMMIT")
             except BaseException:
@@ -283,9 +274,9 @@ class Records:
             found = [
                 None if row is None else NameRecord(row[1], row[2] % 2**64, *row[3:]) for row in map(known.get, keys)
             ]
-            if self._waiting:
-                waits = self._waiting.get
-                found = [waits((peer, key), record) for key, record in zip(keys, found, strict=True)]
+            if waiting := self._waiting.get(peer):
+                waits = waiting.get
+                found = [waits(key, record) for key, record in zip(keys, found, strict=True)]
             return found
 
     def same_content(self, peer: bytes, path: bytes, size: int, digest: bytes) -> list[NameRecord]:
@@ -300,7 +291,8 @@ class Records:
         def action(connection: sqlite3.Connection) -> list[NameRecord]:
             rows = connection.execute(query, (peer, path, *more)).fetchall()
             found = [NameRecord(row[0], row[1] % 2**64, *row[2:]) for row in rows]
-            return [self._waiting.get((peer, _key(path, record)), record) for record in found]
+            waiting = self._waiting.get(peer, {})
+            return [waiting.get(_key(path, record), record) for record in found]
 
         with self._lock:
             return self._use(action)
@@ -313,12 +305,10 @@ class Records:
         `blocks` are the joined block digests of some of them, to be remembered as long as there is room.
         """
         with self._lock:
-            for path, record in records:
-                self._waiting.pop((peer, _key(path, record)), None)  # older than what is written now
             now = int(self._clock())
 
             def action(connection: sqlite3.Connection) -> None:
-                _write(connection, [_row(peer, path, record, now) for path, record in records])
+                _write(connection, peer, records, now)
                 _crop(connection, peer, [_key(path, record) for path, record in records])
                 for key, digests in blocks:
                     self._remembered.put(connection, peer, key, digests)
@@ -338,9 +328,8 @@ class Records:
     def settle(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
         with self._lock:
-            for path, record in records:
-                self._waiting[(peer, _key(path, record))] = record
-            if len(self._waiting) > limits.PENDING_CONFIRMATIONS:
+            self._waiting[peer].update([(_key(path, record), record) for path, record in records])
+            if sum(map(len, self._waiting.values())) > limits.PENDING_CONFIRMATIONS:
                 try:
                     self._transact()
                 except FtxError:
@@ -349,8 +338,9 @@ class Records:
     def forget(self, peer: bytes, keys: Sequence[NameKey]) -> None:
         """Remove these records, durably."""
         with self._lock:
+            waiting = self._waiting.get(peer, {})
             for key in keys:
-                self._waiting.pop((peer, key), None)
+                waiting.pop(key, None)
             self._transact(lambda connection: connection.executemany(_FORGET, [(peer, *key) for key in keys]))
 
     def flush(self) -> None:
