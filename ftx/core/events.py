@@ -137,7 +137,7 @@ class Publish(Effect, frozen=True, gc=False):
 
 
 class FinishFolder(Effect, frozen=True, gc=False):
-    """All entries of the folder have their results: set its mode and mtime; answer with stored or failed."""
+    """All entries of the folder have their results: set its mode and mtime; answer with finished or failed."""
 
     number: int
     mode: int

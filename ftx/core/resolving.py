@@ -70,16 +70,16 @@ class Resolving:
         folder.made = True
         return self._finish(folder)
 
-    def stored(self, number: int, stored_as: tuple[bytes, ...], digest: bytes) -> list[Effect]:
-        """The entry is durable under its final name."""
-        folder = self._folders.get(number)
-        if folder is not None:
-            return self._resolve_folder(folder, 0, stored_as)
-        file = self._files[number]
-        self.verified += file.size - file.verified
-        self.durable += file.size - file.durable
-        file.verified = file.durable = file.size
-        return self._resolve_file(file, "stored", digest=digest, stored_as=stored_as)
+    def stored(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]]) -> list[Effect]:
+        """These files are durable under their final names: number, path below the inbox and digest of each."""
+        files = [self._files[number] for number, _, _ in found]
+        self.verified += sum([file.size - file.verified for file in files])
+        self.durable += sum([file.size - file.durable for file in files])
+        return self._resolve_there(found, identical=False)
+
+    def finished(self, number: int, stored_as: tuple[bytes, ...]) -> list[Effect]:
+        """The folder, and all that is in it, is durable under its final name."""
+        return self._resolve_folder(self._folders[number], 0, stored_as)
 
     def link_made(self, number: int, stored_as: tuple[bytes, ...], *, identical: bool) -> list[Effect]:
         """The link is durable under its final name, or (`identical`) was there already."""

@@ -273,12 +273,6 @@ class Storing:
             self._rested()
 
     def _run_batch(self, batch: Batch, strand: Strand) -> None:
-        def stored(outcomes: Sequence[store.Stored | store.Failed]) -> None:
-            effects: list[Effect] = []
-            for outcome in outcomes:
-                effects += self._stored_effects(outcome)
-            self._perform(effects)
-
         def failed(error: FtxError) -> None:
             for number in batch.numbers:
                 self._perform(self._machine.failed(number, error.name))
@@ -287,17 +281,21 @@ class Storing:
             self._idle.append(strand)
             self._store_gathered()
 
-        ran = self._backlog.run(strand, stored, batch.store, self._store, failed=failed, release=batch.size)
+        ran = self._backlog.run(strand, self._stored, batch.store, self._store, failed=failed, release=batch.size)
         ran.addCallback(ended)
 
-    def _stored(self, outcome: store.Stored | store.Failed) -> None:
-        self._perform(self._stored_effects(outcome))
-
-    def _stored_effects(self, outcome: store.Stored | store.Failed) -> Sequence[Effect]:
-        if isinstance(outcome, store.Stored):
-            self._large.pop(outcome.number, None)
-            return self._machine.stored(outcome.number, outcome.stored_as, outcome.digest)
-        return self._machine.failed(outcome.number, outcome.error)
+    def _stored(self, outcomes: Sequence[store.Stored | store.Failed]) -> None:
+        machine = self._machine
+        effects: list[Effect] = []
+        stored = [one for one in outcomes if isinstance(one, store.Stored)]
+        if files := [(one.number, one.stored_as, one.digest) for one in stored if one.digest]:
+            effects += machine.stored(files)
+        for outcome in outcomes:
+            if isinstance(outcome, store.Failed):
+                effects += machine.failed(outcome.number, outcome.error)
+            elif not outcome.digest:
+                effects += machine.finished(outcome.number, outcome.stored_as)
+        self._perform(effects)
 
     # -- links ---------------------------------------------------------------------------------------------
 
@@ -373,7 +371,13 @@ class Storing:
     def _publish(self, effect: Publish) -> None:
         number, strand = effect.number, self._file(effect.number).strand
         failed = self._entry_failed(number)
-        self._backlog.run(strand, self._stored, self._store.publish, number, effect.digest, failed=failed)
+
+        def published(outcome: store.Stored | store.Failed) -> None:
+            if isinstance(outcome, store.Stored):
+                self._large.pop(number, None)
+            self._stored([outcome])
+
+        self._backlog.run(strand, published, self._store.publish, number, effect.digest, failed=failed)
 
     def _discard(self, effect: Discard) -> None:
         """Give the entry up, behind its writes and after a sync that is under way."""

@@ -282,7 +282,7 @@ def test_a_small_file() -> None:
     [store] = receiver.piece(piece(0, 0, 3, last=False)) + receiver.piece(piece(0, 0, 2))
     assert isinstance(store, events.StoreWhole)
     assert (store.number, b"".join(store.chunks), store.length, store.digest) == (0, b"xxxxx", 5, DIGEST)
-    [resolved] = receiver.stored(0, (b"a (1)",), DIGEST)
+    [resolved] = receiver.stored([(0, (b"a (1)",), DIGEST)])
     assert isinstance(resolved, events.Resolved)
     assert (resolved.status, resolved.stored_as) == ("stored", (b"a (1)",))
     [sent, progress] = receiver.flush(10.0)

@@ -477,7 +477,7 @@ class ReceiverEnd(_End):
             match effect:
                 case events.StoreWhole():
                     done = self.disk.store_whole(number, _content(effect), effect.digest)
-                    effects = self.machine.stored(number, *done)
+                    effects = self.machine.stored([(number, *done)])
                 case events.WriteBlock():
                     content = None if effect.chunks is None else _content(effect)
                     ok = self.disk.write_block(number, effect.block, content, effect.digest)
@@ -486,10 +486,10 @@ class ReceiverEnd(_End):
                     ok = self.disk.copy_block(number, effect.block, effect.offset, effect.digest)
                     effects = self.machine.block_written(number, effect.block, ok, self.pair.now)
                 case events.Publish():
-                    effects = self.machine.stored(number, *self.disk.publish(number, effect.digest))
+                    effects = self.machine.stored([(number, *self.disk.publish(number, effect.digest))])
                 case _:
                     path = self.disk.finish_folder(number, effect.mode, effect.mtime)
-                    effects = self.machine.stored(number, path, b"")
+                    effects = self.machine.finished(number, path)
         except ProtocolError:
             raise
         except FtxError as error:
