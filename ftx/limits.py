@@ -312,7 +312,7 @@ COUNT_AFTER: Final = 5.0
 #: Sender digest memories and receipts kept, newest first, and for how many days.
 DIGEST_FILES: Final = 1000
 RECEIPT_FILES: Final = 1000
-#: Uploads of one process after which it looks once more whether some of these have to go: more of them there may be.
+#: Jobs of one process after which it looks once more whether some of these have to go: so many more there may be.
 UPKEEP_JOBS: Final = 100
 #: Bytes of a line in a receipt: two paths, each byte of which may be three characters, and what stands before them.
 RECEIPT_LINE: Final = 32 * KiB

@@ -165,7 +165,8 @@ class Jobs(Observer):
 
     def _taken(self, job: bytes, peer: bytes | None) -> bool:
         """Whether an id is in use by a job that comes in, or is to, from another key than `peer` (None: from any)."""
-        running = any(one.report.hex == job.hex() and one.trusted.id != peer for one in self._running.values())
+        called = job.hex()
+        running = any(one.report.hex == called and one.trusted.id != peer for one in self._running.values())
         return running or self.approvals.waits(job, peer)
 
     def _begin(

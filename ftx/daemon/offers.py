@@ -23,7 +23,7 @@ from ftx.daemon.approvals import Approvals
 from ftx.daemon.complaints import Said
 from ftx.daemon.deciding import Deciding, who_is
 from ftx.disk.guarded import Guarded
-from ftx.disk.store import Path, Store
+from ftx.disk.store import JobStore, Path, Store
 from ftx.errors import FtxError, kind
 from ftx.net.alive import hung_up, proves_alive
 from ftx.net.receiving import Receiving
@@ -109,22 +109,27 @@ class Offers:
             raise FtxError(verdict.error, f"{kind(verdict.error).sentence} ({verdict.why})")
         self._check_id(offer, trusted)
         await self._settle(offer, trusted)
-        receipt = await self._worker.run(self._store.receipt, trusted.id, offer.job)
-        if receipt is not None:
+        into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
+        dry, asked = offer.kind == DRY_RUN, verdict.action == "ask"
+
+        def begin() -> JobStore:
+            return self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads, dry=dry)
+
+        def take_up() -> bytes | JobStore | None:
+            receipt = self._store.receipt(trusted.id, offer.job)
+            return receipt if asked or receipt is not None else begin()
+
+        opened = await self._worker.run(take_up)
+        if isinstance(opened, bytes):
             if not connection.over:
-                connection.send(decode_receipt(receipt))
+                connection.send(decode_receipt(opened))
             return
-        asked = verdict.action == "ask"
-        if asked:
+        if opened is None:
             offer = await self._approvals.ask(connection, offer, trusted, verdict.why)
             if self._by.still_welcome(trusted) is not None or self._draining():
                 raise FtxError("peer-stopping" if self._draining() else "not-authorised")
             connection.signed_in()
-        into, reads = (*verdict.folder, *offer.into), trusted.own  # our own key may read the inbox anyway
-        dry = offer.kind == DRY_RUN
-        opened = await self._worker.run(
-            lambda: self._store.begin(trusted.id, offer.job, into, verdict.conflict, reads=reads, dry=dry)
-        )
+            opened = await self._worker.run(begin)
         store = self._by.guard(opened, trusted, connection.where, approved=asked, charge=not dry)
         if connection.over or self._draining():
             await self._worker.run(store.close)

@@ -33,7 +33,7 @@ from ftx.daemon.words import why_ended
 from ftx.disk.keys import Identity
 from ftx.disk.peers import Watched
 from ftx.errors import FtxError, kind
-from ftx.net.interfaces import interfaces, own_addresses
+from ftx.net.interfaces import OwnAddresses
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker
@@ -212,7 +212,7 @@ class Reception(ServerFactory):
         peer = connection.peer
         if peer is None:
             return
-        peers, addresses = await self._worker.run(self._look)
+        peers = await self._worker.run(self._watched.current)
         if connection.over:
             return
         try:
@@ -221,7 +221,7 @@ class Reception(ServerFactory):
                 connection.where,
                 own_id=self._identity.id,
                 own_name=self.name,
-                own_addresses=addresses,
+                own_addresses=OwnAddresses(),
                 own_key_anywhere=self.own_key_anywhere,
                 peers=peers,
                 unknown="untrusted",
@@ -232,7 +232,7 @@ class Reception(ServerFactory):
             self._let_ask(connection, hello, peer)
             return
         self._strangers.forget(connection)
-        mine = sum(same(one.id, trusted.id) for one in self._known.values())
+        mine = sum([one.id == trusted.id for one in self._known.values()])  # known already: no secret is compared
         if mine >= limits.SIGNED_IN_PER_KEY or len(self._known) >= limits.SIGNED_IN_TOTAL:
             raise FtxError("busy", f"there are too many connections of {trusted.name}")
         self._known[connection] = trusted
@@ -262,9 +262,6 @@ class Reception(ServerFactory):
         features = [name for name in FEATURES if name in _FOR_STRANGERS]
         connection.send(our_hello(self.name, features=features))
         connection.session.version = agree(connection.session.hello, hello)
-
-    def _look(self) -> Any:
-        return self._watched.current(), own_addresses(interfaces())
 
     async def _recheck(self) -> None:
         peers = await self._worker.run(self._watched.current)

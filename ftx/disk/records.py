@@ -169,6 +169,8 @@ class Records:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._remembered = remembered.Remembered()
+        #: Receipts kept since the start.
+        self._saved = 0
         #: By peer, what only completes records that a crash may leave pending; it goes with the next transaction.
         self._waiting: defaultdict[bytes, dict[NameKey, NameRecord]] = defaultdict(dict)
 
@@ -352,11 +354,14 @@ class Records:
     # -- receipts -----------------------------------------------------------------------------------------
 
     def save_receipt(self, peer: bytes, job: bytes, body: bytes) -> None:
-        """Keep a receipt, durably; old ones go (`limits.STATE_DAYS`, `limits.RECEIPT_FILES`)."""
+        """Keep a receipt, durably; now and then old ones go (`limits.STATE_DAYS`, `limits.RECEIPT_FILES`)."""
         now = int(self._clock())
 
         def action(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", (peer, job, body, now))
+            self._saved += 1
+            if self._saved % limits.UPKEEP_JOBS != 1:
+                return
             connection.execute("DELETE FROM receipts WHERE stored < ?", (now - limits.STATE_DAYS * _DAY,))
             connection.execute(
                 "DELETE FROM receipts WHERE (peer, job) IN"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
+from collections.abc import Iterator
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -100,6 +101,8 @@ class SecureTransport:
         self._sealed: memoryview | None = None  # ciphertext that the socket did not take yet
         self._producer: Any = None
         self._producer_paused = False
+        self._turning = False  # a read is being dealt with, ...
+        self._gathered = False  # ... and there is something to send
 
     @property
     def connection(self) -> SSL.Connection | None:
@@ -121,7 +124,8 @@ class SecureTransport:
         self._protocol.makeConnection(self)
         if not self._over:
             self._reactor.addReader(self)
-            self._handshake()
+            with self._turn():
+                self._handshake()
 
     def lost(self, reason: Failure) -> None:
         """The TCP connection is gone: tell the producer and the protocol, and let go of everything."""
@@ -160,6 +164,10 @@ class SecureTransport:
             return
         if self._held is not None:
             return
+        with self._turn():
+            self._read_turn()
+
+    def _read_turn(self) -> None:
         size = self.read_size
         if self.incoming is not None:
             if not self.incoming.passes(self._read_on):
@@ -183,7 +191,10 @@ class SecureTransport:
         if self._over:  # the reactor asks once more in the turn in which a read ended it
             return
         try:
-            self._write_turn()
+            if self._write_turn():
+                self._reactor.removeWriter(self)
+            else:
+                self._reactor.addWriter(self)
         except (SSL.Error, OSError) as error:
             self._end(_reason(error))
             return
@@ -191,7 +202,27 @@ class SecureTransport:
             self._producer_paused = False
             self._producer.resumeProducing()
 
-    def _write_turn(self) -> None:
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """What is said meanwhile goes out at the end of it: asking first whether the socket takes it costs more."""
+        self._gathered = False
+        self._turning = True
+        try:
+            yield
+        finally:
+            self._turning = False
+        if self._gathered:
+            self.doWrite()
+
+    def _to_write(self) -> None:
+        """There is something to send."""
+        if self._turning:
+            self._gathered = True
+        elif not self._over:
+            self._reactor.addWriter(self)
+
+    def _write_turn(self) -> bool:
+        """Encrypt and send; whether nothing is left to be done, for now, when the socket takes more."""
         records, budget = self._records, limits.WRITE_TURN
         outgoing = self.outgoing if self.outgoing is not None and self.outgoing.limited else None
         while budget > 0 and self._flush():
@@ -199,8 +230,7 @@ class SecureTransport:
                 most = limits.WRITE_SLICE
                 if outgoing is not None:
                     if not outgoing.passes(self._write_on):
-                        self._reactor.removeWriter(self)
-                        return
+                        return True
                     most = outgoing.portion(most)
                 sealed = records.seal(most)
                 if outgoing is not None:
@@ -209,10 +239,10 @@ class SecureTransport:
             elif self.disconnecting and records.complete and self._producer is None and not records.closed:
                 records.close()
             else:
-                self._reactor.removeWriter(self)
                 if records.closed:
                     self._shut_down()
-                return
+                return True
+        return False
 
     # -- ITransport, IConsumer, ISystemHandle --------------------------------------------------------------
 
@@ -222,7 +252,7 @@ class SecureTransport:
             return
         self._records.write(data)
         if self._records.complete:
-            self._reactor.addWriter(self)
+            self._to_write()
         full = self._records.waiting >= self.queue_high
         if full and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
@@ -269,7 +299,7 @@ class SecureTransport:
             self.abortConnection()
             return
         self.disconnecting = True
-        self._reactor.addWriter(self)
+        self._to_write()
 
     def abortConnection(self) -> None:
         """End it now; what was not sent is lost."""
@@ -302,7 +332,7 @@ class SecureTransport:
         except SSL.Error as error:
             self._farewell(error)
             return
-        self._reactor.addWriter(self)
+        self._to_write()
         if complete:
             if IHandshakeListener.providedBy(self._protocol):
                 self._protocol.handshakeCompleted()
