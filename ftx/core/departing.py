@@ -42,10 +42,10 @@ class Departing(msgspec.Struct, eq=False, gc=False):
     #: We have closed it with an entry-failed: nothing opens it again.
     withdrawn: bool = False
     #: Blocks to be sent once more, and how often that was asked of us.
-    again: list[int] = []
+    again: tuple[int, ...] = ()
     repeats: int = 0
     digest: bytes | None = None
     #: The digests of the receiver's older copy, joined.
-    basis: bytearray = msgspec.field(default_factory=bytearray)
+    basis: bytes | bytearray = b""
     #: The digest that it was announced with.
     claimed: bytes | None = None

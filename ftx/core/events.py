@@ -190,7 +190,7 @@ class ReadPipe(Effect, frozen=True, gc=False):
 
 
 class ReadWhole(Effect, frozen=True, gc=False):
-    """Read, hash and send these files of one block; answer per file with whole_read or source_failed."""
+    """Read, hash and send these files of one block; answer with wholes_read and, per file, source_failed."""
 
     numbers: Sequence[int]
 

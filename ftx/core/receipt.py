@@ -21,9 +21,8 @@ _LINE: Final = re.compile(
     rb"(stored|identical|skipped|folder|wanted|failed-[0-9]{3,5})"
     rb" ([0-9]{1,19}) ([0-9a-f]{64}|-) ([A-Za-z0-9._~/%-]+) ([A-Za-z0-9._~/%-]+)\n"
 )
-#: A path of which nothing is quoted: nearly every one.
-_PLAIN: Final = re.compile(rb"[A-Za-z0-9._~/-]*")
-_UNQUOTED: Final = bytes(code for code in range(128) if _PLAIN.fullmatch(bytes([code])))
+#: What is not quoted in a path: nearly every path has nothing else.
+_PLAIN: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~/-"
 #: What says that something is there now.
 _THERE: Final = (b"stored", b"identical", b"folder")
 
@@ -55,13 +54,13 @@ def line(
 
 def _quoted(path: Sequence[bytes]) -> str:
     whole = b"/".join(path)
-    return whole.decode("ascii") if _PLAIN.fullmatch(whole) else quote_from_bytes(whole, safe="/~")
+    return quote_from_bytes(whole, safe="/~") if whole.translate(None, _PLAIN) else whole.decode("ascii")
 
 
 def _quoted_all(paths: Sequence[Sequence[bytes]]) -> list[str]:
     """Each of `paths` as `_quoted()`: nearly always there is nothing to quote in any of them."""
     whole = [b"/".join(path) for path in paths]
-    if b"".join(whole).translate(None, _UNQUOTED):
+    if b"".join(whole).translate(None, _PLAIN):
         return list(map(_quoted, paths))
     return b"\n".join(whole).decode("ascii").split("\n")
 

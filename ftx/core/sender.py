@@ -37,6 +37,9 @@ from ftx.wire.messages import (
 
 __all__ = ["SENDER_TABLE", "Concluded", "Sender", "SenderState"]
 
+#: Results of what is there now.
+_THERE = (Stored, Identical)
+
 
 class Sender(Supplying):
     """The sending half of one job.
@@ -115,7 +118,7 @@ class Sender(Supplying):
         kind = type(result)
         if (kind is Identical or kind is Skipped) and (entry.asked or entry.folder):
             raise ProtocolError("protocol-error", "a file was both asked for and left out")
-        if isinstance(result, Stored | Identical):
+        if isinstance(result, _THERE):
             effects.append(self._there(entry, result, identical=kind is Identical))
         elif isinstance(result, Wanted):
             effects.append(self._wanted_dry(entry))

@@ -10,7 +10,7 @@ for again: a file that was closed is opened, that block sent, the file closed an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 from ftx import limits
@@ -48,6 +48,11 @@ class Supplying(Announcing):
         """What the owner gave with the file."""
         return self._entries[number].source
 
+    def sources(self, numbers: Sequence[int]) -> list[tuple[int, Any]]:
+        """What the owner gave with each of these files, behind its number."""
+        entries = self._entries
+        return [(number, entries[number].source) for number in numbers]
+
     def next_work(self) -> OpenEntry | ReadBlock | ReadPipe | ReadWhole | CloseEntry | None:
         """The next disk work for the owner, or None while there is none (yet)."""
         if self.paused:
@@ -83,13 +88,18 @@ class Supplying(Announcing):
         entry.closed, entry.active, entry.digest = True, False, digest
         return [Send(EntryEnd(number, entry.size, digest))]
 
-    def whole_read(self, number: int, digest: bytes) -> list[Effect]:
-        """A file of one block was read, hashed to block digest `digest`, and is with the transport: that closes it."""
-        entry = self._entries[number]
-        entry.active, entry.closed = False, True
-        entry.again.clear()
-        entry.digest = whole_digest(entry.size, digest)
-        return self._forget(entry) if entry.failed else []
+    def wholes_read(self, read: Sequence[tuple[int, bytes]]) -> list[Effect]:
+        """Files of one block, by their numbers, were read and hashed to these block digests, and are with the
+        transport: that closes them.
+        """
+        effects: list[Effect] = []
+        for number, digest in read:
+            entry = self._entries[number]
+            entry.active, entry.closed, entry.again = False, True, ()
+            entry.digest = whole_digest(entry.size, digest)
+            if entry.failed:
+                effects += self._forget(entry)
+        return effects
 
     def closed(self, number: int, digest: bytes) -> list[Effect]:
         """All of the file was read and the source is unchanged; `digest` is the file's."""
@@ -152,6 +162,7 @@ class Supplying(Announcing):
             raise ProtocolError("protocol-error", "the digests of an older copy did not follow each other")
         if message.first % limits.BASIS_DIGESTS:
             raise ProtocolError("protocol-error", "the digests of an older copy came in crumbs")
+        entry.basis = entry.basis or bytearray()
         entry.basis += message.digests
         self._basis_held += len(message.digests)
         most = limits.BASIS_BLOCKS * limits.DIGEST
@@ -170,7 +181,7 @@ class Supplying(Announcing):
             raise ProtocolError("protocol-error", "blocks were asked for again too often")
         if entry.withdrawn:
             return
-        entry.again.append(block)
+        entry.again += (block,)
         if entry.closed:
             entry.closed, entry.digest = False, None
             self._ready.append(entry)
@@ -202,7 +213,8 @@ class Supplying(Announcing):
         step = None if entry.failed else next(self._blocks, None)
         repeat = step is None and bool(entry.again) and not entry.failed
         if repeat:  # with its content: what could be copied has been tried
-            step = entry.again.pop(), True
+            *again, block = entry.again
+            entry.again, step = tuple(again), (block, True)
         if step is None:
             entry.wanted = BlockSet(block_count(entry.size))  # all sent: opened once more, only repeats are
             self._blocks = None

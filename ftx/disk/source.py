@@ -49,6 +49,7 @@ __all__ = [
     "count",
     "pipe_root",
     "problem",
+    "read_among",
     "read_whole",
     "roots",
 ]
@@ -72,11 +73,12 @@ def _failure(error: OSError) -> FtxError:
 
 def _check(file: SourceFile, status: os.stat_result) -> None:
     """Raise `source-changed` or `source-vanished` unless `status` is that of the walk."""
+    mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
     if (
         status.st_size == file.size
         and status.st_ino == file.inode
-        and wire_time(status.st_mtime_ns) == file.mtime_ns
-        and wire_time(status.st_ctime_ns) == file.ctime_ns
+        and (mtime == file.mtime_ns or wire_time(mtime) == file.mtime_ns)
+        and (ctime == file.ctime_ns or wire_time(ctime) == file.ctime_ns)
         and stat.S_ISREG(status.st_mode)
     ):
         return
@@ -111,25 +113,35 @@ def _open_far(local: bytes) -> int:
 def read_whole(file: SourceFile) -> bytes:
     """The content of a file of one block: exactly `file.size` bytes (at most `limits.BLOCK`).
 
-    Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`. Four system calls: one look after
-    reading says that what was read is the file of the walk, and that it did not change meanwhile. pread(2) takes
-    nothing out of a pipe or a terminal that is in its place now (`ESPIPE`).
+    Raises FtxError `source-changed`, `source-vanished` or `source-unreadable`.
     """
+    opened: list[int] = []
+    try:
+        return read_among(file, opened)
+    finally:
+        fds.close_all(opened)
+
+
+def read_among(file: SourceFile, opened: list[int]) -> bytes:
+    """As `read_whole`; the descriptor is put to those in `opened`, which the caller closes together.
+
+    Three system calls: one look after reading says that what was read is the file of the walk, and that it did not
+    change meanwhile. pread(2) takes nothing out of a pipe or a terminal that is in its place now (`ESPIPE`).
+    """
+    size = file.size
     try:
         fd = _open(file)
-        try:
-            content = os.pread(fd, file.size + 1, 0)
-            while 0 < len(content) < file.size:
-                more = os.pread(fd, file.size + 1 - len(content), len(content))
-                if not more:
-                    break
-                content += more
-            _check(file, os.fstat(fd))
-        finally:
-            fds.close(fd)
+        opened.append(fd)
+        content = os.pread(fd, size + 1, 0)
+        while 0 < len(content) < size:
+            more = os.pread(fd, size + 1 - len(content), len(content))
+            if not more:
+                break
+            content += more
+        _check(file, os.fstat(fd))
     except OSError as error:
         raise _failure(error) from error
-    if len(content) != file.size:
+    if len(content) != size:
         raise FtxError("source-changed")
     return content
 

@@ -24,8 +24,8 @@ from ftx.net.worker import Strand
 
 __all__ = ["Announcing"]
 
-#: Something to be sent, and its digest if it is announced with that.
-_Found = tuple[SourceItem, bytes | None]
+#: Something to be sent; with its digest, if it is announced with that.
+_Found = SourceItem | tuple[SourceFile, bytes]
 
 
 class Announcing:
@@ -107,7 +107,7 @@ class Announcing:
                 files += 1
                 size += len(item.target)
         sums = Totals(self._sums.files + files, self._sums.folders + folders, self._sums.bytes + size)
-        return [self._checksum(item) if self._checksums else (item, None) for item in items], sums
+        return [self._checksum(item) for item in items] if self._checksums else list[_Found](items), sums
 
     def _checksum(self, item: SourceItem) -> _Found:
         """`item` and its digest, if it is to have one; in its place the problem of a file that cannot be read.
@@ -115,7 +115,7 @@ class Announcing:
         Without its digest it would not be recognised, and if it can be read when it is sent, it is there twice.
         """
         if not isinstance(item, SourceFile):
-            return item, None
+            return item
 
         def check() -> None:
             if self._course.over():
@@ -124,7 +124,7 @@ class Announcing:
         try:
             return item, checksum(item, self._course.memory, self._course.wall(), check)
         except FtxError as error:
-            return (item if self._course.over() else SourceProblem(item.path, error.as_value())), None
+            return item if self._course.over() else SourceProblem(item.path, error.as_value())
 
     def _walked_some(self, outcome: tuple[list[_Found], Totals]) -> None:
         items, self._sums = outcome
@@ -138,13 +138,14 @@ class Announcing:
     def _announce(self) -> None:
         while self._found and (room := self._room()):
             for _ in range(min(room, len(self._found))):
-                self._add(*self._found.popleft())
+                self._add(self._found.popleft())
             self._course.perform(self._machine.flush_manifest())
         if self._walked and not self._found and self._machine.accepted is not None and not self.held:
             self._ended = True
             self._course.perform(self._machine.end_manifest())
 
-    def _add(self, item: SourceItem, digest: bytes | None) -> None:
+    def _add(self, found: _Found) -> None:
+        item, digest = found if isinstance(found, tuple) else (found, None)
         if isinstance(item, SourceFile):
             effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
             if effects:

@@ -84,7 +84,7 @@ class ReadAhead:
             packer = self._packer if packs else None
             match work:
                 case ReadWhole():
-                    files = [(number, self._machine.source(number)) for number in work.numbers]
+                    files = self._machine.sources(work.numbers)
                     self._course.backlog.run(self._read_strand, self._whole_read, read_batch, files, packer)
                 case OpenEntry():
                     self._read_entry(work.number, self._opened, self._open, work.number)
@@ -197,10 +197,7 @@ class ReadAhead:
         self._reading -= 1
         if batch.frames:
             self._give([batch.frames], batch.size, len(batch.read))
-        for number, digest in batch.read:
-            effects = self._machine.whole_read(number, digest)
-            if effects:
-                self._course.perform(effects)
+        self._course.perform(self._machine.wholes_read(batch.read))
         for number, error in batch.failed:
             self._course.perform(self._machine.source_failed(number, error))
         self.go_on()

@@ -104,6 +104,7 @@ _BOTH: Final = struct.Struct(">IBIQBB")
 HEADER: Final = _HEADER.size
 DATA_HEADER: Final = _DATA.size
 _LAST: Final = 0x01
+_DATA_TYPE: Final = int(FrameType.DATA)
 #: What the headers say of a block 0 that comes in one piece, and how long its body is at most when it is small.
 _PLAIN: Final = (FrameType.DATA, 0, Encoding.RAW, _LAST)
 _GATHERED: Final = DATA_HEADER + limits.GATHERED + limits.DIGEST
@@ -236,8 +237,8 @@ def data_frames(
         head = _HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA)
         return [head, _DATA.pack(entry, block, encoding, _LAST), digest]
     if len(content) <= limits.PIECE:
-        head = _HEADER.pack(DATA_HEADER + len(content) + len(digest), FrameType.DATA)
-        return [head + _DATA.pack(entry, block, encoding, _LAST), content, digest]
+        length = DATA_HEADER + len(content) + len(digest)
+        return [_BOTH.pack(length, _DATA_TYPE, entry, block, encoding, _LAST), content, digest]
     view = memoryview(content)
     out: list[bytes | memoryview] = []
     for start in range(0, len(view), limits.PIECE):

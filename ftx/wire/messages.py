@@ -201,6 +201,8 @@ _NO_NAME: Final = re.compile(rb"\.\.?\Z|[^/\0]*[/\0]").match
 _DOTS: Final = frozenset({b".", b".."})
 _encoder: Final = msgspec.msgpack.Encoder()
 _receipts: Final = msgspec.msgpack.Decoder(ReceiptBody)
+#: Results of what is there now.
+_THERE: Final = (Stored, Identical)
 #: Everything that a body can make the decoder raise.
 _BODY_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError)
 
@@ -227,7 +229,7 @@ def decode(item: Frame) -> Message:
         check_path(message.into)
     elif isinstance(message, Results):
         for result in message.results:
-            if isinstance(result, Stored | Identical) and result.stored_as is not None:
+            if isinstance(result, _THERE) and result.stored_as is not None:
                 check_path(result.stored_as)
     elif isinstance(message, List):
         check_path(message.path)

@@ -21,7 +21,7 @@ from ftx.wire.messages import Accept, FileEntry, Manifest, Needs, Results, Store
 
 MIB = limits.BLOCK
 #: Of functions, for each further small file; some tenths of a microsecond each.
-SENDER_CALLS = 42
+SENDER_CALLS = 40
 #: The same when a receiver finds that one is there: from the frame to the frame, the disk not counted.
 IDENTICAL_CALLS = 6.5
 NOISE = random.Random(21).randbytes(3 * MIB + 5)
@@ -194,8 +194,7 @@ def test_calls_for_each_small_file_of_a_sender() -> None:
         sender.flush_manifest()
         sender.receive(Needs([WantAll(number) for number in range(count)]))
         while (work := sender.next_work()) is not None:
-            for number in work.numbers:  # type: ignore[union-attr]
-                sender.whole_read(number, digest)
+            sender.wholes_read([(number, digest) for number in work.numbers])  # type: ignore[union-attr]
         sender.receive(Results([Stored(number, whole, None) for number in range(count)]))
 
     send(1)

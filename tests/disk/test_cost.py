@@ -31,8 +31,8 @@ def test_calls_for_each_small_file(tmp_path: Path) -> None:
     few, many = (found(tree) for tree in trees)
     walked = [python_calls(lambda tree=tree: found(tree)) for tree in trees]  # type: ignore[misc]
     read = [python_calls(lambda files=files: read_batch(files)) for files in (few, many)]  # type: ignore[misc]
-    assert (walked[1] - walked[0]) / (MANY - FEW) <= 19
-    assert (read[1] - read[0]) / (MANY - FEW) <= 27
+    assert (walked[1] - walked[0]) / (MANY - FEW) <= 14
+    assert (read[1] - read[0]) / (MANY - FEW) <= 19
 
 
 def test_calls_for_each_file_that_is_there(tmp_path: Path) -> None:
