@@ -272,7 +272,7 @@ GARBAGE_CLIENT: Final = 200_000
 GARBAGE_DAEMON: Final = 10_000
 #: Frames of one connection dealt with in one turn of the reactor; a read may hold five thousand small ones.
 FRAMES_PER_TURN: Final = 1024
-#: Small files stored, read or looked up by one disk job.
+#: Small files stored or read by one disk job; what is looked up by one is what one frame announces.
 DISK_BATCH: Final = 256
 #: Bytes of small files in one disk job.
 DISK_BATCH_BYTES: Final = 1 * MiB

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Generic, TypeVar
 
 __all__ = ["HandleCache", "Slot"]
@@ -78,7 +79,8 @@ class HandleCache(Generic[K, H]):
             slot.users -= 1
             excess = len(self._slots) - self._limit
             if excess > 0:
-                surplus = [slot for slot in self._slots.values() if not slot.users and not slot.busy][:excess]
+                free = (slot for slot in self._slots.values() if not slot.users and not slot.busy)
+                surplus = list(islice(free, excess))
                 for old in surplus:
                     old.busy = True
         self._end(surplus)

@@ -194,7 +194,8 @@ class _Linking:
         if record is None or record.digest is not None or record.inode not in (0, found.st_ino):
             return
         self._times[folder] = found
-        self.job.tree.reopen(folder)
+        with self.job.tree.folder(folder) as fd:
+            self.job.tree.reopen(fd)
 
     def _forget(self) -> None:
         """Remove the records of links that were not made: they must not vouch for somebody else's."""

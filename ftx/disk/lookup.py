@@ -94,13 +94,15 @@ class LookUp:
             job.check()
             made = False
             try:
-                made = job.tree.make(path)
-                if made and path not in new:  # nobody could tell before that it was missing
-                    records.write(job.peer, [(joined(path), folder_record(path))])
-                job.tree.enter(path, made)
-                if made:
-                    job.new.add(path)
-                job.folders[entry.number] = (path, made or (path not in new and self._ours(path, record)))
+                ours = None if path in new else self._ours(path, record)
+                if ours is None:
+                    made = job.tree.make(path)
+                    if made and path not in new:  # nobody could tell before that it was missing
+                        records.write(job.peer, [(joined(path), folder_record(path))])
+                    job.tree.enter(path, made)
+                    if made:
+                        job.new.add(path)
+                job.folders[entry.number] = path, made or bool(ours)
                 self.answers[entry.number] = Made(entry.number)
             except (OSError, FtxError) as error:
                 self._refuse(entry, path, error)
@@ -118,15 +120,15 @@ class LookUp:
         except (OSError, FtxError):
             return False
 
-    def _ours(self, path: Path, record: NameRecord | None) -> bool:
-        """Whether the existing folder `path` was made by this peer's transfers, and may be changed by them."""
-        if record is None or record.digest is not None:
-            return False
-        with self.job.tree.folder(path) as fd:
-            if record.inode not in (0, os.fstat(fd).st_ino):
-                return False
-        self.job.tree.reopen(path)
-        return True
+    def _ours(self, path: Path, record: NameRecord | None) -> bool | None:
+        """Whether the folder `path` was made by this peer's transfers, and may be changed by them; None: it is gone."""
+        try:
+            with self.job.tree.folder(path) as fd:
+                if record is None or record.digest is not None:
+                    return False
+                return self.job.tree.reopen(fd, record.inode)
+        except FileNotFoundError:
+            return None
 
     # -- files --------------------------------------------------------------------------------------------
 

@@ -176,12 +176,18 @@ class Tree:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
             return os.fstat(fd)
 
-    def reopen(self, path: Path) -> None:
-        """Let our own folder `path`, which an earlier job may have finished as read-only, take new names."""
-        with self.folder(path) as fd:
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            if mode & 0o300 != 0o300:
-                os.fchmod(fd, mode | 0o300)
+    def reopen(self, fd: int, inode: int = 0) -> bool:
+        """Let our own folder, open as `fd`, which an earlier job may have finished as read-only, take new names.
+
+        False, and nothing is done, when it is not the folder `inode` (0: whichever it is).
+        """
+        status = os.fstat(fd)
+        if inode not in (0, status.st_ino):
+            return False
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & 0o300 != 0o300:
+            os.fchmod(fd, mode | 0o300)
+        return True
 
     def sync(self, group: SyncGroup, paths: Iterable[Path], extra: Iterable[int] = ()) -> None:
         """Make the names in the folders `paths` durable, and those of the folders themselves and of all above them.

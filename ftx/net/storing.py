@@ -149,8 +149,7 @@ class Storing:
             else _store_entry(entry)
             for entry in effect.entries
         ]
-        for start in range(0, len(entries), limits.DISK_BATCH):
-            self._look(entries[start : start + limits.DISK_BATCH])
+        self._look(entries)  # those of a frame, so their number is bounded
 
     def _look(self, part: Sequence[StoreEntry]) -> None:
         def looked_up(outcomes: Sequence[Any]) -> None:
