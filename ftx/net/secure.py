@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import socket as sockets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -248,20 +248,24 @@ class SecureTransport:
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`, in a later turn of the reactor; dropped once the connection is over or ending."""
-        if self._over or not len(data) or (self.disconnecting and self._producer is None):
+        self.writeSequence((data,))
+
+    def writeSequence(self, data: Iterable[bytes | memoryview]) -> None:
+        """Send each of `data`, as `write` does."""
+        if self._over or (self.disconnecting and self._producer is None):
             return
-        self._records.write(data)
+        before = self._records.waiting
+        for part in data:
+            if len(part):
+                self._records.write(part)
+        if self._records.waiting == before:
+            return
         if self._records.complete:
             self._to_write()
         full = self._records.waiting >= self.queue_high
         if full and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()
-
-    def writeSequence(self, data: Any) -> None:
-        """See ITransport."""
-        for part in data:
-            self.write(part)
 
     def getPeer(self) -> Any:
         """See ITransport."""

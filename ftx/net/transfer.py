@@ -213,8 +213,8 @@ class Connection(Protocol):
         """Send data frames that are already encoded, as they are: content is not copied before OpenSSL has it."""
         if not self._over:
             self.session.step(Piece, self.clock.seconds())
-            for part in frames:
-                self._write(memoryview(part))
+            if self.transport is not None and not self._lost:
+                cast(Any, self.transport).writeSequence(frames)
 
     def signed_in(self) -> None:
         """The peer is who we want: larger reads from now on."""
