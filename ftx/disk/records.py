@@ -130,8 +130,19 @@ def _found(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey])
 
 
 def _write(connection: sqlite3.Connection, peer: bytes, records: Iterable[tuple[bytes, NameRecord]], now: int) -> None:
+    # bytes are the one thing of which the module asks each time whether something adapts it, with an error inside
     rows = [
-        (path, one.final, _signed(one.inode), one.size, one.mtime_ns, one.disk_ns, one.ctime_ns, one.digest, one.mode)
+        (
+            bytearray(path),
+            bytearray(one.final),
+            _signed(one.inode),
+            one.size,
+            one.mtime_ns,
+            one.disk_ns,
+            one.ctime_ns,
+            None if one.digest is None else bytearray(one.digest),
+            one.mode,
+        )
         for path, one in records
     ]
     done = 0
@@ -141,12 +152,12 @@ def _write(connection: sqlite3.Connection, peer: bytes, records: Iterable[tuple[
             done += count
 
 
-def _crop(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey]) -> None:
+def _crop(connection: sqlite3.Connection, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
     """Leave the latest versions of each path just written. Nearly always there are too few rows to look closer."""
-    paths = {key[0] for key in keys}
+    paths = {path for path, _ in records}
     enough = len(paths) + limits.NAME_VERSIONS
     if paths and connection.execute(_CROWD, (peer, min(paths), max(paths), enough)).fetchone()[0] == enough:
-        connection.executemany(_CROP, [(peer, *key) for key in keys])
+        connection.executemany(_CROP, [(peer, *_key(path, record)) for path, record in records])
 
 
 def _failure(error: sqlite3.Error) -> FtxError:
@@ -311,7 +322,7 @@ class Records:
 
             def action(connection: sqlite3.Connection) -> None:
                 _write(connection, peer, records, now)
-                _crop(connection, peer, [_key(path, record) for path, record in records])
+                _crop(connection, peer, records)
                 for key, digests in blocks:
                     self._remembered.put(connection, peer, key, digests)
 
