@@ -193,12 +193,13 @@ class Download(Observer):
 
     # -- what the job tells (Observer) ---------------------------------------------------------------------
 
-    def resolved(self, job: Receiving, entry: Resolved) -> None:
-        """An entry has its result."""
-        error = _explained(entry.error) if entry.error else None
-        if error is not None and self._destination.failure is not None:
-            error = self._destination.failure.as_value()
-        self._account.resolved(entry, error)
+    def resolved(self, job: Receiving, entries: Sequence[Resolved]) -> None:
+        """Entries have their results."""
+        for entry in entries:
+            error = _explained(entry.error) if entry.error else None
+            if error is not None and self._destination.failure is not None:
+                error = self._destination.failure.as_value()
+            self._account.resolved(entry, error)
 
     def left_out(self, job: Receiving, entry: LeftOut) -> None:
         """Something there cannot be sent."""

@@ -6,7 +6,7 @@ owner. So the order of results on the wire and in the transcript cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from ftx import limits
@@ -55,6 +55,10 @@ class Answers:
         """Ask for content."""
         self._wants.append(want)
         self._large_want = self._large_want or isinstance(want, WantGroup)
+
+    def want_all(self, numbers: Iterable[int]) -> None:
+        """Ask for all of these files."""
+        self._wants += map(WantAll, numbers)
 
     def basis(self, number: int, digests: bytes) -> None:
         """Offer the blocks of an older copy; the want of the file follows."""

@@ -65,6 +65,21 @@ class Enrolling(Resolving):
         self.present += size
         return self._resolve_there(found, identical=True)
 
+    def want_all(self, numbers: Sequence[int], now: float) -> list[Effect]:
+        """These files are wanted, and nothing is there of any of them."""
+        if self._dry:
+            return [effect for number in numbers for effect in self.want(number, None, now)]
+        self._unanswered -= len(numbers)
+        files = self._files
+        for number in numbers:
+            file = files[number]
+            file.life = Life.WANTED
+            file.synced_at = now
+            if file.size > limits.BLOCK:
+                file.missing = BlockSet.full(block_count(file.size))
+        self._answers.want_all(numbers)
+        return []
+
     def want(self, number: int, held: BlockSet | None, now: float, basis: bytes = b"") -> list[Effect]:
         """The file is wanted; `held` names the blocks that are durable already, None for none.
 

@@ -207,14 +207,19 @@ class Jobs(Observer):
 
     # -- what the jobs tell (Observer) ---------------------------------------------------------------------
 
-    def resolved(self, job: Receiving, entry: Resolved) -> None:
-        """An entry has its result: an event, if anybody listens."""
+    def resolved(self, job: Receiving, entries: Sequence[Resolved]) -> None:
+        """Entries have their results: events, if anybody listens."""
         running = self._running.get(job)
-        if running is None or entry.folder:
+        if running is None:
             return
-        if entry.stored_as is not None and entry.stored_as[-1] != entry.path[-1]:  # a folder never gets another name
-            running.report.renamed += 1
-        self.reports.resolved(running.report, entry)
+        report = running.report
+        for entry in entries:
+            if entry.stored_as is not None and entry.stored_as[-1] != entry.path[-1]:  # never so for a folder
+                report.renamed += 1
+        if self.reports.heard:
+            for entry in entries:
+                if not entry.folder:
+                    self.reports.resolved(report, entry)
 
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job and all its disk work are over."""

@@ -118,6 +118,11 @@ class Reports:
     def _incoming(self) -> bool:
         return self._direction == "in"
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens."""
+        return self.stream is not None and self.stream.subscribers > 0
+
     def publish(self, event: events.Event) -> None:
         """To whoever listens."""
         if self.stream is not None:
@@ -135,7 +140,7 @@ class Reports:
 
     def resolved(self, job: Reported, entry: Resolved) -> None:
         """An entry that is no folder has its result: an event, if anybody listens."""
-        if self.stream is None or not self.stream.subscribers:
+        if not self.heard:
             return
         error = None
         if entry.error:

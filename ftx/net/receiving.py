@@ -7,6 +7,8 @@ in `ftx.net.backlog`, which stops the reading when it is too much.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -42,8 +44,8 @@ _log = Logger()
 class Observer:
     """Who watches a receiving job; every method may be left as it is."""
 
-    def resolved(self, job: Receiving, entry: Resolved) -> None:
-        """An entry has its result."""
+    def resolved(self, job: Receiving, entries: Sequence[Resolved]) -> None:
+        """Entries have their results."""
 
     def left_out(self, job: Receiving, entry: LeftOut) -> None:
         """The sender of a pull cannot send something."""
@@ -273,20 +275,25 @@ class Receiving:
     # -- effects -------------------------------------------------------------------------------------------
 
     def _perform(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case Send():
-                    self.connection.send(effect.message)
-                case Resolved():
-                    self._observer.resolved(self, effect)
-                case LeftOut():
-                    self._observer.left_out(self, effect)
-                case Conclude():
-                    self._conclude()
-                case GiveUp():
-                    self.cancel(FtxError("cancelled", "cancelled by the sender"))
-                case _:
-                    self._storing.carry_out(effect)
+        for kind, run in groupby(effects, type):
+            if kind is Resolved:
+                self._observer.resolved(self, cast("list[Resolved]", list(run)))
+            else:
+                for effect in run:
+                    self._perform_one(effect)
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self.connection.send(effect.message)
+            case LeftOut():
+                self._observer.left_out(self, effect)
+            case Conclude():
+                self._conclude()
+            case GiveUp():
+                self.cancel(FtxError("cancelled", "cancelled by the sender"))
+            case _:
+                self._storing.carry_out(effect)
 
     def _flush(self) -> None:
         if not self._over:

@@ -187,18 +187,24 @@ class Storing:
         for kind, run in groupby(outcomes, type):
             if kind is store.Have:
                 self._perform(self._machine.have([(one.number, one.stored_as, one.digest) for one in run]))
+            elif kind is store.Want:
+                self._wanted(list(run), now)
             else:
                 for outcome in run:
-                    self._answered(outcome, now)
+                    self._answered(outcome)
 
-    def _answered(self, outcome: store.Answer, now: float) -> None:
+    def _wanted(self, wants: Sequence[store.Want], now: float) -> None:
+        whole = [want.number for want in wants if want.held is None and not want.basis]
+        self._perform(self._machine.want_all(whole, now))
+        for want in wants if len(whole) < len(wants) else ():
+            if want.basis and self._machine.copies:
+                self._bases.append(want)
+            elif want.held is not None or want.basis:
+                self._perform(self._machine.want(want.number, want.held, now))
+
+    def _answered(self, outcome: store.Answer) -> None:
         machine = self._machine
         match outcome:
-            case store.Want(number=number, held=held, basis=basis):
-                if basis and machine.copies:
-                    self._bases.append(outcome)
-                elif effects := machine.want(number, held, now):
-                    self._perform(effects)
             case store.Made(number=number):
                 self._perform(machine.made(number))
             case store.Skip(number=number):

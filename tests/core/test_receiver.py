@@ -290,6 +290,29 @@ def test_a_small_file() -> None:
     assert progress == events.Send(messages.ProgressMessage(5, 5, 0))
 
 
+def test_many_are_wanted_as_each_would_be() -> None:
+    """Small and large ones, together or one by one: the same is asked for, and the window is as free as then."""
+    sizes = [5, 0, MIB, MIB + 1, 3 * MIB]
+    files = [file(number, b"%d" % number, size) for number, size in enumerate(sizes)]
+    asked = []
+    for together in (True, False):
+        receiver, _ = play(Manifest(list(files), False))
+        if together:
+            assert receiver.want_all(range(len(files)), 1.0) == []
+        else:
+            assert [receiver.want(number, None, 1.0) for number in range(len(files))] == [[]] * len(files)
+        asked.append(receiver.flush(1.0))
+        assert [one.missing and one.missing.count for one in receiver._files.values()] == [None, None, None, 2, 3]
+        count = limits.WINDOW_UNANSWERED
+        more = [file(number, b"z%05d" % number) for number in range(len(files), len(files) + count)]
+        for start in range(0, count, limits.BATCH):
+            receiver.receive(Manifest(more[start : start + limits.BATCH], False), 2.0)
+    assert asked[0] == asked[1]
+    receiver = Receiver(offer(kind=2), 0.0, features={"dry-run"})
+    receiver.receive(Manifest(list(files), False), 0.0)
+    assert len(receiver.want_all(range(len(files)), 1.0)) == len(files)
+
+
 def test_a_small_file_of_zeros() -> None:
     """A zero run of a file of one block is its zeros."""
     _, [store] = play(*ONE, piece(0, 0, 0, encoding=Encoding.ZERO))

@@ -465,7 +465,10 @@ class ReceiverEnd(_End):
             case _:
                 offered = min(block_count(len(found.basis)), block_count(entry.size)) if found.basis else 0
                 basis = b"".join(File((), found.basis).block_digests()[:offered])
-                effects = self.machine.want(entry.number, found.held, self.pair.now, basis)
+                if found.held is None and not basis:
+                    effects = self.machine.want_all([entry.number], self.pair.now)
+                else:
+                    effects = self.machine.want(entry.number, found.held, self.pair.now, basis)
                 if self.pair.spoil:
                     self.disk.spoil_bases()
         self._perform(effects)
