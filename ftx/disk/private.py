@@ -53,13 +53,10 @@ def ensure_folder(path: str, kind: str) -> None:
     """
     try:
         try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-        else:
-            os.chmod(path, 0o700)  # whatever the umask took away
-            sync_folder(_parent(path))
-        status = os.stat(path)
+            status = os.stat(path)
+        except FileNotFoundError:
+            _make_folder(path)
+            status = os.stat(path)
     except OSError as error:
         above = f"mkdir -p {show(_parent(path))}" if isinstance(error, FileNotFoundError) else ""
         raise FtxError(kind, f"the folder {show(path)} cannot be used: {_say(error)}", above) from error
@@ -69,6 +66,14 @@ def ensure_folder(path: str, kind: str) -> None:
         raise FtxError(kind, f"the folder {show(path)} belongs to another user")
     if status.st_mode & 0o022:
         raise FtxError(kind, f"the folder {show(path)} can be changed by others", f"chmod go-w {show(path)}")
+
+
+def _make_folder(path: str) -> None:
+    """Make the folder `path`, durably, unless somebody else just has; OSError as it comes."""
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)  # whatever the umask took away
+        sync_folder(_parent(path))
 
 
 def read(path: str, limit: int, kind: str) -> tuple[bytes, os.stat_result] | None:

@@ -189,8 +189,7 @@ class Walk:
         self._items = _walk(tuple(roots), selection or Selection())
 
     def batch(self, n: int) -> list[SourceItem]:
-        """The next items, at most `n` (at least 1); an empty list at the end. Blocks for as long as the disk.
-        """
+        """The next items, `n` (at least 1) or, at the end, fewer. Blocks for as long as the disk."""
         return list(itertools.islice(self._items, n))
 
     def close(self) -> None:

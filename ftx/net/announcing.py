@@ -93,8 +93,10 @@ class Announcing:
         room = 0 if self.held else self._machine.room()
         return room if room >= limits.BATCH // 2 or (room > 0 and self._machine.idle) else 0
 
-    def _walk_some(self, most: int) -> tuple[list[_Found], Totals]:
-        """The next items of the walk, files with their digests where those are wanted; and what there is so far."""
+    def _walk_some(self, most: int) -> tuple[list[_Found], Totals, bool]:
+        """The next items of the walk, files with their digests where those are wanted; what there is so far; and
+        whether that is all.
+        """
         items = self._walk.batch(most)
         files = folders = size = 0
         for item in items:
@@ -107,7 +109,8 @@ class Announcing:
                 files += 1
                 size += len(item.target)
         sums = Totals(self._sums.files + files, self._sums.folders + folders, self._sums.bytes + size)
-        return [self._checksum(item) for item in items] if self._checksums else list[_Found](items), sums
+        found = [self._checksum(item) for item in items] if self._checksums else list[_Found](items)
+        return found, sums, len(items) < most
 
     def _checksum(self, item: SourceItem) -> _Found:
         """`item` and its digest, if it is to have one; in its place the problem of a file that cannot be read.
@@ -126,11 +129,11 @@ class Announcing:
         except FtxError as error:
             return item if self._course.over() else SourceProblem(item.path, error.as_value())
 
-    def _walked_some(self, outcome: tuple[list[_Found], Totals]) -> None:
-        items, self._sums = outcome
+    def _walked_some(self, outcome: tuple[list[_Found], Totals, bool]) -> None:
+        items, self._sums, ended = outcome
         self._walking = False
         self._found += items
-        if not items:
+        if ended:
             self._walked = True
             self._counted(self._sums)
         self.go_on()
