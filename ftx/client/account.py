@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from ftx import limits
 from ftx.client.attempts import Attempts
-from ftx.core.events import Resolved
+from ftx.core.events import Resolved, There
 from ftx.core.progress import Meter
 from ftx.core.receipt import Counts
 from ftx.errors import Error, FtxError
@@ -79,8 +79,16 @@ class Account:
     def _remarkable(self, entry: Resolved) -> bool:
         """Whether a person would be told who did not ask for every file."""
         there = entry.stored_as
-        asked = (*self._into, *entry.path) if self._into else entry.path
-        return entry.status == "wanted" or (there is not None and there != asked)
+        return entry.status == "wanted" or (there is not None and there != self._asked(entry.path))
+
+    def _asked(self, path: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return (*self._into, *path) if self._into else path
+
+    def there(self, run: There) -> None:
+        """Files are there now: the same as `resolved()` of each."""
+        if self._every_file or any(there != self._asked(path) for _, _, path, there in run.files):
+            for entry in run.each():
+                self.resolved(entry, None)
 
     def left_out(self, path: tuple[bytes, ...], error: Error) -> None:
         """Something is no entry for this reason. Links and devices are skipped, anything else has failed."""

@@ -34,7 +34,7 @@ class ReceiptFile:
         self._lost = False
 
     def add(self, line: bytes) -> None:
-        """One more line of the transcript."""
+        """One more line of the transcript, or several."""
         self._lines.append(line)
         self._size += len(line)
         if self._size >= limits.READ_SIZE:

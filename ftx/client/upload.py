@@ -16,7 +16,7 @@ from ftx.client.account import Account
 from ftx.client.attempts import Attempts
 from ftx.client.reasons import explained
 from ftx.client.receiptfile import ReceiptFile
-from ftx.core.events import Resolved
+from ftx.core.events import Resolved, There
 from ftx.disk.keys import Identity
 from ftx.disk.memory import DigestMemory
 from ftx.disk.selection import Selection
@@ -250,6 +250,11 @@ class Upload(Watcher):
             whole = (*self._offer.into, *entry.path)
             error = explained(Error(row.name, row.sentence, row.hint), whole, self._attempts.called)
         self._account.resolved(entry, error)
+
+    def there(self, job: Sending, run: There) -> None:
+        """Files are there now: events of those that are to have one, and the lines of the receipt."""
+        self._receipt.add(b"".join(run.lines))
+        self._account.there(run)
 
     def problem(self, job: Sending, problem: SourceProblem) -> None:
         """Something below the sources was left out."""

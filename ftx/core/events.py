@@ -6,7 +6,7 @@ out, in worker threads where a disk is involved, and reports the outcome by call
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -32,6 +32,7 @@ __all__ = [
     "Send",
     "StoreWhole",
     "Sync",
+    "There",
     "VerifyReceipt",
     "Waited",
     "WriteBlock",
@@ -60,6 +61,22 @@ class Resolved(Effect, frozen=True, gc=False):
     folder: bool
     #: The transcript line.
     line: bytes
+
+
+class There(Effect, frozen=True, gc=False):
+    """Files are there now, stored or (`identical`) there before: tell whoever watches; `each` says it of one by one."""
+
+    #: Size, digest, path, and where it is below the inbox.
+    files: Sequence[tuple[int, bytes, tuple[bytes, ...], tuple[bytes, ...]]]
+    identical: bool
+    #: The transcript line of each.
+    lines: Sequence[bytes]
+
+    def each(self) -> Iterator[Resolved]:
+        """What became of each file."""
+        status = "identical" if self.identical else "stored"
+        for (size, digest, path, stored_as), line in zip(self.files, self.lines, strict=True):
+            yield Resolved(path, size, status, digest, stored_as, 0, False, line)
 
 
 class LeftOut(Effect, frozen=True, gc=False):

@@ -7,10 +7,12 @@ and here what the receiver says.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ftx import limits
 from ftx.core.concluding import SENDER_TABLE, Concluded, SenderState
 from ftx.core.departing import Departing
-from ftx.core.events import Effect, Resolved, Send, Waited
+from ftx.core.events import Effect, Resolved, Send, There, Waited
 from ftx.core.supplying import Supplying
 from ftx.core.table import advance
 from ftx.errors import KINDS, FtxError, ProtocolError, kind_from_peer
@@ -37,8 +39,13 @@ from ftx.wire.messages import (
 
 __all__ = ["SENDER_TABLE", "Concluded", "Sender", "SenderState"]
 
-#: Results of what is there now.
+#: Results of what is there now, and of what was left out.
 _THERE = (Stored, Identical)
+_LEFT_OUT = (Identical, Skipped)
+
+_Result = Stored | Identical | Skipped | Failed | Wanted
+#: Size, digest, path, and where it is.
+_There = tuple[int, bytes, tuple[bytes, ...], tuple[bytes, ...]]
 
 
 class Sender(Supplying):
@@ -74,10 +81,7 @@ class Sender(Supplying):
                 for want in message.wants:
                     self._want(want)
             case Results():
-                effects: list[Effect] = []
-                for result in message.results:
-                    self._result(result, effects)
-                return effects + self._end_if_complete()
+                return self._results(message.results) + self._end_if_complete()
             case ProgressMessage():
                 # A receiver that exaggerates must not make our bar do so.
                 verified = message.verified if self.totals is None else min(message.verified, self.totals.bytes)
@@ -107,19 +111,72 @@ class Sender(Supplying):
 
     # -- results -----------------------------------------------------------------------------------------------
 
-    def _result(self, result: Stored | Identical | Skipped | Failed | Wanted, effects: list[Effect]) -> None:
-        """What became of one entry, added to `effects`."""
+    def _results(self, results: Sequence[_Result]) -> list[Effect]:
+        """What became of entries, in order; nearly all are files that are there now, of which many are told at once."""
+        effects: list[Effect] = []
+        there: list[_There] = []
+        identical = False
+        for result in results:
+            entry = self._entry(result)
+            if isinstance(result, _THERE) and not entry.folder:
+                if there and isinstance(result, Identical) is not identical:
+                    effects.append(self._told(there, identical))
+                    there = []
+                identical = isinstance(result, Identical)
+                there.append(self._there(entry, result, identical=identical))
+                continue
+            if there:
+                effects.append(self._told(there, identical))
+                there = []
+            self._other(entry, result, effects)
+        if there:
+            effects.append(self._told(there, identical))
+        return effects
+
+    def _entry(self, result: _Result) -> Departing:
+        """The entry that has this result, which it may have."""
         entry = self._entries.get(result.number)
         if entry is None or entry.failed:
             raise ProtocolError("protocol-error", "a result came for an entry that has none coming")
         if not entry.answered and not entry.folder:
             self._unanswered -= 1
             entry.answered = True
-        kind = type(result)
-        if (kind is Identical or kind is Skipped) and (entry.asked or entry.folder):
+        if isinstance(result, _LEFT_OUT) and (entry.asked or entry.folder):
             raise ProtocolError("protocol-error", "a file was both asked for and left out")
+        return entry
+
+    def _there(self, entry: Departing, result: Stored | Identical, *, identical: bool) -> _There:
+        """The receiver has the file: with exactly the content that was sent, or that it was announced with."""
+        path, digest = entry.path, result.digest
+        if not identical and not entry.closed:
+            raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
+        if (not identical and entry.digest != digest) or len(digest) != limits.DIGEST:
+            raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
+        if identical and entry.claimed not in (None, digest):
+            raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
+        del self._entries[entry.number]
+        if identical:
+            self.present += entry.size
+        return entry.size, digest, path, self._where(path, result)
+
+    def _where(self, path: tuple[bytes, ...], result: Stored | Identical) -> tuple[bytes, ...]:
+        """Where it is below the inbox: as it was asked for, unless the receiver says otherwise."""
+        if result.stored_as is not None:
+            return tuple(result.stored_as)
+        return (*self.offer.into, *path) if self.offer.into else path
+
+    def _told(self, there: list[_There], identical: bool) -> There:
+        return There(there, identical, self.transcript.stored_all(there, identical=identical))
+
+    def _other(self, entry: Departing, result: _Result, effects: list[Effect]) -> None:
+        """Any other result, added to `effects`."""
         if isinstance(result, _THERE):
-            effects.append(self._there(entry, result, identical=kind is Identical))
+            if result.digest:
+                raise ProtocolError("protocol-error", "a folder cannot have a digest")
+            stored_as = self._where(entry.path, result)
+            line = self.transcript.folder(entry.path, stored_as)
+            del self._entries[entry.number]
+            effects.append(Resolved(entry.path, 0, "stored", b"", stored_as, 0, True, line))
         elif isinstance(result, Wanted):
             effects.append(self._wanted_dry(entry))
         elif isinstance(result, Failed):
@@ -136,29 +193,6 @@ class Sender(Supplying):
             line = self.transcript.skipped(entry.size, entry.path)
             del self._entries[entry.number]
             effects.append(Resolved(entry.path, entry.size, "skipped", None, None, 0, False, line))
-
-    def _there(self, entry: Departing, result: Stored | Identical, *, identical: bool) -> Resolved:
-        """The receiver has it: with exactly the content that was sent, or that it was announced with."""
-        path, into, digest = entry.path, self.offer.into, result.digest
-        asked = (*into, *path) if into else path
-        stored_as = asked if result.stored_as is None else tuple(result.stored_as)
-        if entry.folder:
-            if digest:
-                raise ProtocolError("protocol-error", "a folder cannot have a digest")
-            line = self.transcript.folder(path, stored_as)
-        else:
-            if not identical and not entry.closed:
-                raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
-            if (not identical and entry.digest != digest) or len(digest) != limits.DIGEST:
-                raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
-            if identical and entry.claimed not in (None, digest):
-                raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
-            line = self.transcript.stored(entry.size, digest, path, stored_as, identical=identical)
-        del self._entries[entry.number]
-        if identical:
-            self.present += entry.size
-        status = "identical" if identical else "stored"
-        return Resolved(path, entry.size, status, digest, stored_as, 0, entry.folder, line)
 
     def _wanted_dry(self, entry: Departing) -> Resolved:
         """The receiver would ask for this."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ftx.core.events import Resolved
+from ftx.core.events import Resolved, There
 from ftx.disk.source import SourceProblem
 from ftx.errors import FtxError, ProtocolError
 from ftx.wire.frames import Piece, Whole
@@ -99,6 +99,11 @@ class Watcher:
 
     def resolved(self, job: Sending, entry: Resolved) -> None:
         """An entry has its result."""
+
+    def there(self, job: Sending, run: There) -> None:
+        """Files are there now. Unless this is done together, each of them is `resolved`."""
+        for entry in run.each():
+            self.resolved(job, entry)
 
     def problem(self, job: Sending, problem: SourceProblem) -> None:
         """Something below the sources cannot be sent and was left out."""

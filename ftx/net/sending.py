@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.core.approval import NONCE, Waiter
-from ftx.core.events import Effect, Resolved, Send, VerifyReceipt, Waited
+from ftx.core.events import Effect, Resolved, Send, There, VerifyReceipt, Waited
 from ftx.core.identity import SIGN_RECEIPT, same
 from ftx.core.links import in_force
 from ftx.core.sender import Concluded, Sender
@@ -215,7 +215,9 @@ class Sending:
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Resolved():  # one for each file; of the others there are some for each batch
+                case There():
+                    self._watcher.there(self, effect)
+                case Resolved():
                     self._watcher.resolved(self, effect)
                 case Send():
                     self._connection.send(effect.message)

@@ -21,7 +21,7 @@ from ftx.wire.messages import Accept, FileEntry, Manifest, Needs, Results, Store
 
 MIB = limits.BLOCK
 #: Of functions, for each further small file; some tenths of a microsecond each.
-SENDER_CALLS = 40
+SENDER_CALLS = 36
 #: The same when a receiver finds that one is there: from the frame to the frame, the disk not counted.
 IDENTICAL_CALLS = 6.5
 NOISE = random.Random(21).randbytes(3 * MIB + 5)

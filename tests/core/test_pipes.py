@@ -8,7 +8,7 @@ import pytest
 
 from ftx import limits
 from ftx.core.blocks import block_digest, file_digest
-from ftx.core.events import CloseEntry, LookUp, Publish, ReadPipe, Resolved, Send, WriteBlock
+from ftx.core.events import CloseEntry, LookUp, Publish, ReadPipe, Resolved, Send, There, WriteBlock
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Sender
 from ftx.errors import KINDS, ProtocolError
@@ -165,8 +165,8 @@ def test_a_sender_reads_one_block_at_a_time() -> None:
     assert machine.pipe_read(0, 5, b"d" * 32) == [Send(EntryEnd(0, size, b"d" * 32))]
     assert machine.next_work() is None
     effects = machine.receive(Results([Stored(0, b"d" * 32, None)]))
-    assert isinstance(effects[0], Resolved)
-    assert effects[0].size == size
+    assert isinstance(effects[0], There)
+    assert [file.size for file in effects[0].each()] == [size]
     assert machine.transcript.counts.bytes == size
 
 

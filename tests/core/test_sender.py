@@ -431,3 +431,40 @@ def test_unknown_reasons() -> None:
     assert isinstance(resolved, events.Resolved)
     assert resolved.error == 601
     assert resolved.line.startswith(b"failed-699 5 - ")
+
+
+def test_results_in_one_frame_are_those_one_by_one() -> None:
+    """Whatever follows what: the same is told, in the same order, and the account is the same."""
+    results: list[Any] = [
+        Stored(0, b"", [b"another folder"]),
+        *(Identical(number, BLOCK, None) for number in (3, 4)),
+        *(Stored(number, SMALL, None) for number in (1, 2)),
+        Skipped(5),
+        Stored(6, SMALL, [b"other"]),
+        Failed(7, 601),
+        Identical(8, BLOCK, [b"moved", b"\xff"]),
+    ]
+    told = []
+    for frames in ([results], [[result] for result in results]):
+        sender, _ = play(ACCEPT, folder, announce(*[5] * 8))
+        for number in (1, 2, 6):
+            play(all_of(number), work, read(number), sender=sender)
+        heard: list[events.Resolved] = []
+        for frame in frames:
+            for effect in sender.receive(Results(frame)):
+                heard += effect.each() if isinstance(effect, events.There) else [effect]  # type: ignore[list-item]
+        told.append((heard, sender.transcript.counts, sender.transcript.digest(), sender.present, sender.idle))
+    assert told[0] == told[1]
+    heard, counts, _, present, idle = told[0]
+    assert [entry.status for entry in heard] == [
+        *("stored", "identical", "identical", "stored", "stored", "skipped", "stored", "failed", "identical")
+    ]
+    assert (counts.files, counts.identical, counts.folders, counts.failed, present, idle) == (6, 3, 1, 1, 15, True)
+
+
+@pytest.mark.parametrize("wrong", [Stored(2, b"x" * 32, None), Identical(2, SMALL, None), Stored(9, SMALL, None)])
+def test_one_wrong_result_among_many(wrong: Any) -> None:
+    """It is found as it would be alone."""
+    sender, _ = play(ACCEPT, announce(5, 5, 5), *(step for n in range(3) for step in (all_of(n), work, read(n))))
+    with pytest.raises(ProtocolError):
+        sender.receive(Results([Stored(0, SMALL, None), wrong, Stored(1, SMALL, None)]))

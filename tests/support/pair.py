@@ -221,6 +221,8 @@ class SenderEnd(_End):
             match effect:
                 case events.Send():
                     self.send(effect.message)
+                case events.There():
+                    self.resolved += effect.each()
                 case events.Resolved():
                     self.resolved.append(effect)
                 case events.VerifyReceipt():
