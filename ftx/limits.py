@@ -234,6 +234,8 @@ RECEIVE_TOTAL: Final = 96 * MiB
 RECEIVE_SHARE: Final = 64 * MiB
 #: Seconds in which a block has to come while others wait for its room: 17 KiB/s. As for the rest of a frame.
 ROOM_TIME: Final = CRAWL_SECONDS
+#: What a block counts there while it waits for the disk if only a word of it came: it is of zeros, or in an older copy.
+WORD: Final = 4 * KiB
 #: Received bytes that come in chunks smaller than this are joined: an object for each would weigh more than they do.
 JOINED: Final = 1 * KiB
 #: Content of a piece up to which it is copied out of what was read from the socket, a READ_SLICE of which a view would

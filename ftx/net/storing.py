@@ -246,8 +246,8 @@ class Storing:
 
         strand, failed = self._file(number).strand, self._entry_failed(number)
         copy = (self._store.copy_block, number, block, effect.offset, effect.digest)
-        self._backlog.hold(limits.BLOCK)
-        self._backlog.run(strand, copied, *copy, failed=failed, release=limits.BLOCK)
+        self._backlog.hold(limits.WORD)
+        self._backlog.run(strand, copied, *copy, failed=failed, release=limits.WORD)
 
     # -- files of one block, and folders -------------------------------------------------------------------
 
@@ -351,14 +351,10 @@ class Storing:
         def written(ok: bool) -> None:
             self._perform(self._machine.block_written(number, block, ok, self._clock.seconds()))
 
-        self._backlog.hold(effect.length)
-        self._backlog.run(
-            self._file(number).strand,
-            written,
-            write,
-            failed=self._entry_failed(number),
-            release=effect.length,
-        )
+        held = limits.WORD if effect.chunks is None else effect.length
+        self._backlog.hold(held)
+        failed = self._entry_failed(number)
+        self._backlog.run(self._file(number).strand, written, write, failed=failed, release=held)
 
     def _sync(self, number: int) -> None:
         large = self._file(number)

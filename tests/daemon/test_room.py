@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_twisted
 from support.bounded import bounded, until
 from support.hostile import Hostile, data, entry
@@ -21,7 +22,7 @@ from ftx.core.lanes import EXPORTER, exporter_context
 from ftx.core.room import Room
 from ftx.errors import kind
 from ftx.net.receiving import Receiving
-from ftx.wire.frames import data_frames
+from ftx.wire.frames import copy_frame, data_frames
 from ftx.wire.messages import EntryEnd, Join, Joined, Needs, Offer, Refuse, Results, Stored
 
 BLOCK = bytes(limits.BLOCK)
@@ -255,3 +256,45 @@ async def test_another_job_whose_peer_is_slow_to_answer_may_come_back(reactor: A
     finally:
         await end.stop()
         ticking.stop()
+
+
+def eight(end: ReceivingEnd, mtime: int) -> Hostile:
+    """A client whose file of eight blocks of zeros is waited for."""
+    client = end.hostile()
+    client.greet(features=["delta", "repair"])
+    client.offer(job=os.urandom(16), conflict=2)
+    client.announce([entry(0, b"zeros", size=8 * limits.BLOCK, mtime=mtime)])
+    client.until(Needs)
+    return client
+
+
+def as_words(*, copies: bool) -> bytes:
+    """Its blocks, none of which has content that travels."""
+    digest, length = block_digest([BLOCK]), limits.BLOCK
+    if copies:
+        return b"".join(copy_frame(0, block, block * length, length, digest) for block in range(8))
+    return b"".join(b"".join(data_frames(0, block, b"", digest, zero=True)) for block in range(8))
+
+
+@bounded(20)
+@pytest.mark.parametrize("copies", [False, True])
+async def test_blocks_that_come_as_a_word_take_next_to_no_room(end: ReceivingEnd, copies: bool) -> None:
+    """Eight of zeros, or of an older copy, wait for the disk, in room for two: the block of another one is read."""
+    closes = EntryEnd(0, 8 * limits.BLOCK, file_digest(8 * limits.BLOCK, [block_digest([BLOCK])] * 8))
+    with ExitStack() as closing:
+        if copies:
+            older = closing.enter_context(await deferToThread(eight, end, 1))
+            await deferToThread(older.send, as_words(copies=False), closes)
+            await deferToThread(older.until, Results)
+        slow = closing.enter_context(await deferToThread(eight, end, 2))
+        end.store.hold("write_block", "copy_block")
+        await deferToThread(slow.send, as_words(copies=copies), closes)
+        method = "copy_block" if copies else "write_block"
+        await until(lambda: (method, 0) in [(name, words[0]) for name, words in end.store.calls[-8:] if words])
+        other = closing.enter_context(await deferToThread(wanted, end, b"other"))
+        await deferToThread(other.send, data(0, 0, BLOCK))
+        assert (await deferToThread(other.until, Results)).results
+        end.store.release()
+        assert (await deferToThread(slow.until, Results)).results
+    await until(lambda: not jobs(end))
+    assert end.jobs._room.taken == 0
