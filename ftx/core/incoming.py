@@ -41,8 +41,8 @@ class Folder:
     made: bool = False
 
 
-class File(Struct, eq=False):
-    """A file without its result (or draining)."""
+class File(Struct, eq=False, gc=False):
+    """A file without its result (or draining). Nothing that it leads to leads back: the collector need not look."""
 
     number: int
     path: tuple[bytes, ...]

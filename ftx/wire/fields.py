@@ -81,5 +81,5 @@ class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True, froze
     """What all messages share: positional, nothing unknown."""
 
 
-class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """What all entries, wants and results share."""
+class Entry(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True, gc=False):
+    """What all entries, wants and results share. None of them leads back to itself: the collector need not look."""
