@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from benchmarks.processes import end, spent, start
 
 __all__ = ["Crowd", "many_clients"]
 
-#: Processes that the clients are spread over.
-_PROCESSES = 4
+#: Processes that the clients are spread over: as many as there are processors beside the daemon's. More of them would take
+#: these from each other and from the daemon, which costs both more than is measured of either.
+_PROCESSES = max(1, (os.cpu_count() or 1) - 1)
 
 
 class Crowd:
@@ -54,8 +56,8 @@ class Crowd:
             end(process, 0)
 
     def go(self) -> Run:
-        """Begin, and wait for all; BenchmarkError unless every client's file is stored."""
-        before, begun = spent(self._daemon), time.monotonic()
+        """Begin, and wait for all; BenchmarkError unless every client's file is stored. Starting them does not count."""
+        before, started, begun = spent(self._daemon), self._spent(), time.monotonic()
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.write(b"go\n")
@@ -66,8 +68,10 @@ class Crowd:
         seconds = time.monotonic() - begun
         if ends["stored"] != len(self._sources):
             raise BenchmarkError(f"not all of {len(self._sources)} clients were served: {dict(ends)}")
-        clients = sum(spent(process.pid) for process in self._processes)
-        return Run(seconds, clients, 0, spent(self._daemon) - before)
+        return Run(seconds, self._spent() - started, 0, spent(self._daemon) - before)
+
+    def _spent(self) -> float:
+        return sum(spent(process.pid) for process in self._processes)
 
 
 @attrs.frozen
