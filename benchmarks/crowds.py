@@ -21,8 +21,8 @@ from benchmarks.processes import end, spent, start
 
 __all__ = ["Crowd", "many_clients"]
 
-#: Processes that the clients are spread over: as many as there are processors beside the daemon's. More of them would take
-#: these from each other and from the daemon, which costs both more than is measured of either.
+#: Processes that the clients are spread over: as many as there are processors beside the daemon's. More take these from
+#: each other and from the daemon, which costs both more than is measured of either.
 _PROCESSES = max(1, (os.cpu_count() or 1) - 1)
 
 
@@ -56,7 +56,7 @@ class Crowd:
             end(process, 0)
 
     def go(self) -> Run:
-        """Begin, and wait for all; BenchmarkError unless every client's file is stored. Starting them does not count."""
+        """Begin, and wait for all; BenchmarkError unless every client's file is stored. Their start does not count."""
         before, started, begun = spent(self._daemon), self._spent(), time.monotonic()
         for process in self._processes:
             if process.stdin is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -178,8 +179,11 @@ AFTER_SIGN_IN: Final[Mapping[int, int]] = {kind: _bound(kind) for kind in FrameT
 
 def after_sign_in(features: Collection[str]) -> Mapping[int, int]:
     """The bounds after sign-in when these features were agreed. Who is signed in does not pair on that connection."""
-    if not features:
-        return AFTER_SIGN_IN
+    return _after_sign_in(frozenset(features)) if features else AFTER_SIGN_IN
+
+
+@lru_cache(maxsize=len(_FEATURES))  # what was agreed is ours, too, so there are few, and mostly one
+def _after_sign_in(features: frozenset[str]) -> Mapping[int, int]:
     return {
         kind: _bound(kind)
         for kind in FrameType
