@@ -191,9 +191,9 @@ class Session:
             self._crawling = None
         return found
 
-    def lengthened(self, piece: Piece) -> Piece:
-        """`piece`, the last event, with those that have come behind it and belong to the same block."""
-        return self._decoder.lengthened(piece)
+    def lengthened(self, piece: Piece, most: int) -> Piece:
+        """`piece`, the last event, with those behind it that belong to the same block, in all at most `most`."""
+        return piece if self.trace is not None else self._decoder.lengthened(piece, most)
 
     def _answered(self, now: float) -> None:
         """What was asked last has its answer; of several pings that are out only the last counts."""

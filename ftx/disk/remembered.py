@@ -71,7 +71,8 @@ class Remembered:
     def get(connection: sqlite3.Connection, peer: bytes, key: tuple[bytes, int, int]) -> bytes:
         """What is remembered for this version; empty if nothing is."""
         row = connection.execute(_GET, (peer, *key)).fetchone()
-        return b"" if row is None else bytes(row[0])
+        # in a damaged database it may be of any type, and bytes() of a number are as many
+        return row[0] if row is not None and isinstance(row[0], bytes) else b""
 
     @staticmethod
     def drop(connection: sqlite3.Connection, peer: bytes, key: tuple[bytes, int, int]) -> None:

@@ -154,7 +154,7 @@ class Connection(Protocol):
                 if isinstance(event, Piece):
                     if self.job is None:
                         raise ProtocolError("wrong-state")
-                    event = self.session.lengthened(event)
+                    event = self.session.lengthened(event, left)
                     left -= event.pieces
                     self.job.piece(event)
                 else:

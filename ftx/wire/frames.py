@@ -354,8 +354,9 @@ class FrameDecoder:
         buffer.skip(at)
         return found
 
-    def lengthened(self, piece: Piece) -> Piece:
-        """`piece`, which `next_item` has just given, with the pieces of the same block that have come behind it.
+    def lengthened(self, piece: Piece, most: int) -> Piece:
+        """`piece`, which `next_item` has just given, with the pieces of the same block that have come behind it, in
+        all at most `most`.
 
         They are what `next_item` would give one by one. Whatever is different, or not all there, is left to it.
         """
@@ -364,7 +365,7 @@ class FrameDecoder:
         buffer, same = self._buffer, (FrameType.DATA, piece.entry, piece.block, piece.encoding)
         chunks, size, pieces = list(piece.chunks), piece.length, piece.pieces
         digest = None
-        while digest is None and (head := buffer.peek(_BOTH.size)) is not None:
+        while digest is None and pieces < most and (head := buffer.peek(_BOTH.size)) is not None:
             length, kind, entry, block, encoding, flags = _BOTH.unpack_from(head)
             content = length - DATA_HEADER - (limits.DIGEST if flags else 0)
             fits = 0 < content <= limits.PIECE and HEADER + length <= len(buffer)

@@ -127,6 +127,8 @@ def test_what_was_touched_since_is_read(
         "UPDATE blocks SET digests = substr(digests, 1, 64)",
         "UPDATE blocks SET digests = substr(digests, 33) || substr(digests, 1, 32)",
         "UPDATE blocks SET digests = x''",
+        "UPDATE blocks SET digests = 1 << 50",
+        "UPDATE blocks SET digests = 'text'",
         "UPDATE blocks SET path = x'67'",
         "DELETE FROM blocks",
         "UPDATE names SET digest = zeroblob(32)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import sys
 import tracemalloc
@@ -211,7 +212,7 @@ def lengthened(wire: bytes, cut: int | None = None) -> tuple[Piece, FrameDecoder
     decoder.feed(wire[:cut])
     piece = decoder.next_item()
     assert isinstance(piece, Piece)
-    return decoder.lengthened(piece), decoder
+    return decoder.lengthened(piece, limits.FRAMES_PER_TURN), decoder
 
 
 def test_pieces_of_a_block_are_put_together() -> None:
@@ -222,7 +223,7 @@ def test_pieces_of_a_block_are_put_together() -> None:
     assert (whole.entry, whole.block, whole.length, whole.digest, whole.pieces) == (7, 8, limits.BLOCK, DIGEST, 8)
     assert b"".join(whole.chunks) == content
     assert len({id(chunk.obj) for chunk in whole.chunks}) == 1
-    assert decoder.lengthened(whole) is whole  # the next block is another piece
+    assert decoder.lengthened(whole, 9) is whole  # the next block is another piece
     part, decoder = lengthened(wire, -1)
     assert (part.length, part.digest, part.pieces) == (7 * limits.PIECE, None, 7)
     decoder.feed(wire[-1:])
@@ -256,6 +257,69 @@ def test_what_does_not_go_on_with_a_block_is_left_alone(other: bytes, allowed: b
     else:
         with pytest.raises(ProtocolError):
             decoder.next_item()
+
+
+def test_no_more_pieces_are_put_together_than_a_turn_has() -> None:
+    """A megabyte of pieces of one byte is 50,000 of them: they would keep all others waiting, and take 18 MB."""
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    decoder.feed(data(b"x", flags=0) * 100)
+    found = 0
+    while (item := decoder.next_item()) is not None:
+        assert isinstance(item, Piece)
+        piece = decoder.lengthened(item, 7)
+        assert piece.pieces == piece.length == min(7, 100 - found)
+        found += piece.pieces
+    assert found == 100
+
+
+def _items(parts: list[bytes], most: int) -> tuple[list[tuple[Any, ...]], str]:
+    """What comes out of `parts`, fed one after the other: pieces one by one, and how it ended; `most` 0: the slow way.
+
+    """
+    decoder = FrameDecoder(AFTER_SIGN_IN)
+    found: list[tuple[Any, ...]] = []
+    try:
+        for part in parts:
+            decoder.feed(part)
+            while (item := decoder.next_item()) is not None:
+                if not isinstance(item, Piece):
+                    found.append((item.type, item.body))
+                    continue
+                piece = decoder.lengthened(item, most) if most else item
+                assert sum(map(len, piece.chunks)) == piece.length
+                assert piece.pieces <= max(most, 1)
+                content = b"".join(piece.chunks)
+                key = (piece.entry, piece.block, piece.encoding)
+                if found and found[-1][0] == key and found[-1][2] is None:  # as whoever gets them would see it
+                    content, pieces = found[-1][1] + content, found[-1][3] + piece.pieces
+                    found[-1] = (key, content, piece.digest, pieces)
+                else:
+                    found.append((key, content, piece.digest, piece.pieces))
+    except ProtocolError as error:
+        return found, error.name
+    return found, f"{decoder.buffered} left"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_pieces_put_together_are_the_same_however_they_come(seed: int) -> None:
+    """Any frames, good and bad, split anywhere: what comes out, and where it ends, is what came one by one."""
+    chance = random.Random(seed)
+    frames = []
+    for _ in range(chance.randrange(2, 30)):
+        size = chance.choice([0, 1, 2, 31, 32, 33, 100, 100, limits.COPIED, limits.COPIED + 1, limits.PIECE])
+        kind = chance.random()
+        flags = 2 if kind < 0.01 else int(kind > 0.8)
+        where = {"entry": chance.choice([1, 1, 1, 1, 2]), "block": chance.choice([0, 0, 0, 0, 1])}
+        frames.append(data(chance.randbytes(size) + DIGEST * bool(flags and kind > 0.82), flags=flags, **where))
+        if chance.random() < 0.05:
+            frames.append(frame(FrameType.PING, b"\x90"))
+        if chance.random() < 0.03:
+            frames.append(chance.choice([head(0x7F, 3), head(FrameType.DATA, 2**31), chance.randbytes(9)]))
+    wire = b"".join(frames)
+    cuts = sorted(chance.randrange(len(wire)) for _ in range(chance.randrange(6)))
+    parts = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+    slow = _items(parts, 0)
+    assert _items(parts, chance.choice([1, 2, 5, limits.FRAMES_PER_TURN])) == slow, seed
 
 
 _FRAMES = st.one_of(
