@@ -371,9 +371,7 @@ class Root:
 
     def link(self, fd: int, folder_fd: int, name: bytes) -> None:
         """Give the unnamed file `fd` its name; `EEXIST` when there is anything of that name."""
-        self._link(fd, _single(name), folder_fd)
-
-    def _link(self, fd: int, name: bytes, folder_fd: int) -> None:
+        _single(name)
         # by the descriptor itself where the kernel lets us: finding a file by way of /proc takes as long as linking it
         if self._empty_path:
             try:
@@ -410,7 +408,7 @@ class Root:
 
     def stage_unnamed(self, fd: int, staging_fd: int, name: bytes) -> None:
         """Give the unnamed file `fd` a name in one of ftx's own folders, since only what has a name can replace."""
-        self._link(fd, _single(name), staging_fd)
+        self.link(fd, staging_fd, name)
 
     def replace(self, staging_fd: int, staged: bytes, folder_fd: int, name: bytes) -> None:
         """Give the staged file the name of a regular file, in one step; that file ends, unless it has other names.
