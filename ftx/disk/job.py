@@ -23,6 +23,7 @@ from ftx.disk.staging import Staging, path_tag
 from ftx.disk.store import Path
 from ftx.disk.syncing import Syncs
 from ftx.disk.tree import DurableNames, Tree
+from ftx.disk.turn import Turn
 from ftx.errors import FtxError, LocalProtocolError
 from ftx.text import show_path
 
@@ -114,9 +115,8 @@ class Job:
         self.new: set[Path] = set()
         #: What interrupted transfers have left: tag of the path -> key and size. Found out when it is first needed.
         self.left: dict[bytes, tuple[bytes, int]] | None = None
-        #: Held by the batch of small files whose calls are being made, but not while it waits for a sync. Every call
-        #: lets go of the interpreter lock, and two threads that make so many take it from each other each time.
-        self.turn = threading.Lock()
+        #: Of its batches of small files and its look-ups.
+        self.turn = Turn()
         self._revoked = False
         self._ended = False
         self._looking = True

@@ -53,16 +53,17 @@ class LookUp:
 
     def run(self, entries: Sequence[Entry]) -> None:
         """Answer `entries`."""
-        sorting = Sorting(self.job.into, self.device.rules, self._refuse_offered)
-        sorting.sort(entries)
-        try:
-            self._folders(sorting.folders)
-            self._files(sorting.runs)
-            for pipe, path in sorting.pipes:
-                self._pipe(pipe, path)
-            self._confirm()
-        finally:
-            self._cursor.close()
+        with self.job.turn:
+            sorting = Sorting(self.job.into, self.device.rules, self._refuse_offered)
+            sorting.sort(entries)
+            try:
+                self._folders(sorting.folders)
+                self._files(sorting.runs)
+                for pipe, path in sorting.pipes:
+                    self._pipe(pipe, path)
+                self._confirm()
+            finally:
+                self._cursor.close()
 
     def _refuse_offered(self, entry: Entry, error: FtxError) -> None:
         self._refuse(entry, (*self.job.into, *entry.path), error)
@@ -354,9 +355,12 @@ class LookUp:
             return None
         try:
             before = os.fstat(fd)
-            if not _plausible(record, before) or digest_of(fd, record.size, self.job.check_looking) != record.digest:
+            if not _plausible(record, before):
                 return None
-            os.fsync(fd)
+            with self.job.turn.waiting():
+                if digest_of(fd, record.size, self.job.check_looking) != record.digest:
+                    return None
+                os.fsync(fd)
             after = os.fstat(fd)
         finally:
             close(fd)
@@ -407,10 +411,11 @@ class LookUp:
         job = self.job
         self._cursor.close()
         try:
-            group = self.device.syncs.group()
+            group = self.device.syncs.group(job.turn)
             try:
-                self._give_modes(group)
-                job.tree.sync(group, {path[:-1] for _, path, _ in self._found})
+                with group.waiting():
+                    self._give_modes(group)
+                    job.tree.sync(group, {path[:-1] for _, path, _ in self._found})
             finally:
                 group.close()
             self._remove_leftovers()

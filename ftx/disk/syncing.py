@@ -11,12 +11,13 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from ftx.disk import linux
 from ftx.disk.fds import close
+from ftx.disk.turn import Turn
 from ftx.limits import SYNC_EACH, SYNCFS_PAUSE, SYNCFS_SLOW
 
 __all__ = ["SyncGroup", "Syncs"]
@@ -46,7 +47,7 @@ class Syncs:
         self._not_before = float("-inf")
         self._lock = threading.Lock()
 
-    def group(self, turn: threading.Lock | None = None) -> SyncGroup:
+    def group(self, turn: Turn | None = None) -> SyncGroup:
         """Begin a group; to be called before the first write of what it will sync. OSError as it comes.
 
         `turn` is what the caller holds, and somebody else may have while this one waits.
@@ -75,23 +76,15 @@ class Syncs:
 class SyncGroup:
     """The syncs of one batch. Not thread-safe; to be closed."""
 
-    def __init__(self, syncs: Syncs, fd: int, turn: threading.Lock | None) -> None:
+    def __init__(self, syncs: Syncs, fd: int, turn: Turn | None) -> None:
         """Use `Syncs.group()`."""
         self._syncs = syncs
         self._fd = fd
         self._turn = turn
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Around syncs: who waits for the turn may have it meanwhile."""
-        if self._turn is None:
-            yield
-            return
-        self._turn.release()
-        try:
-            yield
-        finally:
-            self._turn.acquire()
+        return nullcontext() if self._turn is None else self._turn.waiting()
 
     def shared(self, count: int) -> bool:
         """Make everything durable at once if that is right for `count` things; False: sync each of them.

@@ -5,7 +5,7 @@ files do not wait for each other:
 
 - one strand looks entries up, ahead of everything;
 - two strands store files of one block, in batches: while the disk works on a batch the next one gathers, and begins
-  beside it when it is full, so that one is written while the other waits for its sync (`ftx.disk.job`, `turn`);
+  beside it when it is full, so that one is written while the other waits for its sync (`ftx.disk.turn`);
 - each larger file has a strand of its own for blocks and publishing, and its syncs run beside it;
 - one strand finds out the digests of older copies.
 """
