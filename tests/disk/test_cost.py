@@ -1,4 +1,4 @@
-"""What a small file costs in calls of functions: on its way from a folder to frames, and when it is looked up."""
+"""What a small file costs in calls of functions: on its way from a folder to frames, looked up, and stored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from support.counted import python_calls
 from support.inboxes import PEER, Sending
 from support.trees import make_tree
 
+from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
 from ftx.disk.outgoing import read_batch
 from ftx.disk.source import SourceFile, Walk, roots
-from ftx.disk.store import Have
+from ftx.disk.store import Have, Stored, Whole
 
 FEW, MANY = 100, 500
 
@@ -48,3 +49,21 @@ def test_calls_for_each_file_that_is_there(tmp_path: Path) -> None:
             assert {type(answer) for answer in job.look_up(entries)} == {Have}
             job.close()
     assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= 4.1
+
+
+def test_calls_for_each_file_that_is_stored(tmp_path: Path) -> None:
+    """To verify it, write it, give it time and name, and keep its record: a system call each, and what is around it."""
+    content = [b"content"]
+    with contextlib.closing(Inbox.open(str(tmp_path / "inbox"))) as inbox:
+        counts = {}
+        for count in (FEW, FEW, MANY):  # the first one opens the records
+            names = {f"{count}-{number:04d}": content[0] for number in range(count)}
+            sending = Sending(inbox, names, into=(b"%d-%d" % (count, len(counts)),))
+            sending.offer()
+            files = [Whole(want.number, content, block_digest(content)) for _, want in sending.wanted(large=False)]
+            assert len(files) == count
+            outcomes = []
+            counts[count] = python_calls(lambda s=sending, f=files, o=outcomes: o.extend(s.store.store_whole(f)))  # type: ignore[misc]
+            assert {type(outcome) for outcome in outcomes} == {Stored}
+            sending.store.close()
+    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= 48
