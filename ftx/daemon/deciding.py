@@ -29,7 +29,7 @@ def who_is(trusted: Trusted) -> str:
 
 @attrs.define(eq=False)
 class Deciding:
-    """The policy at work. `rules` may be replaced at any time; they count for the next offer and the next file.
+    """The policy at work. `rules` may be replaced at any time; they count for the next offer and batch of files.
 
     `ledger` (None: no quota is known, and none is given) counts what peers with a quota have stored; `wall` is seconds
     since 1970.

@@ -60,6 +60,29 @@ def test_files_are_judged_in_their_place(tmp_path: Path) -> None:
     place.inbox.close()
 
 
+def test_a_batch_that_passes_is_not_judged_file_by_file(tmp_path: Path) -> None:
+    """As long as that is so: it is asked anew for each batch. What a quota has to count is counted all the same."""
+    place = _Place(tmp_path, Rights())
+    account = Account(place.ledger, PEER, lambda: DAY, lambda: place.rights)
+    passing = True
+    judged: list[int] = []
+
+    def judge(entry: FileEntry) -> tuple[str, str]:
+        judged.append(entry.number)
+        return _judge(entry)
+
+    job = Guarded(place.inbox.begin(PEER, JOB, (), "rename"), judge, account, lambda: passing)
+    assert job.look_up([_entry(0, b"a.exe"), PipeEntry(1, (b"p",), 1, 0o644)]) == [Want(0, None), Want(1, None)]
+    assert judged == []
+    passing = False
+    assert job.look_up([_entry(2, b"b.exe"), _entry(3, b"b")]) == [Refuse(2, "refused"), Want(3, None)]
+    assert judged == [2, 3]
+    passing, place.rights = True, Rights(files_per_day=1)
+    assert job.look_up([_entry(4, b"c"), _entry(5, b"d")]) == [Want(4, None), Refuse(5, "quota")]
+    job.close()
+    place.inbox.close()
+
+
 def test_links_are_judged_and_charged_as_files(tmp_path: Path) -> None:
     """By their names, as files as large as their targets; what was there already is given back."""
     place = _Place(tmp_path, Rights(files_per_day=2))
