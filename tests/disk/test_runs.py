@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ftx.disk.names import NameRules
+import random
+
+import pytest
+
+from ftx import limits
+from ftx.disk.names import NameRules, check_path
 from ftx.disk.runs import Entry, Sorting
 from ftx.disk.store import FileEntry, FolderEntry, PipeEntry
 from ftx.errors import FtxError
@@ -110,3 +115,58 @@ def test_the_whole_path_is_bounded() -> None:
     assert refused == {1: "bad-name"}
     assert [one.number for one in sorting.runs[0].files] == [0]
     assert len(sorting.runs[0].paths[0]) == PATH
+
+
+_NAMES = [
+    *[b"", b".", b"..", b"...", b"/", b"a/b", b"a\0", b"\n", b"\x7f", b".a", b".ftx", b".FTX", b"a.", b"a "],
+    *[b"\xc2", b"\xc2\x85", b"\xc2\xa0", b"\x85", b"\xff\xfe", b"x" * limits.NAME, b"x" * (limits.NAME + 1)],
+]
+
+
+def _alone(entry: Entry, into: tuple[bytes, ...], rules: NameRules) -> tuple[bytes, ...] | None:
+    """The path of an entry that nobody looked at together with others; None where it cannot be stored."""
+    in_range = not isinstance(entry, FileEntry) or (
+        0 <= entry.size <= FILE_SIZE and -(2**63) <= entry.mtime_ns < 2**63
+    )
+    path = (*into, *entry.path)
+    try:
+        check_path(path, rules)
+    except FtxError:
+        return None
+    return path if entry.path and in_range else None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_together_they_are_what_each_is_alone(seed: int) -> None:
+    """Any names in any folders, under any rules: nothing passes in a run that would not pass by itself."""
+    chance = random.Random(seed)
+
+    def name() -> bytes:
+        return chance.choice(_NAMES) if chance.random() < 0.06 else b"n%d" % chance.randrange(50)
+
+    for _ in range(25):
+        into = tuple(name() for _ in range(chance.choice([0, 0, 1, 2])))
+        rules = NameRules(chance.random() < 0.5, chance.random() < 0.5)
+        entries: list[Entry] = []
+        folder: tuple[bytes, ...] = ()
+        for number in range(12):
+            if chance.random() < 0.3:
+                depth = chance.choice([0, 1, 2, 15, 16, 17, DEPTH - 1, DEPTH])
+                folder = tuple(chance.choice([b"d" * 255, b"e", name()]) for _ in range(depth))
+            path = (*folder, name()) if chance.random() > 0.02 else ()
+            odd, kind = chance.random() < 0.05, chance.random()
+            size = chance.choice([-1, 0, FILE_SIZE, FILE_SIZE + 1]) if odd else 1
+            mtime = chance.choice([-(2**63) - 1, -(2**63), 2**63 - 1, 2**63]) if odd else 0
+            if kind < 0.8:
+                entries.append(file(number, *path, size=size, mtime=mtime))
+            else:
+                entries.append(FolderEntry(number, path) if kind < 0.9 else PipeEntry(number, path, 0, 0o644))
+        sorting, refused = sort(entries, into, rules)
+        found = {entry.number: path for entry, path in [*sorting.folders, *sorting.pipes]}
+        for run in sorting.runs:
+            for one, last, whole in zip(run.files, run.names, run.paths, strict=True):
+                found[one.number] = (*run.folder, last)
+                assert whole == b"/".join(found[one.number])
+        alone = {entry.number: _alone(entry, into, rules) for entry in entries}
+        assert found == {number: path for number, path in alone.items() if path is not None}
+        assert refused.keys() == {number for number, path in alone.items() if path is None}
