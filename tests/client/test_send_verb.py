@@ -174,8 +174,9 @@ def test_an_interrupted_transfer_says_how_to_resume_and_ends_its_story(world, la
     assert last[1]["exit"] == code
 
 
-def test_running_out_of_time_is_exit_code_10(world, large):
-    code, events = world.events("send", str(large), world.target, "--timeout", "0.7")
+def test_running_out_of_time_is_exit_code_10(world, tmp_path):
+    (tmp_path / "slow").write_bytes(os.urandom(4 << 20))
+    code, events = world.events("send", str(tmp_path / "slow"), world.target, "--timeout", "0.7", "--limit", "512Ki")
     assert code == events[-1]["exit"] == 10
     assert events[-2]["error"]["name"] == "timeout"
 
