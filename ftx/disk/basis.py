@@ -82,11 +82,13 @@ class Basis:
 
         A block that is not known has 32 zero bytes, which no block has; so has one that is a hole: its zeros travel as
         no more than the word, and what was never written is not read. `check` is called before each block that has to
-        be read, and what it raises ends the reading. OSError as it comes.
+        be read, and what it raises ends the reading. OSError as it comes. Digests that were known are let go of: they
+        may be four MiB, and are needed once, while the file is open for as long as blocks are taken over.
         """
         blocks = min(block_count(self.size), block_count(size), BASIS_BLOCKS) if self.size else 0
-        if self._digests is not None:
-            return self._digests[: blocks * DIGEST]
+        known, self._digests = self._digests, None
+        if known is not None:
+            return known[: blocks * DIGEST]
         found = bytearray()
         buffer = memoryview(bytearray(min(self.size, BLOCK)))
         holes = Holes(self.fd)

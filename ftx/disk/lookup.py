@@ -197,7 +197,7 @@ class LookUp:
             found = self.device.root.statuses(self._cursor.at(run.folder), run.names)
         except (OSError, FtxError):
             return everything  # whoever has it is told
-        umask, folder, rest = self.device.umask, run.folder, []
+        given, folder, rest = given_mode(self.job, 0o777), run.folder, []
         for at, entry, name, record, status in zip(everything, run.files, run.names, records, found, strict=True):
             if (
                 record is None
@@ -205,7 +205,7 @@ class LookUp:
                 or record.digest is None
                 or record.final != name
                 or entry.digest not in (None, record.digest)
-                or record.mode not in (None, entry.mode & 0o777 & ~umask)
+                or record.mode not in (None, entry.mode & given)
                 or not _untouched(record, status)
             ):
                 rest.append(at)
@@ -475,7 +475,7 @@ def find_basis(job: Job, wanted: Wanted) -> Basis | None:
 def _remembered(job: Job, wanted: Wanted, status: os.stat_result) -> bytes | None:
     """The block digests of the older copy, if it is as recorded and they are those that were recorded with it."""
     record = wanted.copied
-    if record is None or not (_plausible(record, status) and _unchanged(record, status)):
+    if record is None or not _untouched(record, status):
         return None
     try:
         digests = job.device.records.blocks(job.peer, wanted.path, record)

@@ -8,6 +8,8 @@ files do not wait for each other:
   beside it when it is full, so that one is written while the other waits for its sync (`ftx.disk.turn`);
 - each larger file has a strand of its own for blocks and publishing, and its syncs run beside it;
 - one strand finds out the digests of older copies.
+
+It is longer than other modules because it has an answer to everything that the machine may ask of the disk.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ arrived: content is never joined). It is asked for one item at a time, because w
 item just handled: the owner changes `bounds` when the stage changes. A frame's length is compared with its bound as
 soon as the five header bytes are there, before anything is buffered for it.
 
-This is the only module that uses `struct`.
+This is the only module that uses `struct`, and longer than others for it: what is written here is read here, each in
+one way that is general and one for what nearly always comes.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 from support.inboxes import MTIME, PEER, Sending, blocks_of, content, digest_of_content, snapshot
 
 from ftx.core.blocks import block_digest
+from ftx.disk.basis import Basis
 from ftx.disk.inbox import Inbox
 from ftx.disk.store import Want
 from ftx.errors import FtxError
@@ -232,6 +233,16 @@ def test_reading_a_basis_ends_when_nobody_waits_for_it(inbox: Inbox) -> None:
         newer.basis()
     assert caught.value.name == "superseded"
     newer.store.close()
+
+
+def test_known_digests_are_handed_over_and_let_go_of(tmp_path: Path) -> None:
+    """They spare the first reading; whoever asks once more finds that nobody has kept them."""
+    (tmp_path / "f").write_bytes(OLD)
+    known = b"".join(digests(OLD))[::-1]
+    basis = Basis(os.open(tmp_path / "f", os.O_RDONLY), len(OLD), known)
+    assert basis.digests(2 * BLOCK, lambda: None) == known[: 2 * DIGEST]
+    assert basis.digests(2 * BLOCK, lambda: None) == b"".join(digests(OLD))[: 2 * DIGEST]
+    basis.close()
 
 
 @pytest.mark.parametrize("damaged", [False, True])
