@@ -120,7 +120,7 @@ class Receiving:
             worker,
             clock,
             perform=self._perform,
-            failed=connection.fail,
+            failed=self._disk_failed,
             rested=self._rested,
             over=lambda: self._over,
         )
@@ -321,6 +321,11 @@ class Receiving:
         self._leave_if_done()
         if self._over:
             self._finish()
+
+    def _disk_failed(self, error: FtxError) -> None:
+        """Disk work for all of the job failed, and so does that; but what ends early because we leave is no failure."""
+        if self._leaving is None or error.name != "superseded":
+            self.connection.fail(error)
 
     def _review(self) -> None:
         if self._allotment is not None:

@@ -162,7 +162,7 @@ class Storing:
             if busy:
                 self._look_later([entry for entry in part if entry.number in busy])
 
-        self._backlog.run(self._look_strand, looked_up, self._store.look_up, part)
+        self._backlog.run(self._look_strand, looked_up, self._store.look_up, part, failed=self._failed)
 
     def _look_later(self, part: Sequence[StoreEntry]) -> None:
         """Another job of the same key is at these files: follow behind it, as long as it gets on.

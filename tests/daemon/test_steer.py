@@ -137,6 +137,25 @@ async def test_cancelled_by_the_sender(end: ReceivingEnd) -> None:
 
 
 @bounded(60)
+async def test_cancelled_while_the_disk_is_asked_what_is_there(end: ReceivingEnd) -> None:
+    """Nobody waits for that any more, and so it ends early; but that is not why the job ends."""
+    end.store.hold("look_up")
+    sending = Deferred.fromCoroutine(end.send(large(end, size=2 * MiB)))
+    await until(lambda: any(name == "look_up" for name, _ in end.store.calls))
+    job = end.jobs.list("active")[0].job
+    cancelling = end.jobs.cancel(job)
+    end.store.release()
+    await cancelling
+    failed = await sending
+    assert isinstance(failed, Failed)
+    assert failed.error.name == "cancelled"
+    await until(lambda: not end.jobs.list("active"))
+    shown = end.jobs.find(job).error
+    assert shown is not None
+    assert shown.name == "cancelled"
+
+
+@bounded(60)
 async def test_a_disk_that_stalls_holds_up_no_cancel(end: ReceivingEnd) -> None:
     """The sender hears of it while the disk still works, and that disk work is what the job's end waits for."""
     source = large(end, size=8 * MiB)
