@@ -130,10 +130,10 @@ def at_the_end(scenario: Scenario, stage: Stage, code: int, verdict: Verdict) ->
 
 
 def leaves_nothing_open(stage: Stage, usual: tuple[int, int], verdict: Verdict) -> None:
-    """I5: the daemon, which survived, has no more descriptors and threads than is usual by now."""
+    """I5: the daemon, which survived, has no more descriptors than is usual by now, and no more threads than it may."""
     with verdict.holds("I5"):
         until(
             lambda: all(now <= then for now, then in zip(stage.descriptors(), usual, strict=True)),
-            f"(descriptors, threads) are {usual} again",
+            f"no more (descriptors, threads) than {usual}",
             5.0,
         )
