@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -26,11 +27,15 @@ __all__ = ["Ftx", "fresh", "serving"]
 #: Seconds from one progress event to the next, and a little more.
 _EVERY = 0.3
 _Found = TypeVar("_Found")
+_numbers = itertools.count(1)
 
 
 def fresh(folder: Path, work: Callable[[Path], _Found]) -> _Found:
-    """`work` with an empty folder below `folder` to bring things into, which is removed again."""
-    into = folder / "into"
+    """`work` with a new folder below `folder` to bring things into, which is removed again.
+
+    Its name was never used before: ftx remembers what it has stored where, and would look for it.
+    """
+    into = folder / f"into-{next(_numbers)}"
     into.mkdir()
     try:
         return work(into)
