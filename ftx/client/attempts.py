@@ -30,6 +30,7 @@ from ftx.errors import FtxError
 from ftx.net.bundle import Bundle
 from ftx.net.dial import Dialled, Place, dial
 from ftx.net.lanes import Lanes
+from ftx.net.own import OwnAddresses
 from ftx.net.tls import Credentials
 from ftx.net.worker import Worker
 from ftx.wire import events
@@ -211,7 +212,7 @@ class Attempts:
                     address,
                     own_id=self._identity.id,
                     own_name=self._name,
-                    own_addresses=_OwnAddresses(),
+                    own_addresses=OwnAddresses(),
                     own_key_anywhere=self._own_key_anywhere,
                     peers=self._peers,
                     unknown="unknown-peer",
@@ -266,15 +267,6 @@ class Attempts:
             await self._worker.run(update, self._peers_file, lambda store: store.touch(peer, address, now))
         except FtxError as error:
             _log.warn("the peer's address could not be remembered: {reason}", reason=error.message)
-
-
-class _OwnAddresses:
-    """The addresses of this host, looked up when one of them is asked about: for most peers that is never."""
-
-    def __contains__(self, address: object) -> bool:
-        from ftx.net.interfaces import interfaces, own_addresses
-
-        return address in own_addresses(interfaces())
 
 
 def _bracketed(address: str) -> str:

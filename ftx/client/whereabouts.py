@@ -22,6 +22,7 @@ from ftx.errors import FtxError
 from ftx.net.alive import proves_alive
 from ftx.net.dial import Place
 from ftx.net.links import LinkWatch
+from ftx.net.own import OwnAddresses
 from ftx.net.transfer import Connection
 
 __all__ = ["Look", "Whereabouts"]
@@ -62,10 +63,8 @@ class Whereabouts:
 
     def _check_own(self) -> None:
         """Links or addresses have changed: is the address that this connection comes from still ours?"""
-        from ftx.net.interfaces import interfaces, own_addresses
-
         own = _host(self._connection, "getHost")
-        if own is not None and not own.is_loopback and own not in own_addresses(interfaces()):
+        if own is not None and not own.is_loopback and own not in OwnAddresses():
             self._give_up("this machine does not have the address any more that the connection came from")
 
     def _doubt(self) -> None:

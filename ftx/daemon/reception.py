@@ -33,7 +33,7 @@ from ftx.daemon.words import why_ended
 from ftx.disk.keys import Identity
 from ftx.disk.peers import Watched
 from ftx.errors import FtxError, kind
-from ftx.net.interfaces import OwnAddresses
+from ftx.net.own import OwnAddresses
 from ftx.net.tls import PeerKey
 from ftx.net.transfer import Connection, our_hello
 from ftx.net.worker import Worker

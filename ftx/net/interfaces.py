@@ -21,7 +21,7 @@ import ifaddr
 from ftx import limits
 from ftx.core.discovery import Address, Interface
 
-__all__ = ["OwnAddresses", "interfaces", "links", "missing", "own_addresses"]
+__all__ = ["interfaces", "links", "missing", "own_addresses"]
 
 # ioctl numbers and flags of <linux/sockios.h> and <linux/if.h>; the request is a name and a union of 24 bytes.
 _SIOCGIFFLAGS: Final = 0x8913
@@ -77,13 +77,6 @@ def links() -> dict[str, bool]:
 def own_addresses(found: Iterable[Interface]) -> frozenset[Address]:
     """All addresses of these interfaces."""
     return frozenset(item.ip for interface in found for item in interface.addresses)
-
-
-class OwnAddresses:
-    """The addresses of this host, looked up each time that one of them is asked about."""
-
-    def __contains__(self, address: object) -> bool:
-        return address in own_addresses(interfaces())
 
 
 def missing(include: Iterable[str], found: Iterable[Interface]) -> tuple[str, ...]:
