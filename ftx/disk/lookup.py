@@ -173,20 +173,24 @@ class LookUp:
         self.job.check()
         for at in self._changed(run, records) if all(claimed) else range(len(run.files)):
             self.job.check()
-            entry, path = run.files[at], (*run.folder, run.names[at])
-            try:
-                if not claimed[at]:
-                    raise FtxError("busy")
-                answer = self._file(entry, path, records[at], run.paths[at])
-            except (OSError, FtxError) as error:
-                if isinstance(error, FtxError) and error.name == "superseded":
-                    raise
-                self._refuse(entry, path, error)
-                continue
-            if answer is not None:
-                self.answers[entry.number] = answer
-                if isinstance(answer, Want):
-                    self._kept.add(run.paths[at])
+            self._answer(run, at, records[at], claimed[at])
+
+    def _answer(self, run: Run, at: int, record: NameRecord | None, claimed: bool) -> None:
+        """Answer one file of `run`."""
+        entry, path, whole = run.files[at], (*run.folder, run.names[at]), run.paths[at]
+        try:
+            if not claimed:
+                raise FtxError("busy")
+            answer = self._file(entry, path, record, whole)
+        except (OSError, FtxError) as error:
+            if isinstance(error, FtxError) and error.name == "superseded":
+                raise
+            self._refuse(entry, path, error)
+            return
+        if answer is not None:
+            self.answers[entry.number] = answer
+            if isinstance(answer, Want):
+                self._kept.add(whole)
 
     def _changed(self, run: Run, records: Sequence[NameRecord | None]) -> Sequence[int]:
         """Which files of `run` have to be looked at one by one: the others are as their records say, and answered."""

@@ -52,20 +52,13 @@ class _Looking(LookUp):
             records = self._records(run.files, run.paths)
             for at in self._changed(run, records):
                 self.job.check_looking()
-                self._answer(run.files[at], (*run.folder, run.names[at]), records[at], run.paths[at])
+                self._answer(run, at, records[at], True)  # nothing is claimed
 
-    def _answer(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> None:
+    def _file(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> Answer | None:
         try:
-            answer = self._file(entry, path, record, whole)
+            return super()._file(entry, path, record, whole)
         except FileNotFoundError:  # its folder would be made
-            answer = self._want(entry, path, False, record, whole)
-        except (OSError, FtxError) as error:
-            if isinstance(error, FtxError) and error.name == "superseded":
-                raise
-            self._refuse(entry, path, error)
-            return
-        if answer is not None:
-            self.answers[entry.number] = answer
+            return self._want(entry, path, False, record, whole)
 
     def _want(self, entry: FileEntry, path: Path, taken: bool, record: NameRecord | None, whole: bytes) -> Want:
         if entry.size > self.device.space.free():
