@@ -2,6 +2,9 @@
 
 What the machine asks of the disk is carried out in `ftx.net.storing`. What waits and what is under way there is counted
 in `ftx.net.backlog`, which stops the reading when it is too much.
+
+It is longer than other modules because both sides of it are wide: what a connection, a transport and a bundle call, and
+what the owner of a job asks and the disk answers.
 """
 
 from __future__ import annotations

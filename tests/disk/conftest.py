@@ -1,11 +1,18 @@
-"""Of the races: only a part of them where that is wanted, and their sum in the end (`make races`)."""
+"""What tests of inboxes share; and of the races only a part where that is wanted, and their sum (`make races`)."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of the inbox."""
+    return tmp_path / "inbox"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

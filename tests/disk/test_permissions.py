@@ -19,12 +19,6 @@ HAVE = {"small": "have small", "sub": "stored sub", "sub/large": "have sub/large
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The folder of the inbox."""
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
 def inbox(root: Path) -> Iterator[Inbox]:
     """An inbox there."""
     held = Inbox.open(str(root))

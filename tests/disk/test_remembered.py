@@ -25,12 +25,6 @@ LATER = MTIME + 1_000_000_000
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The inbox's folder."""
-    return tmp_path / "inbox"
-
-
-@pytest.fixture
 def inbox(root: Path) -> Iterator[Inbox]:
     """The inbox, into which `OLD` was sent as `f`."""
     held = Inbox.open(str(root))

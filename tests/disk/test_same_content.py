@@ -25,12 +25,6 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
     held.close()
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Its folder."""
-    return tmp_path / "inbox"
-
-
 def test_a_touched_file_is_there_already(inbox: Inbox, root: Path) -> None:
     """Another time, the same content: have it; the file keeps its time, and next time the record answers."""
     Sending(inbox, TREE).run()
