@@ -276,6 +276,11 @@ GARBAGE_DAEMON: Final = 10_000
 FRAMES_PER_TURN: Final = 1024
 #: Small files stored or read by one disk job; what is looked up by one is what one frame announces.
 DISK_BATCH: Final = 256
+#: Small files that are made, or get their names, with one call outside the interpreter: after so many it is asked again
+#: whether the job may still do so.
+FILES_TOGETHER: Final = 256
+#: Folders that these are in.
+FOLDERS_TOGETHER: Final = 8
 #: Bytes of small files in one disk job.
 DISK_BATCH_BYTES: Final = 1 * MiB
 #: Descriptors the daemon asks the system for, if it may have them.

@@ -1,7 +1,8 @@
 """Files of one block, stored many at a time: as few system calls as a file needs, and as few syncs as a batch needs.
 
 Per file: open (unnamed), write, utimensat, fstat, linkat, fstat; fchmod only when the mode came out otherwise. The
-descriptors of a batch are closed together.
+descriptors of a batch are closed together. Neighbours are done together where that is possible (`ftx.disk.many`), and
+by themselves where it is not, or where anything is wrong with them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import errno
 import os
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 from blake3 import blake3
 
@@ -21,13 +23,16 @@ from ftx.disk.publish import Outcome, Staged, failed_all, given_mode, publish
 from ftx.disk.root import storage_error
 from ftx.disk.sparse import PAGE, data_runs
 from ftx.disk.store import Stored, Whole
-from ftx.disk.tree import Cursor
+from ftx.disk.tree import Cursor, Folders
 from ftx.errors import FtxError
+from ftx.limits import FILES_TOGETHER
 
 __all__ = ["store_batch"]
 
 #: Too many open files, here or in all.
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+#: Fewer than these are as quick one by one.
+_WORTH = 4
 
 
 class _Batch:
@@ -40,12 +45,38 @@ class _Batch:
         self._cursor = Cursor(job.tree)
         self._group = job.device.syncs.group(job.turn)
 
+    def stage_together(self, left: deque[Whole]) -> None:
+        """Verify and write as many of `left` as can be done together, and take these out."""
+        job, root = self._job, self._job.device.root
+        while root.together and len(left) >= _WORTH:
+            ready: list[tuple[Wanted, bytes]] = []
+            files = []
+            with Folders(job.tree) as folders:
+                for whole in islice(left, FILES_TOGETHER):
+                    wanted = job.file(whole.number)
+                    content, folder = _content(whole), folders.at(wanted.folder)
+                    if folder is None or not _is(content, wanted, whole) or _has_holes(content):
+                        break
+                    ready.append((wanted, whole.digest))
+                    files.append((folder, given_mode(job, wanted.mode), wanted.mtime_ns, content))
+                if not ready:
+                    return
+                job.check()
+                with job.turn.waiting():
+                    written = root.create_all(files)
+            for (wanted, digest), one in zip(ready, written, strict=False):
+                digest = whole_digest(wanted.size, digest)
+                self._files.append(Staged(wanted, one.fd, one.inode, one.disk_ns, one.mode, digest, None))
+                left.popleft()
+            if len(written) < len(ready):
+                return
+
     def stage(self, whole: Whole) -> bool:
         """Verify and write one file; False when there was no descriptor for it: then publish the others first."""
         job = self._job
         wanted = job.file(whole.number)
-        content = whole.chunks[0] if len(whole.chunks) == 1 else b"".join(whole.chunks)
-        if len(content) != wanted.size or blake3(content).digest() != whole.digest:
+        content = _content(whole)
+        if not _is(content, wanted, whole):
             self._outcomes.update(failed_all(job, [wanted], FtxError("digest-mismatch")))
             return True
         job.check()
@@ -82,7 +113,7 @@ class _Batch:
             if name is not None:
                 root.unlink_staged(staging.fd, name)
             raise
-        return Staged(wanted, fd, status, whole_digest(size, digest), name)
+        return Staged.of(wanted, fd, status, whole_digest(size, digest), name)
 
     def publish(self) -> None:
         """Sync and publish what was staged. FtxError `superseded` when the job was revoked."""
@@ -109,6 +140,20 @@ class _Batch:
         for staged in self._files:
             if staged.staged is not None:
                 device.root.unlink_staged(device.staging.fd, staged.staged)
+
+
+def _content(whole: Whole) -> bytes | memoryview:
+    return whole.chunks[0] if len(whole.chunks) == 1 else b"".join(whole.chunks)
+
+
+def _is(content: bytes | memoryview, wanted: Wanted, whole: Whole) -> bool:
+    """Whether this is the content of the wanted file."""
+    return len(content) == wanted.size and blake3(content).digest() == whole.digest
+
+
+def _has_holes(content: bytes | memoryview) -> bool:
+    """Whether there are pages of zeros in it, which are not written."""
+    return len(content) >= 2 * PAGE and data_runs(bytes(content)) is not None
 
 
 def _write_sparse(fd: int, content: bytes) -> None:
@@ -139,8 +184,10 @@ def _store_batch(job: Job, files: Sequence[Whole]) -> list[Outcome]:
             outcomes.update(failed_all(job, (job.file(whole.number) for whole in left), storage_error(error)))
             break
         try:
+            batch.stage_together(left)
             while left and batch.stage(left[0]):
                 left.popleft()
+                batch.stage_together(left)
             batch.publish()
         finally:
             batch.close()

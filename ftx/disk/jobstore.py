@@ -166,7 +166,7 @@ class InboxJob:
                 status = partial.finalise(wanted_mode(job, wanted), wanted.mtime_ns)
                 wanted.size = partial.size  # of a pipe it is known only now
                 blocks = partial.block_digests() if isinstance(partial, Partial) else b""
-                staged = Staged(wanted, partial.fd, status, digest, partial.name, blocks)
+                staged = Staged.of(wanted, partial.fd, status, digest, partial.name, blocks)
                 return publish(job, [staged], group)[wanted.number]
         finally:
             group.close()

@@ -15,7 +15,7 @@ from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.store import Failed, Stored
 from ftx.disk.syncing import SyncGroup
-from ftx.disk.tree import Cursor
+from ftx.disk.tree import Cursor, Folders
 from ftx.errors import FtxError
 
 #: The conflict rules under which a regular file makes room for the one that is stored.
@@ -29,32 +29,42 @@ Outcome = Stored | Failed
 class Staged(Struct, eq=False):
     """Verified and durable content of a wanted file, without its final name.
 
-    `staged` is its name in the staging folder, None for an unnamed file; `status` is its fstat after time and
-    permissions were set. The descriptor `fd` stays the caller's. `blocks` are its block digests, joined, if they are to
-    be remembered.
+    `staged` is its name in the staging folder, None for an unnamed file; `inode`, `disk_ns` and `mode` are what
+    fstat(2) said after time and permissions were set. The descriptor `fd` stays the caller's. `blocks` are its block
+    digests, joined, if they are to be remembered.
     """
 
     wanted: Wanted
     fd: int
-    status: os.stat_result
+    inode: int
+    #: The time that the file system keeps, ns since 1970.
+    disk_ns: int
+    mode: int
     digest: bytes
     staged: bytes | None
     blocks: bytes = b""
     name: bytes = b""
     tries: int = 0
 
+    @classmethod
+    def of(
+        cls, wanted: Wanted, fd: int, status: os.stat_result, digest: bytes, staged: bytes | None, blocks: bytes = b""
+    ) -> Staged:
+        """With what fstat(2) said, as `status`."""
+        return cls(wanted, fd, status.st_ino, status.st_mtime_ns, status.st_mode, digest, staged, blocks)
+
     def record(self, ctime_ns: int | None = None) -> NameRecord:
         """Its name record, pending or (with the time) complete."""
-        wanted, status = self.wanted, self.status
+        wanted = self.wanted
         return NameRecord(
             self.name,
-            status.st_ino,
+            self.inode,
             wanted.size,
             wanted.mtime_ns,
-            status.st_mtime_ns,
+            self.disk_ns,
             ctime_ns,
             self.digest,
-            stat.S_IMODE(status.st_mode),
+            stat.S_IMODE(self.mode),
         )
 
 
@@ -99,7 +109,7 @@ class _Publication:
                 self.job.check()
                 if not self._record(left):
                     break
-                left = [staged for staged in left if self._place(staged) and self._choose(staged)]
+                left = [staged for staged in self._place_all(left) if self._choose(staged)]
         finally:
             self._cursor.close()
         self._settle()
@@ -161,6 +171,41 @@ class _Publication:
                 return name
         staged.tries = limits.RENAME_TRIES
         return b""
+
+    def _place_all(self, files: Sequence[Staged]) -> list[Staged]:
+        """Give each file its name; those whose name was taken meanwhile. Anything else is settled or an outcome."""
+        taken, at = [], 0
+        while at < len(files):
+            at += self._place_together(files[at : at + limits.FILES_TOGETHER])
+            if at < len(files):
+                if self._place(files[at]):
+                    taken.append(files[at])
+                at += 1
+        return taken
+
+    def _place_together(self, files: Sequence[Staged]) -> int:
+        """Give those files their names that can get them together; how many, from the first on."""
+        root = self.job.device.root
+        if not root.together:
+            return 0
+        ready = []
+        with Folders(self.job.tree) as folders:
+            for staged in files:
+                folder = folders.at(staged.wanted.folder)
+                if folder is None or staged.staged is not None:
+                    break
+                ready.append((staged.fd, folder, staged.name))
+            if not ready:
+                return 0
+            self.job.check()
+            with self.group.waiting():
+                linked = root.link_all(ready)
+        for staged, one in zip(files, linked, strict=False):
+            if one.error:
+                self._failed(staged, storage_error(OSError(one.error, os.strerror(one.error))))
+            else:
+                self._linked.append((staged, one.ctime_ns))
+        return len(linked)
 
     def _place(self, staged: Staged) -> bool:
         """Give the file its name. True when the name was taken meanwhile; anything else is settled or an outcome."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from ftx.disk import linux
+from ftx.disk import linux, many
 from ftx.disk.fds import close, sync_folder
 from ftx.disk.names import PRIVATE
 from ftx.errors import FtxError
@@ -61,6 +61,8 @@ class Means:
     noreplace: bool = True
     syncfs: bool = True
     fallocate: bool = True
+    #: No call of the kernel, but a library that makes many of them.
+    many: bool = True
 
 
 def storage_error(error: OSError) -> FtxError:
@@ -133,6 +135,7 @@ class Root:
         self._empty_path = means.empty_path
         #: Whether unnamed files can be made and linked; `probe()` finds out.
         self.tmpfile = means.tmpfile
+        self._many = means.many and many.available()
 
     def close(self) -> None:
         """Let the folder go."""
@@ -365,6 +368,18 @@ class Root:
             self.tmpfile = False
             return None
 
+    @property
+    def together(self) -> bool:
+        """Whether many unnamed files can be made and linked with one call."""
+        return self._many and self.tmpfile and self._empty_path
+
+    def create_all(self, files: Sequence[tuple[int, int, int, bytes | memoryview]]) -> list[many.Unnamed]:
+        """Unnamed files that can be linked into open folders: folder, permission bits, time (ns since 1970), content.
+
+        The first of them, up to one with which anything was wrong: that is to be tried by itself.
+        """
+        return many.write_unnamed(files) if self.together else []
+
     def create_staged(self, staging_fd: int, name: bytes) -> int:
         """A new file `name` in one of ftx's own folders, for reading and writing, 0600."""
         return os.open(_single(name), _STAGED, 0o600, dir_fd=staging_fd)
@@ -382,6 +397,11 @@ class Root:
                     raise
         os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
         self._empty_path = False
+
+    def link_all(self, files: Sequence[tuple[int, int, bytes]]) -> list[many.Linked]:
+        """`link()` for descriptor, folder and name of each, one at least: the first, up to one that got none."""
+        _all_single([name for _, _, name in files])
+        return many.link(files) if self.together else []
 
     def expect(self, fd: int, staging_fd: int, staged: bytes) -> None:
         """`ESTALE` unless the staged name leads to the very file that `fd` is open on: that is what was verified."""

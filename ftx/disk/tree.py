@@ -15,16 +15,17 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from ftx.disk.fds import close, sync_folder
 from ftx.disk.handles import HandleCache, Slot
 from ftx.disk.root import Root
 from ftx.disk.store import Path
 from ftx.disk.syncing import SyncGroup
-from ftx.limits import DURABLE_NAMES, OPEN_FOLDERS
+from ftx.errors import FtxError
+from ftx.limits import DURABLE_NAMES, FOLDERS_TOGETHER, OPEN_FOLDERS
 
-__all__ = ["Cursor", "DurableNames", "Tree"]
+__all__ = ["Cursor", "DurableNames", "Folders", "Tree"]
 
 #: What the owner of a received folder always keeps: without it nothing can be sent into it again.
 _ENTER: Final = 0o500
@@ -257,6 +258,33 @@ class Tree:
             # somebody moved or removed a folder of ours: what was made in it is no longer below this path
             if not gone_is_well or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
+
+
+class Folders:
+    """Several folders of a tree at a time, at most `limits.FOLDERS_TOGETHER`. Not thread-safe; to be used by `with`."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._slots: dict[Path, Slot[Path, int]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for slot in self._slots.values():
+            self._tree.give_back(slot)
+
+    def at(self, path: Path) -> int | None:
+        """The descriptor of the folder `path`, valid within; None where there are too many, or it cannot be opened."""
+        slot = self._slots.get(path)
+        if slot is None:
+            if len(self._slots) >= FOLDERS_TOGETHER:
+                return None
+            try:
+                slot = self._slots[path] = self._tree.take(path)
+            except (OSError, FtxError):
+                return None
+        return slot.handle
 
 
 class Cursor:

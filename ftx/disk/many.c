@@ -1,0 +1,138 @@
+/*
+ * The system calls of many small files in one call, outside the interpreter.
+ *
+ * Each function works on a table of rows, one for each file, from the first on, and stops at the first for which
+ * anything goes wrong; it returns how many are done. Nothing is decided here: who called does the next file by itself,
+ * one system call after the other, finds out there what is wrong with it, and says so. A file that is not done leaves
+ * nothing behind, neither a descriptor nor a name.
+ *
+ * Rows and functions are described in `many.py`, which must agree with this file; FTX_MANY counts their changes.
+ */
+#define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FTX_MANY 1
+#define EXPORT __attribute__((visibility("default")))
+
+enum { BILLION = 1000000000, RIGHTS = 07777 };
+
+struct unnamed {
+    int64_t mtime_ns; /* to be given, since 1970 */
+    int64_t size;     /* bytes of the content */
+    uint64_t inode;   /* from here on: found out */
+    int64_t disk_ns;  /* the time that the file system keeps */
+    uint32_t mode;    /* permission bits, to be given */
+    int32_t folder;   /* that it can be linked into */
+    int32_t fd;       /* found out */
+    int32_t unused;
+};
+
+struct named {
+    int64_t ctime_ns; /* found out, after it was linked */
+    int32_t fd;
+    int32_t folder;
+    int32_t error; /* 0, or why it could not be looked at: it has its name nevertheless */
+    int32_t unused;
+};
+
+_Static_assert(sizeof(struct unnamed) == 48, "as in many.py");
+_Static_assert(sizeof(struct named) == 24, "as in many.py");
+
+static int64_t nanoseconds(struct timespec time)
+{
+    int64_t whole;
+    if (__builtin_mul_overflow((int64_t)time.tv_sec, (int64_t)BILLION, &whole)
+        || __builtin_add_overflow(whole, (int64_t)time.tv_nsec, &whole))
+        return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    return whole;
+}
+
+static struct timespec moment(int64_t since_1970)
+{
+    struct timespec time = {.tv_sec = (time_t)(since_1970 / BILLION), .tv_nsec = (long)(since_1970 % BILLION)};
+    if (time.tv_nsec < 0) {
+        time.tv_sec -= 1;
+        time.tv_nsec += BILLION;
+    }
+    return time;
+}
+
+/* All that makes a file what it shall be, but for its name; 0 if everything went well. */
+static int fill(struct unnamed *file, const char *content)
+{
+    struct timespec time = moment(file->mtime_ns), times[2] = {time, time};
+    struct stat status;
+
+    if (file->size > 0 && pwrite(file->fd, content, (size_t)file->size, 0) != file->size)
+        return -1;
+    if (futimens(file->fd, times) || fstat(file->fd, &status))
+        return -1;
+    if ((status.st_mode & RIGHTS) != file->mode) {
+        if (fchmod(file->fd, (mode_t)file->mode) || fstat(file->fd, &status))
+            return -1;
+    }
+    file->mode = (uint32_t)status.st_mode;
+    file->inode = (uint64_t)status.st_ino;
+    file->disk_ns = nanoseconds(status.st_mtim);
+    return 0;
+}
+
+/*
+ * Make unnamed files that can be linked into their folders, with contents that stand one behind the other in `content`,
+ * which has `length` bytes.
+ */
+EXPORT long ftx_write_unnamed(struct unnamed *files, long count, const char *content, int64_t length)
+{
+    long done;
+
+    for (done = 0; done < count; done++) {
+        struct unnamed *file = files + done;
+        if (file->size < 0 || file->size > length)
+            break;
+        file->fd = openat(file->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, (mode_t)file->mode);
+        if (file->fd < 0)
+            break;
+        if (fill(file, content)) {
+            close(file->fd);
+            break;
+        }
+        content += file->size;
+        length -= file->size;
+    }
+    return done;
+}
+
+/* Give open, unnamed files names in their folders; `names`, of `length` bytes, has each of them with a zero byte. */
+EXPORT long ftx_link(struct named *files, long count, const char *names, int64_t length)
+{
+    long done;
+
+    for (done = 0; done < count; done++) {
+        struct named *file = files + done;
+        const char *end = length > 0 ? memchr(names, 0, (size_t)length) : NULL;
+        struct stat status;
+        if (end == NULL || linkat(file->fd, "", file->folder, names, AT_EMPTY_PATH))
+            break;
+        if (fstat(file->fd, &status))
+            file->error = errno;
+        else
+            file->ctime_ns = nanoseconds(status.st_ctim);
+        length -= end + 1 - names;
+        names = end + 1;
+    }
+    return done;
+}
+
+/* Which rows and functions this library has. */
+EXPORT int ftx_many(void)
+{
+    return FTX_MANY;
+}

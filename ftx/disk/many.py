@@ -1,0 +1,117 @@
+"""Many small files with one call: system calls in a row, without the interpreter between them.
+
+Each system call of Python lets go of the interpreter lock and has to get it back, seven times for a small file; while
+one thread stores files and another serves connections, that costs more than the calls. `many.c` makes them for a
+whole run of files, outside of the lock. It is C because nothing else is outside of it, and it decides nothing: it stops
+at the first file with which anything is not as it should be, and whoever asked does that one in the ordinary way,
+which says what is wrong.
+
+So nothing depends on it. It is built at installation where there is a compiler, and where it is missing, or is not the
+one that belongs to this module, all is done in the ordinary way. The rows of its tables are described in both files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+__all__ = ["Linked", "Unnamed", "available", "link", "load", "write_unnamed"]
+
+#: FTX_MANY of the library that belongs to this module.
+_VERSION: Final = 1
+_FILE: Final = os.path.join(os.path.dirname(__file__), "libmany.so")
+
+#: `struct unnamed`: mtime_ns, size, inode, disk_ns, mode, folder, fd.
+_UNNAMED: Final = struct.Struct("=qqQqIii4x")
+#: `struct named`: ctime_ns, fd, folder, error.
+_NAMED: Final = struct.Struct("=qiii4x")
+
+
+class Unnamed(Struct, frozen=True, gc=False):
+    """An unnamed file that was written: its descriptor, which is the caller's, and what fstat(2) says of it."""
+
+    fd: int
+    inode: int
+    #: The time as the file system keeps it, in ns since 1970.
+    disk_ns: int
+    mode: int
+
+
+class Linked(Struct, frozen=True, gc=False):
+    """A file that got its name: its ctime in ns since 1970, or the error with which that could not be found out."""
+
+    ctime_ns: int
+    error: int
+
+
+def load(path: str) -> Any:
+    """The library at `path`; None where there is none, or none that belongs to this module."""
+    try:
+        library = ctypes.CDLL(path)
+        library.ftx_many.restype = ctypes.c_int
+        if library.ftx_many() != _VERSION:
+            return None
+        for function in (library.ftx_write_unnamed, library.ftx_link):
+            function.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_char_p, ctypes.c_int64]
+            function.restype = ctypes.c_long
+    except (OSError, AttributeError):
+        return None
+    return library
+
+
+@functools.cache
+def _library() -> Any:
+    return load(_FILE)
+
+
+def available() -> bool:
+    """Whether files can be done together: without that, nobody needs to collect them."""
+    return _library() is not None
+
+
+def _table(rows: list[bytes]) -> ctypes.Array[ctypes.c_char]:
+    table = b"".join(rows)
+    return ctypes.create_string_buffer(table, len(table))
+
+
+def _done(row: struct.Struct, table: ctypes.Array[ctypes.c_char], count: int) -> Iterator[tuple[Any, ...]]:
+    """The first `count` rows of a table, as the library has left them."""
+    return row.iter_unpack(memoryview(table)[: count * row.size])
+
+
+def write_unnamed(files: Sequence[tuple[int, int, int, bytes | memoryview]]) -> list[Unnamed]:
+    """Make unnamed files that can be linked into folders.
+
+    `files` has the descriptor of the folder, permission bits, mtime (ns since 1970) and content of each. As with
+    openat(2) and O_TMPFILE, pwrite(2), utimensat(2), fstat(2), and fchmod(2) where the bits came out otherwise. Returns
+    the first of them, up to one that has failed, which leaves nothing behind.
+    """
+    if not available():
+        return []
+    content = b"".join([content for _, _, _, content in files])
+    pack = _UNNAMED.pack
+    rows = [pack(mtime_ns, len(one), 0, 0, mode, folder, -1) for folder, mode, mtime_ns, one in files]
+    table = _table(rows)
+    done = _library().ftx_write_unnamed(table, len(rows), content, len(content))
+    return [Unnamed(fd, inode, disk_ns, mode) for _, _, inode, disk_ns, mode, _, fd in _done(_UNNAMED, table, done)]
+
+
+def link(files: Sequence[tuple[int, int, bytes]]) -> list[Linked]:
+    """Give open, unnamed files names of one component; `files` has descriptor, that of the folder, and name of each.
+
+    As with linkat(2) and AT_EMPTY_PATH, and fstat(2). Nothing is replaced. Returns the first of them, up to one that
+    has failed, which has no name.
+    """
+    if not available():
+        return []
+    names = b"\0".join([*[name for _, _, name in files], b""])
+    pack = _NAMED.pack
+    table = _table([pack(0, fd, folder, 0) for fd, folder, _ in files])
+    done = _library().ftx_link(table, len(files), names, len(names))
+    return [Linked(ctime_ns, error) for ctime_ns, _, _, error in _done(_NAMED, table, done)]
