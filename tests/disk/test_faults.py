@@ -28,8 +28,8 @@ TREE: dict[str, bytes | None] = {
     "folder/large": content(BLOCK) + bytes(BLOCK) + b"the end",
     **{f"folder/{number}": b"%d" % number for number in range(SYNC_EACH + 1)},
 }
-#: The kinds of calls that both kinds of kernels make: with the newer calls, and without. Each call is Python's here; what
-#: the library does with many files together fails in `test_many.py`.
+#: The kinds of calls that both kinds of kernels make: with the newer calls, and without. Each call is Python's here:
+#: how those of many files together fail is in `test_many.py`.
 MEANS = {
     "all": Means(many=False),
     "bare": Means(tmpfile=False, noreplace=False, syncfs=False, fallocate=False),

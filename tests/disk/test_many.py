@@ -271,7 +271,7 @@ print(sorted((int(name), one.error) for name, one in sending.outcomes.items() if
 
 
 def test_what_cannot_be_written_is_said_of_that_file(tmp_path: Path) -> None:
-    """A limit on the size of files (setrlimit(2)) stands in for a disk: who is within it is stored, the others are told."""
+    """A limit on the size of files (setrlimit(2)) stands in for a disk: those within it are stored, the others fail."""
     tests, inbox = str(Path(__file__).parent.parent), str(tmp_path / "inbox")
     words = [sys.executable, "-c", LIMITED, tests, inbox]
     said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
