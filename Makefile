@@ -8,6 +8,12 @@ check: lint test
 lint:
 	$(BIN)ruff check
 	$(BIN)mypy
+	@if command -v $(firstword $(CC)) >/dev/null; then set -x; \
+	$(CC) $(ANALYZER) -std=gnu11 -O2 -Wall -Wextra -Wconversion -Werror -c -o /dev/null ftx/disk/many.c; \
+	else echo "ftx/disk/many.c is not checked: there is no C compiler ($(CC))"; fi
+
+# gcc has one, clang has not.
+ANALYZER = $(shell $(CC) -fanalyzer -E -x c /dev/null >/dev/null 2>&1 && echo -fanalyzer)
 
 test:
 	$(BIN)pytest -q

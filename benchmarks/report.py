@@ -18,6 +18,7 @@ import msgspec
 from benchmarks.finding import Finding, Scale, Setting
 from benchmarks.measure import Run, Spread
 from benchmarks.plot import as_svg
+from ftx.disk.many import available
 
 __all__ = ["Report", "as_markdown", "draw", "put_into", "reload", "save", "surroundings"]
 
@@ -49,7 +50,7 @@ def surroundings(setting: Setting) -> dict[str, str]:
         "kernel": platform.release().partition("-")[0],
         "file system": _said(["stat", "-f", "-c", "%T", str(setting.folder)]) or "unknown",
         "Python": platform.python_version(),
-        "ftx": version("ftx-transfer"),
+        "ftx": f"{version('ftx-transfer')} {'with' if available() else 'without'} its native library",
         "Twisted": version("twisted"),
         "pyOpenSSL": version("pyopenssl"),
     }

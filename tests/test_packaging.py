@@ -1,12 +1,14 @@
-"""The plugin is found, whichever way ftx was installed, and costs other users of twistd nothing."""
+"""What is installed: the plugin, whichever way, at no cost to others; the native library, where it can be built."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -15,8 +17,13 @@ import attrs
 import pytest
 
 from ftx import __version__
+from ftx.disk import many
 
 ROOT = Path(__file__).resolve().parent.parent
+
+LIBRARY = "ftx/disk/libmany.so"
+STALE = b"older"
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 LISTING = """
 import json, sys
@@ -34,19 +41,37 @@ print(json.dumps({
 """
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """The standard output of a command that succeeds, without our PYTHON… variables."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    done = subprocess.run(
+def attempt(*command: str | Path, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command without our PYTHON… variables and without what others would say about the build."""
+    left_out = ("PYTHON", "FTX_", "CC", "CFLAGS", "LDFLAGS")
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
+    environ |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"} | more
+    return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, cwd=cwd, env=environ, timeout=110
     )
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """The standard output of a command that succeeds."""
+    done = attempt(*command, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
+def build(kind: str, folder: Path, tree: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Build a wheel, an editable wheel or an sdist into a folder, by the backend that pyproject.toml names."""
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel")
+    code = f"import sys, hatchling.build as b; b.build_{kind}(sys.argv[1])"
+    return attempt(sys.executable, "-c", code, folder, cwd=tree, **environ)
+
+
 def check_listing(python: str | Path, cwd: Path) -> str:
-    """twistd lists the plugin without loading ftx, a reactor or OpenSSL; returns where ftx itself is."""
+    """twistd lists the plugin without loading ftx, a reactor or OpenSSL; returns where ftx itself is.
+
+    Asked for the first time in a new environment, Twisted loads every plugin, its own too, and writes down what it
+    found; from then on it reads that.
+    """
+    run(python, "-c", LISTING, cwd=cwd)
     answer = json.loads(run(python, "-c", LISTING, cwd=cwd).splitlines()[-1])
     assert answer["listed"], "twistd does not find the plugin"
     assert answer["loaded"] == []
@@ -56,13 +81,25 @@ def check_listing(python: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the tree without a network by the backend that pyproject.toml names."""
-    pytest.importorskip("hatchling", reason="hatchling builds the wheel")
+    """The wheel, built from the tree without a network."""
     folder = tmp_path_factory.mktemp("wheel")
-    code = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1]))"
-    run(sys.executable, "-c", code, folder, cwd=ROOT)
+    done = build("wheel", folder)
+    assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
     return built
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of what is needed to build, with a library in it that nobody can use."""
+    copy = tmp_path / "tree"
+    shutil.copytree(ROOT / "ftx", copy / "ftx", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "twisted", copy / "twisted", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    (copy / LIBRARY).unlink(missing_ok=True)
+    (copy / LIBRARY).write_bytes(STALE)
+    return copy
 
 
 @attrs.frozen
@@ -118,6 +155,86 @@ def test_wheel_content(wheel: Path) -> None:
     assert tops == {"ftx", "twisted"}
 
 
+def test_library_of_this_environment() -> None:
+    """Where the tests run, the native library is in use, and is not older than its source."""
+    if not many.available():
+        pytest.skip("the native library is not built here: `pip install -e .` with a C compiler does it")
+    library, source = (Path(many.__file__).with_name(name) for name in ("libmany.so", "many.c"))
+    assert library.stat().st_mtime >= source.stat().st_mtime, "built of an older many.c: `pip install -e .` again"
+
+
+@needs_compiler
+def test_wheel_with_the_library(wheel: Path) -> None:
+    """It is for this kind of machine and for every Python, and has the library as a program file."""
+    assert wheel.name.startswith(f"ftx_transfer-{__version__}-py3-none-linux_")
+    archive = zipfile.ZipFile(wheel)
+    assert [name for name in archive.namelist() if name.endswith(".so")] == [LIBRARY]
+    assert archive.read(LIBRARY)[:4] == b"\x7fELF"
+    assert archive.getinfo(LIBRARY).external_attr >> 16 & 0o777 == 0o755
+    (about,) = [name for name in archive.namelist() if name.endswith("/WHEEL")]
+    assert "Root-Is-Purelib: false" in archive.read(about).decode()
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"FTX_NATIVE": "0"}, "FTX_NATIVE says so"),
+        ({"CC": "no-such-compiler"}, "there is no C compiler (no-such-compiler)"),
+        ({"CC": "false"}, "the C compiler (false) failed"),
+    ],
+    ids=["not-wanted", "no-compiler", "broken-compiler"],
+)
+def test_wheel_without_the_library(tree: Path, tmp_path: Path, environ: dict[str, str], why: str) -> None:
+    """It is for every machine, one sentence says why, and an older library in the folder is not taken for a new one."""
+    done = build("wheel", tmp_path, tree, **environ)
+    assert done.returncode == 0, done.stderr
+    sentence = f"ftx is built without its native library: {why}; all works, and many small files take longer\n"
+    assert done.stderr == sentence
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name == f"ftx_transfer-{__version__}-py3-none-any.whl"
+    archive = zipfile.ZipFile(wheel)
+    assert not [name for name in archive.namelist() if name.endswith(".so")]
+    (about,) = [name for name in archive.namelist() if name.endswith("/WHEEL")]
+    assert "Root-Is-Purelib: true" in archive.read(about).decode()
+
+
+def test_library_that_must_be(tree: Path, tmp_path: Path) -> None:
+    """FTX_NATIVE=1 ends a build that would be without it, and what is neither yes nor no ends any."""
+    done = build("wheel", tmp_path, tree, FTX_NATIVE="1", CC="false")
+    assert done.returncode == 1
+    assert done.stderr == "no native library, which FTX_NATIVE asks for: the C compiler (false) failed\n"
+    done = build("wheel", tmp_path, tree, FTX_NATIVE="maybe")
+    assert done.returncode == 1
+    assert done.stderr == 'FTX_NATIVE="maybe" is neither yes nor no\n'
+    assert list(tmp_path.glob("*.whl")) == []
+
+
+@needs_compiler
+def test_library_of_an_editable_installation(tree: Path, tmp_path: Path) -> None:
+    """It is put beside its source in place of an older one, which goes where there is none to come."""
+    library = tree / LIBRARY
+    before = set((tree / "ftx").rglob("*"))
+    held = library.open("rb")  # as a daemon has it that runs
+    assert build("editable", tmp_path, tree, FTX_NATIVE="1").returncode == 0
+    assert library.read_bytes()[:4] == b"\x7fELF"
+    with held:
+        assert held.read() == STALE, "what is in use is not written to"
+    assert set((tree / "ftx").rglob("*")) == before
+    assert build("editable", tmp_path, tree, CC="false").returncode == 0
+    assert set((tree / "ftx").rglob("*")) == before - {library}
+
+
+def test_source_distribution(tree: Path, tmp_path: Path) -> None:
+    """It has the source of the library and what builds it, and no library."""
+    done = build("sdist", tmp_path, tree)
+    assert done.returncode == 0, done.stderr
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"hatch_build.py", "pyproject.toml", "ftx/disk/many.c", "ftx/disk/many.py"} <= names
+    assert not [name for name in names if name.endswith(".so")]
+
+
 @pytest.mark.slow
 def test_wheel_and_editable_install(wheel: Path, fresh: Environment) -> None:
     """Both kinds of install show the plugin; uninstalling takes it away and leaves Twisted whole."""
@@ -132,6 +249,9 @@ def test_wheel_and_editable_install(wheel: Path, fresh: Environment) -> None:
     )
     assert [line for line in listing.splitlines() if line.split()[:1] == ["ftx"]]
     assert run(fresh.scripts / "ftx-server", "--version", cwd=fresh.empty) == f"ftx {__version__}\n"
+
+    code = "from ftx.disk import many; print(many.available())"
+    assert run(fresh.python, "-c", code, cwd=fresh.empty) == f"{shutil.which('cc') is not None}\n"
 
     fresh.pip("uninstall", "-q", "-y", "ftx-transfer")
     code = "import twisted.plugin, twisted.plugins, importlib.util; assert not importlib.util.find_spec('ftx')"

@@ -37,6 +37,7 @@ from ftx.disk.health import look_at_inbox, newest, problems
 from ftx.disk.holders import Holder, holders
 from ftx.disk.keys import Identity, load
 from ftx.disk.linux import clock_synchronised
+from ftx.disk.many import available
 from ftx.disk.rulesets import Ruleset, read_ruleset
 from ftx.errors import FtxError
 from ftx.net.dial import Place, dial
@@ -70,7 +71,7 @@ class LocalExamination:
 
     async def run(self) -> None:
         """Look at everything, in the order in which one thing explains the next."""
-        self.put(good("versions", _versions(), "programs"))
+        self.put(good("versions", _versions(many=await self.worker.run(available)), "programs"))
         await self._files()
         await self._daemon()
         await self._ports()
@@ -241,11 +242,13 @@ def _verdict(ruleset: Ruleset, packet: Packet) -> Verdict:
     return judge_iptables(ruleset.saved.get(packet.version, ""), packet)
 
 
-def _versions() -> str:
+def _versions(*, many: bool) -> str:
     system = f"{platform.system()} {platform.release()}"
     python = platform.python_version()
+    library = "with" if many else "without"
     return (
-        f"ftx {__version__}, Python {python}, Twisted {twisted.__version__}, pyOpenSSL {OpenSSL.__version__}, {system}"
+        f"ftx {__version__} {library} its native library, Python {python}, Twisted {twisted.__version__}, "
+        f"pyOpenSSL {OpenSSL.__version__}, {system}"
     )
 
 

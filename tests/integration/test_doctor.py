@@ -18,7 +18,9 @@ import pytest
 from support.hostile_server import HostileServer
 from support.lab import NOBODY, Client, Daemon, Lab, until
 
+from ftx import __version__
 from ftx.core.identity import format_id
+from ftx.disk import many
 from ftx.disk.keys import Identity
 from ftx.wire.messages import Hello
 
@@ -185,6 +187,8 @@ def test_a_machine_that_is_well(hosts: Hosts) -> None:
     before = settled(daemon.home)
     checks = found(hosts.doctor(), 0)
     assert state(daemon.home) == before, "it changes nothing"
+    library = "with" if many.available() else "without"
+    assert f"ftx {__version__} {library} its native library, Python" in checks["versions"][0]["message"]
     names = "versions clock files daemon discovery port interface broadcast multicast4 firewall reachable inbox space"
     assert set(names.split()) <= set(checks)
     for name, several in checks.items():
