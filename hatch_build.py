@@ -23,7 +23,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
 _SOURCE: Final = "ftx/disk/many.c"
-_LIBRARY: Final = "ftx/disk/libmany.so"
+_LIBRARY: Final = "ftx/disk/many.lib"  # what ends with .so is a module to Python, and ours is none
 _OPTIONS: Final = ["-std=gnu11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra"]
 #: Checks of buffers and of the stack, as distributions compile; and nothing that can be written is called through.
 _HARDENED: Final = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
@@ -109,7 +109,7 @@ class Library(BuildHookInterface[Any]):
         """The library, in a folder that lasts until the end of the build: on the file system of `beside`, if any."""
         try:
             # git ignores what ends so, whatever comes of it
-            self._folder = TemporaryDirectory(suffix=".so", dir=beside and os.path.dirname(beside))
+            self._folder = TemporaryDirectory(suffix=".lib", dir=beside and os.path.dirname(beside))
         except OSError as error:
             raise Without(f"there is no place to build it in: {error}") from None
         built = os.path.join(self._folder.name, os.path.basename(_LIBRARY))

@@ -11,6 +11,7 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import attrs
@@ -21,7 +22,7 @@ from ftx.disk import many
 
 ROOT = Path(__file__).resolve().parent.parent
 
-LIBRARY = "ftx/disk/libmany.so"
+LIBRARY = "ftx/disk/many.lib"
 STALE = b"older"
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
@@ -159,7 +160,9 @@ def test_library_of_this_environment() -> None:
     """Where the tests run, the native library is in use, and is not older than its source."""
     if not many.available():
         pytest.skip("the native library is not built here: `pip install -e .` with a C compiler does it")
-    library, source = (Path(many.__file__).with_name(name) for name in ("libmany.so", "many.c"))
+    library, source = (Path(many.__file__).with_name(name) for name in ("many.lib", "many.c"))
+    modules = [path.name for path in (ROOT / "ftx").rglob("*") if path.name.endswith(tuple(EXTENSION_SUFFIXES))]
+    assert modules == [], "whoever imports all of ftx would try to import them"
     assert library.stat().st_mtime >= source.stat().st_mtime, "built of an older many.c: `pip install -e .` again"
 
 
@@ -168,7 +171,7 @@ def test_wheel_with_the_library(wheel: Path) -> None:
     """It is for this kind of machine and for every Python, and has the library as a program file."""
     assert wheel.name.startswith(f"ftx_transfer-{__version__}-py3-none-linux_")
     archive = zipfile.ZipFile(wheel)
-    assert [name for name in archive.namelist() if name.endswith(".so")] == [LIBRARY]
+    assert [name for name in archive.namelist() if name.endswith((".lib", ".so"))] == [LIBRARY]
     assert archive.read(LIBRARY)[:4] == b"\x7fELF"
     assert archive.getinfo(LIBRARY).external_attr >> 16 & 0o777 == 0o755
     (about,) = [name for name in archive.namelist() if name.endswith("/WHEEL")]
@@ -193,7 +196,7 @@ def test_wheel_without_the_library(tree: Path, tmp_path: Path, environ: dict[str
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == f"ftx_transfer-{__version__}-py3-none-any.whl"
     archive = zipfile.ZipFile(wheel)
-    assert not [name for name in archive.namelist() if name.endswith(".so")]
+    assert not [name for name in archive.namelist() if name.endswith((".lib", ".so"))]
     (about,) = [name for name in archive.namelist() if name.endswith("/WHEEL")]
     assert "Root-Is-Purelib: true" in archive.read(about).decode()
 
@@ -232,7 +235,7 @@ def test_source_distribution(tree: Path, tmp_path: Path) -> None:
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"hatch_build.py", "pyproject.toml", "ftx/disk/many.c", "ftx/disk/many.py"} <= names
-    assert not [name for name in names if name.endswith(".so")]
+    assert not [name for name in names if name.endswith((".lib", ".so"))]
 
 
 @pytest.mark.slow

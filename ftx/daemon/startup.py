@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from ftx import limits
 from ftx.daemon.config import Config
+from ftx.disk import many
 from ftx.disk.account import Account
 from ftx.disk.heap import settle
 from ftx.disk.homelock import HomeLock
@@ -56,13 +57,14 @@ def _forbid_cores() -> None:
 
 
 def _import_now() -> None:
-    """Import what is otherwise imported when it is needed: the interpreter may lie where another user cannot look."""
+    """Load what is otherwise loaded when it is needed: the interpreter may lie where another user cannot look."""
     for floor in ("wire", "core", "disk", "net", "daemon"):
         package = importlib.import_module(f"ftx.{floor}")
         for module in pkgutil.iter_modules(package.__path__, f"ftx.{floor}."):
             importlib.import_module(module.name)
     for name in _NEEDED_BY_OTHERS:
         importlib.import_module(name)
+    many.available()
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ __all__ = ["Linked", "Unnamed", "available", "link", "load", "write_unnamed"]
 
 #: FTX_MANY of the library that belongs to this module.
 _VERSION: Final = 1
-_FILE: Final = os.path.join(os.path.dirname(__file__), "libmany.so")
+_FILE: Final = os.path.join(os.path.dirname(__file__), "many.lib")  # what ends with .so is a module to Python
 
 #: `struct unnamed`: mtime_ns, size, inode, disk_ns, mode, folder, fd.
 _UNNAMED: Final = struct.Struct("=qqQqIii4x")
