@@ -253,7 +253,7 @@ class Upload(Watcher):
 
     def there(self, job: Sending, run: There) -> None:
         """Files are there now: events of those that are to have one, and the lines of the receipt."""
-        self._receipt.add(b"".join(run.lines))
+        self._receipt.add(run.lines)
         self._account.there(run)
 
     def problem(self, job: Sending, problem: SourceProblem) -> None:

@@ -7,10 +7,11 @@ owner. So the order of results on the wire and in the transcript cannot differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Final, TypeVar
 
 from ftx import limits
-from ftx.core.events import Resolved
+from ftx.core.events import Resolved, There
 from ftx.core.incoming import File, Folder
 from ftx.core.receipt import Transcript
 from ftx.wire.messages import (
@@ -66,26 +67,26 @@ class Answers:
         for start in range(0, len(digests), step):
             self._bases.append(Basis(number, start // limits.DIGEST, digests[start : start + step]))
 
-    def there(self, files: Sequence[tuple[File, Path, bytes]], *, identical: bool) -> list[Resolved]:
-        """The results of files that are there now: each with its place and digest."""
-        lines = self.transcript.stored_all(
-            [(file.size, digest, file.path, stored_as) for file, stored_as, digest in files], identical=identical
-        )
-        result, status = (Identical, "identical") if identical else (Stored, "stored")
-        into = self._into
-        self._results += [
-            result(file.number, digest, None if stored_as == into + file.path else self._elsewhere(stored_as))
-            for file, stored_as, digest in files
-        ]
-        return [
-            Resolved(file.path, file.size, status, digest, stored_as, 0, False, line)
-            for (file, stored_as, digest), line in zip(files, lines, strict=True)
-        ]
+    def there(
+        self, files: Sequence[File], places: Sequence[Path], digests: Sequence[bytes], *, identical: bool
+    ) -> There:
+        """The results of files that are there now, at least one, with the place and the digest of each."""
+        numbers = [file.number for file in files]
+        paths = [file.path for file in files]
+        told = list(zip([file.size for file in files], digests, paths, places, strict=True))
+        into, result = self._into, Identical if identical else Stored
+        moved: Iterable[list[bytes] | None] = repeat(None)
+        if list(places) != ([into + path for path in paths] if into else paths):
+            moved = map(self._moved, paths, places)
+        self._results += map(result, numbers, digests, moved)
+        return There(told, identical, self.transcript.stored_all(told, identical=identical))
 
-    def file(self, file: File, status: str, digest: bytes | None, stored_as: Path | None, error: int) -> Resolved:
+    def file(
+        self, file: File, status: str, digest: bytes | None, stored_as: Path | None, error: int
+    ) -> Resolved | There:
         """The result of a file: `stored` and `identical` with digest and place, `skipped`, or `failed` with `error`."""
         if digest is not None and stored_as is not None:
-            return self.there([(file, stored_as, digest)], identical=status == "identical")[0]
+            return self.there([file], [stored_as], [digest], identical=status == "identical")
         if status == "wanted":
             line = self.transcript.wanted(file.size, file.path, folder=False)
             self._results.append(Wanted(file.number))
@@ -128,9 +129,8 @@ class Answers:
         return bases + wants + results
 
     def _moved(self, path: Path, stored_as: Path) -> list[bytes] | None:
-        return None if stored_as == self._into + path else self._elsewhere(stored_as)
-
-    def _elsewhere(self, stored_as: Path) -> list[bytes]:
+        if stored_as == self._into + path:
+            return None
         self._large_result = True
         return list(stored_as)
 

@@ -69,13 +69,14 @@ class There(Effect, frozen=True, gc=False):
     #: Size, digest, path, and where it is below the inbox.
     files: Sequence[tuple[int, bytes, tuple[bytes, ...], tuple[bytes, ...]]]
     identical: bool
-    #: The transcript line of each.
-    lines: Sequence[bytes]
+    #: The transcript lines of all of them.
+    lines: bytes
 
     def each(self) -> Iterator[Resolved]:
         """What became of each file."""
         status = "identical" if self.identical else "stored"
-        for (size, digest, path, stored_as), line in zip(self.files, self.lines, strict=True):
+        lines = self.lines.splitlines(keepends=True)
+        for (size, digest, path, stored_as), line in zip(self.files, lines, strict=True):
             yield Resolved(path, size, status, digest, stored_as, 0, False, line)
 
 

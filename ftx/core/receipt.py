@@ -103,8 +103,9 @@ class Transcript:
     def __init__(self) -> None:
         self.counts = Counts()
         self._hasher = blake3()
-        #: Lines that are not hashed yet: many small ones cost more one by one.
+        #: Lines that are not hashed yet, and how many: many small ones cost more one by one.
         self._lines: list[bytes] = []
+        self._waiting = 0
 
     def stored(
         self, size: int, digest: bytes, path: Sequence[bytes], stored_as: Sequence[bytes], *, identical: bool
@@ -117,23 +118,20 @@ class Transcript:
 
     def stored_all(
         self, files: Sequence[tuple[int, bytes, Sequence[bytes], Sequence[bytes]]], *, identical: bool
-    ) -> list[bytes]:
-        """Files that are there now, each as `stored()` has it; gives their lines."""
+    ) -> bytes:
+        """Files that are there now, at least one, each as `stored()` has it; gives their lines."""
         counts, status = self.counts, "identical" if identical else "stored"
+        sizes, digests, paths, places = zip(*files, strict=True)
         counts.files += len(files)
         counts.identical += len(files) if identical else 0
-        counts.bytes += sum([size for size, _, _, _ in files])
+        counts.bytes += sum(sizes)
+        names = _quoted_all(paths)
+        where = names if places == paths else _quoted_all(places)
         lines = [
-            f"{status} {size} {digest.hex() or '-'} {name} "
-            f"{name if stored_as == path else _quoted(stored_as)}\n".encode("ascii")
-            for (size, digest, path, stored_as), name in zip(
-                files, _quoted_all([path for _, _, path, _ in files]), strict=True
-            )
+            f"{status} {size} {digest.hex() or '-'} {name} {place}\n"
+            for size, digest, name, place in zip(sizes, digests, names, where, strict=True)
         ]
-        self._lines += lines
-        if len(self._lines) >= limits.BATCH:
-            self._hash()
-        return lines
+        return self._add("".join(lines).encode("ascii"), len(lines))
 
     def folder(self, path: Sequence[bytes], stored_as: Sequence[bytes]) -> bytes:
         """A folder that is there now, complete."""
@@ -160,15 +158,17 @@ class Transcript:
         self._hash()
         return self._hasher.digest()
 
-    def _add(self, text: bytes) -> bytes:
+    def _add(self, text: bytes, lines: int = 1) -> bytes:
         self._lines.append(text)
-        if len(self._lines) >= limits.BATCH:
+        self._waiting += lines
+        if self._waiting >= limits.BATCH:
             self._hash()
         return text
 
     def _hash(self) -> None:
         self._hasher.update(b"".join(self._lines))
         self._lines.clear()
+        self._waiting = 0
 
 
 def receipt_body(

@@ -14,6 +14,7 @@ Wants and results are gathered in `ftx.core.answers`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
+from itertools import groupby
 
 from ftx import limits
 from ftx.core.answers import Answers
@@ -168,13 +169,14 @@ class Resolving:
 
     def _resolve_there(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]], *, identical: bool) -> list[Effect]:
         """Files that are there now have their results: number, place and digest of each."""
-        pop = self._files.pop
-        files = [(pop(number), stored_as, digest) for number, stored_as, digest in found]
-        effects: list[Effect] = [*self._answers.there(files, identical=identical)]
-        for file, _, _ in files:
-            folder = file.parent
+        if not found:
+            return []
+        numbers, places, digests = zip(*found, strict=True)
+        files = list(map(self._files.pop, numbers))
+        effects: list[Effect] = [self._answers.there(files, places, digests, identical=identical)]
+        for folder, run in groupby([file.parent for file in files]):
             if folder is not None:
-                folder.open_entries -= 1
+                folder.open_entries -= len(list(run))
                 if not folder.open_entries:
                     effects += self._finish(folder)
         if self._waiting_links:

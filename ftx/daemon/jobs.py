@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from ftx import limits
-from ftx.core.events import Resolved
+from ftx.core.events import Resolved, There
 from ftx.core.policy import Rules
 from ftx.core.room import Room
 from ftx.core.trust import Trusted
@@ -220,6 +220,14 @@ class Jobs(Observer):
             for entry in entries:
                 if not entry.folder:
                     self.reports.resolved(report, entry)
+
+    def there(self, job: Receiving, run: There) -> None:
+        """Files are there now: counted together, unless somebody listens."""
+        running = self._running.get(job)
+        if self.reports.heard:
+            super().there(job, run)
+        elif running is not None:
+            running.report.renamed += sum([stored_as[-1] != path[-1] for _, _, path, stored_as in run.files])
 
     def ended(self, job: Receiving, error: FtxError | None) -> None:
         """The job and all its disk work are over."""

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from ftx import limits
 from ftx.core.arriving import Coming
-from ftx.core.events import Conclude, Effect, GiveUp, LeftOut, Resolved, Send
+from ftx.core.events import Conclude, Effect, GiveUp, LeftOut, Resolved, Send, There
 from ftx.core.identity import SIGN_RECEIPT
 from ftx.core.links import in_force
 from ftx.core.receipt import encode_receipt, receipt_body
@@ -49,6 +49,10 @@ class Observer:
 
     def resolved(self, job: Receiving, entries: Sequence[Resolved]) -> None:
         """Entries have their results."""
+
+    def there(self, job: Receiving, run: There) -> None:
+        """Files are there now. Unless this is done together, each of them is `resolved`."""
+        self.resolved(job, list(run.each()))
 
     def left_out(self, job: Receiving, entry: LeftOut) -> None:
         """The sender of a pull cannot send something."""
@@ -289,6 +293,8 @@ class Receiving:
         match effect:
             case Send():
                 self.connection.send(effect.message)
+            case There():
+                self._observer.there(self, effect)
             case LeftOut():
                 self._observer.left_out(self, effect)
             case Conclude():

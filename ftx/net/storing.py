@@ -294,10 +294,12 @@ class Storing:
     def _stored(self, outcomes: Sequence[store.Stored | store.Failed]) -> None:
         machine = self._machine
         effects: list[Effect] = []
-        stored = [one for one in outcomes if isinstance(one, store.Stored)]
-        if files := [(one.number, one.stored_as, one.digest) for one in stored if one.digest]:
+        files = [
+            (one.number, one.stored_as, one.digest) for one in outcomes if type(one) is store.Stored and one.digest
+        ]
+        if files:
             effects += machine.stored(files)
-        for outcome in outcomes:
+        for outcome in outcomes if len(files) < len(outcomes) else ():
             if isinstance(outcome, store.Failed):
                 effects += machine.failed(outcome.number, outcome.error)
             elif not outcome.digest:

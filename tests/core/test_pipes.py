@@ -76,8 +76,9 @@ def test_a_stream_is_written_in_order_and_published_at_its_end(tail: bytes) -> N
         assert machine.block_written(0, block, True, 9.0) == []
     digest = file_digest(len(content), [b"d" * 32])
     assert machine.receive(EntryEnd(0, len(content), digest), 9.0) == [Publish(0, digest)]
-    (resolved,) = machine.stored([(0, (b"p",), digest)])
-    assert isinstance(resolved, Resolved)
+    (there,) = machine.stored([(0, (b"p",), digest)])
+    assert isinstance(there, There)
+    (resolved,) = there.each()
     assert (resolved.size, resolved.status) == (len(content), "stored")
     assert machine.verified == machine.durable == len(content)
 

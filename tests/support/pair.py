@@ -419,6 +419,8 @@ class ReceiverEnd(_End):
             match effect:
                 case events.Send():
                     self.send(effect.message)
+                case events.There():
+                    self.resolved += effect.each()
                 case events.Resolved():
                     self.resolved.append(effect)
                 case events.LookUp():
