@@ -16,7 +16,7 @@ from enum import Enum
 
 from ftx import limits
 from ftx.core.arriving import Arriving
-from ftx.core.events import Conclude, Effect, GiveUp, Send, StoreWhole
+from ftx.core.events import Conclude, Effect, GiveUp, Send
 from ftx.core.incoming import Life
 from ftx.core.table import Table, Trace, advance
 from ftx.errors import ProtocolError
@@ -148,23 +148,29 @@ class Receiver(Arriving):
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         return self._piece(piece, lane)
 
-    def wholes(self, run: Sequence[Whole]) -> list[StoreWhole]:
-        """The first of these small files, as far as each is wanted and has its size; what follows is for `piece()`."""
+    def wholes(self, run: Sequence[Whole]) -> int:
+        """How many of the first of these small files are wanted and have their size, as far as each has: store them.
+
+        Answer as for `StoreWhole`. What follows them is for `piece()`.
+        """
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
-        effects: list[StoreWhole] = []
         if 0 in self._open:
-            return effects
+            return 0
         begun = {one.file.number for one in self._open.values()}  # on lanes
-        for number, content, digest in run:
-            file, size = self._files.get(number), len(content)
-            if file is None or file.life is not Life.WANTED or file.size != size:
+        files, wanted, closing = self._files, Life.WANTED, Life.CLOSING
+        count = received = 0
+        for whole in run:
+            number, size = whole.number, len(whole.chunks[0])
+            file = files.get(number)
+            if file is None or file.life is not wanted or file.size != size:
                 break
             if file.missing is not None or file.pipe or number in begun:
                 break
-            file.life = Life.CLOSING
-            self.received += size
-            effects.append(StoreWhole(number, (content,), size, digest))
-        return effects
+            file.life = closing
+            received += size
+            count += 1
+        self.received += received
+        return count
 
     def _end(self, message: End) -> list[Effect]:
         counts = self.transcript.counts

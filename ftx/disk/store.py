@@ -22,6 +22,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ftx.core.blocks import BlockSet
+from ftx.wire.frames import Whole
 
 __all__ = [
     "Answer",
@@ -133,14 +134,6 @@ class Refuse(Struct, frozen=True, gc=False):
 
 
 Answer = Have | Want | Skip | Made | Refuse
-
-
-class Whole(Struct, frozen=True, gc=False):
-    """The content of a file of one block, in pieces, and its block digest as the sender states it."""
-
-    number: int
-    chunks: Sequence[bytes | memoryview]
-    digest: bytes
 
 
 class Stored(Struct, frozen=True, gc=False):

@@ -6,8 +6,10 @@ file costs. Nothing waits for a batch to fill: whoever owns the queue takes what
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from itertools import accumulate
 
 import attrs
 
@@ -63,16 +65,30 @@ class Gathered:
     """What waits for the next batch, in order."""
 
     def __init__(self) -> None:
-        self._files: deque[StoreWhole] = deque()
+        self._files: list[Whole] = []
+        #: How long the content of each of them is, and by number that of those that are packed.
+        self._lengths: list[int] = []
+        self._packed: dict[int, int] = {}
         self._folders: deque[FinishFolder] = deque()
         self._size = 0
 
-    def add(self, files: Sequence[StoreWhole]) -> int:
-        """Some more files; gives their content bytes."""
-        size = sum([file.length for file in files])
-        self._files.extend(files)
+    def add(self, files: Sequence[Whole]) -> int:
+        """Some more files, each in one piece; gives their content bytes."""
+        lengths = [len(file.chunks[0]) for file in files]
+        size = sum(lengths)
+        self._files += files
+        self._lengths += lengths
         self._size += size
         return size
+
+    def add_one(self, file: StoreWhole) -> int:
+        """One more file, in any pieces; gives its content bytes."""
+        self._files.append(Whole(file.number, file.chunks, file.digest))
+        self._lengths.append(file.length)
+        self._size += file.length
+        if file.packed:
+            self._packed[file.number] = file.length
+        return file.length
 
     @property
     def full(self) -> bool:
@@ -89,16 +105,15 @@ class Gathered:
         A folder is finished after everything in it has its result, so files and folders that wait at the same time
         have nothing to do with each other.
         """
-        files: list[Whole] = []
-        packed: dict[int, int] = {}
-        size = 0
-        while self._files and len(files) < limits.DISK_BATCH and size < limits.DISK_BATCH_BYTES:
-            whole = self._files.popleft()
-            files.append(Whole(whole.number, whole.chunks, whole.digest))
-            size += whole.length
-            if whole.packed:
-                packed[whole.number] = whole.length
+        sizes = list(accumulate(self._lengths[: limits.DISK_BATCH]))
+        end = min(bisect_left(sizes, limits.DISK_BATCH_BYTES) + 1, len(sizes))
+        size = sizes[end - 1] if end else 0
+        files = self._files[:end]
+        del self._files[:end], self._lengths[:end]
         self._size -= size
+        packed = {}
+        if self._packed:
+            packed = {one.number: self._packed.pop(one.number) for one in files if one.number in self._packed}
         count = min(len(self._folders), limits.DISK_BATCH)
         folders = [FolderEnd(e.number, e.mode, e.mtime) for e in (self._folders.popleft() for _ in range(count))]
         return Batch(files, folders, size, packed)

@@ -156,16 +156,14 @@ class Receiving:
     def wholes(self, run: Sequence[Whole]) -> None:
         """Small files, each complete. What is not simply wanted goes the way of every piece."""
         self._obeyed()
-        done = 0
-        while done < len(run):
-            stores = self.machine.wholes(run[done:] if done else run)
-            self._storing.gather(stores)
-            done += len(stores)
-            if done < len(run):
-                number, content, digest = run[done]
-                chunks = [memoryview(content)]
-                self._perform(self.machine.piece(Piece(number, 0, Encoding.RAW, chunks, len(content), digest)))
-                done += 1
+        while run:
+            count = self.machine.wholes(run)
+            self._storing.gather(run[:count] if count < len(run) else run)
+            for other in run[count : count + 1]:
+                chunks = [memoryview(chunk) for chunk in other.chunks]
+                size = sum(map(len, chunks))
+                self._perform(self.machine.piece(Piece(other.number, 0, Encoding.RAW, chunks, size, other.digest)))
+            run = run[count + 1 :]
 
     def _obeyed(self) -> None:
         """Content came: not for long in a pause, or it is not read."""

@@ -44,6 +44,7 @@ from ftx.errors import FtxError
 from ftx.net.backlog import Backlog
 from ftx.net.gathered import Batch, Gathered
 from ftx.net.worker import Strand, Worker
+from ftx.wire.frames import Whole
 from ftx.wire.messages import DigestedEntry, FileEntry, FolderEntry, PipeEntry
 
 __all__ = ["Storing"]
@@ -113,7 +114,8 @@ class Storing:
             case LookUp():
                 self._look_up(effect)
             case StoreWhole():
-                self.gather([effect])
+                self._backlog.hold(self._gathered.add_one(effect))
+                self._store_soon()
             case FinishFolder():
                 self._gathered.finish(effect)
                 self._store_soon()
@@ -253,8 +255,8 @@ class Storing:
 
     # -- files of one block, and folders -------------------------------------------------------------------
 
-    def gather(self, files: Sequence[StoreWhole]) -> None:
-        """Store these files of one block."""
+    def gather(self, files: Sequence[Whole]) -> None:
+        """Store these small files, each in one piece."""
         if files:
             self._backlog.hold(self._gathered.add(files))
             self._store_soon()
@@ -273,7 +275,7 @@ class Storing:
         while self._idle and not self._revoked and (alone or self._gathered.full):
             alone = False
             batch = self._gathered.take()
-            if batch.numbers:
+            if batch.files or batch.folders:
                 self._run_batch(batch, self._idle.pop())
         self.busy = len(self._idle) < 2
         if not self.busy:

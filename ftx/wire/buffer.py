@@ -19,10 +19,12 @@ __all__ = ["ReceiveBuffer"]
 class ReceiveBuffer:
     """A queue of byte chunks. `len()` is the number of bytes in it."""
 
-    __slots__ = ("_chunks", "_length")
+    __slots__ = ("_at", "_chunks", "_length")
 
     def __init__(self) -> None:
-        self._chunks: deque[memoryview] = deque()
+        self._chunks: deque[bytes] = deque()
+        #: Where in the first chunk the next byte is.
+        self._at = 0
         self._length = 0
 
     def __len__(self) -> int:
@@ -38,9 +40,9 @@ class ReceiveBuffer:
         for data in parts:
             size = len(data)
             if size < limits.JOINED and chunks and len(chunks[-1]) + size <= limits.JOINED:
-                chunks[-1] = memoryview(b"".join((chunks[-1], data)))
+                chunks[-1] += data
             elif size:
-                chunks.append(memoryview(data))
+                chunks.append(data)
             self._length += size
 
     def take(self, count: int) -> bytes | None:
@@ -49,71 +51,50 @@ class ReceiveBuffer:
             return None
         if count == 0:
             return b""
-        first = self._chunks[0]
-        if len(first) >= count:
-            self._length -= count
-            if len(first) == count:
-                self._chunks.popleft()
-            else:
-                self._chunks[0] = first[count:]
-            return bytes(first[:count])
-        return b"".join(self.take_views(count))
+        first, at = self.first()
+        if len(first) - at < count:
+            return b"".join(self.take_views(count))
+        self.skip(count)
+        return first[at : at + count]
 
     def take_views(self, limit: int) -> list[memoryview]:
         """As many of the next bytes as there are, at most `limit`, as views of the chunks they came in."""
         views: list[memoryview] = []
         while limit > 0 and self._chunks:
-            first = self._chunks[0]
-            if len(first) <= limit:
-                views.append(self._chunks.popleft())
-                taken = len(first)
-            else:
-                views.append(first[:limit])
-                self._chunks[0] = first[limit:]
-                taken = limit
-            limit -= taken
-            self._length -= taken
+            first, at = self.first()
+            view = memoryview(first)[at : at + limit]
+            views.append(view)
+            limit -= len(view)
+            self.skip(len(view))
         return views
 
-    def peek(self, count: int) -> bytes | memoryview | None:
-        """At least the next `count` bytes, or None while fewer are there; nothing is taken, and no chunk is joined."""
+    def peek(self, count: int) -> bytes | None:
+        """The next `count` bytes, or None while fewer are there; nothing is taken, and no chunk is joined."""
         if count > self._length:
             return None
-        first = self._chunks[0]
-        if len(first) >= count:
-            return first
         head = b""
+        at = self._at
         for chunk in self._chunks:
-            head += chunk[: count - len(head)]
+            head += chunk[at : at + count - len(head)]
+            at = 0
             if len(head) == count:
                 break
         return head
 
-    def front(self, count: int) -> memoryview | None:
-        """The first chunk, joined with the next ones until it has `count` bytes; nothing is taken. None: too few."""
-        if count > self._length:
-            return None
-        first = self._chunks[0]
-        if len(first) < count:
-            parts, size = [], 0
-            while size < count:
-                parts.append(self._chunks.popleft())
-                size += len(parts[-1])
-            first = memoryview(b"".join(parts))
-            self._chunks.appendleft(first)
-        return first
+    def first(self) -> tuple[bytes, int]:
+        """The first chunk, as it came, and where in it the next byte is; empty when there is none."""
+        return (self._chunks[0], self._at) if self._chunks else (b"", 0)
 
     def skip(self, count: int) -> None:
         """Forget `count` bytes, at most those of the first chunk."""
         if count:
-            first = self._chunks[0]
-            if count < len(first):
-                self._chunks[0] = first[count:]
-            else:
-                self._chunks.popleft()
+            self._at += count
             self._length -= count
+            if self._at == len(self._chunks[0]):
+                self._chunks.popleft()
+                self._at = 0
 
     def clear(self) -> None:
         """Forget everything."""
         self._chunks.clear()
-        self._length = 0
+        self._at = self._length = 0

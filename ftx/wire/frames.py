@@ -102,14 +102,16 @@ _HEADER: Final = struct.Struct(">IB")
 _DATA: Final = struct.Struct(">IQBB")
 _COPY: Final = struct.Struct(">QQ")
 _BOTH: Final = struct.Struct(">IBIQBB")
+#: The same, with all but length, type and entry left as they are.
+_SMALL: Final = struct.Struct(">IBI10s")
 #: Bytes of a frame header, and of the fixed header of a data body.
 HEADER: Final = _HEADER.size
 DATA_HEADER: Final = _DATA.size
 _LAST: Final = 0x01
 _DATA_TYPE: Final = int(FrameType.DATA)
-#: What the headers say of a block 0 that comes in one piece, and how long its body is at most when it is small.
-_PLAIN: Final = (FrameType.DATA, 0, Encoding.RAW, _LAST)
-_GATHERED: Final = DATA_HEADER + limits.GATHERED + limits.DIGEST
+#: What the headers say of a block 0 that comes in one piece, and how long its body is when it is small.
+_PLAIN: Final = _DATA.pack(0, 0, Encoding.RAW, _LAST)[4:]
+_GATHERED: Final = range(DATA_HEADER + limits.DIGEST + 1, DATA_HEADER + limits.GATHERED + limits.DIGEST + 1)
 _PIECE_BOUND: Final = DATA_HEADER + limits.PIECE + limits.DIGEST
 _BATCHES: Final = frozenset(
     {FrameType.BASIS, FrameType.MANIFEST, FrameType.NEEDS, FrameType.RESULTS, FrameType.LISTING, FrameType.OMITTED}
@@ -214,8 +216,15 @@ class Piece(Struct, frozen=True, gc=False, eq=False):
     pieces: int = 1
 
 
-#: A small file of one block, complete in one data frame: entry, content, digest of the block.
-Whole = tuple[int, bytes, bytes]
+class Whole(Struct, frozen=True, gc=False):
+    """A file of one block: its content, in pieces, and its block digest as the sender states it.
+
+    From the decoder, which makes it of a data frame with all of a small file in one piece, to the disk it stays one.
+    """
+
+    number: int
+    chunks: Sequence[bytes | memoryview]
+    digest: bytes
 
 
 def frame(kind: FrameType, body: bytes) -> bytes:
@@ -266,6 +275,20 @@ def copied(piece: Piece) -> tuple[int, int]:
     """Offset and length in the older copy, of a piece whose encoding is COPY."""
     offset, length = _COPY.unpack(b"".join(piece.chunks))
     return offset, length
+
+
+def _wholes(data: bytes, at: int, most: int, found: list[Whole]) -> int:
+    """Add the small files that follow each other in `data` from `at` on to `found`, up to `most`; where they end."""
+    unpack, size = _SMALL.unpack_from, len(data)
+    while size - at >= _BOTH.size and len(found) < most:
+        length, kind, entry, plain = unpack(data, at)
+        end = at + HEADER + length
+        if kind != _DATA_TYPE or plain != _PLAIN or length not in _GATHERED or end > size:
+            break
+        digest = end - limits.DIGEST
+        found.append(Whole(entry, (data[at + _BOTH.size : digest],), data[digest:end]))
+        at = end
+    return at
 
 
 class FrameDecoder:
@@ -335,24 +358,20 @@ class FrameDecoder:
         found: list[Whole] = []
         if self._type is not None or FrameType.DATA not in self.bounds:
             return found
-        buffer, at = self._buffer, 0
-        view = buffer.front(_BOTH.size)
-        while view is not None and len(found) < most:
-            length, kind, entry, block, encoding, flags = _BOTH.unpack_from(view, at)
-            if (kind, block, encoding, flags) != _PLAIN or not DATA_HEADER + limits.DIGEST < length <= _GATHERED:
+        buffer = self._buffer
+        while len(found) < most:
+            data, at = buffer.first()
+            buffer.skip(_wholes(data, at, most, found) - at)
+            # The next one may go over the end of the chunk.
+            if len(found) == most or (head := buffer.peek(_BOTH.size)) is None:
                 break
-            end = at + HEADER + length
-            digest = end - limits.DIGEST
-            if end > len(view):
-                buffer.skip(at)
-                at, view = 0, buffer.front(HEADER + length)
-                continue
-            found.append((entry, bytes(view[at + _BOTH.size : digest]), bytes(view[digest:end])))
-            at = end
-            if len(view) - at < _BOTH.size:
-                buffer.skip(at)
-                at, view = 0, buffer.front(_BOTH.size)
-        buffer.skip(at)
+            length, kind, _, plain = _SMALL.unpack(head)
+            if kind != _DATA_TYPE or plain != _PLAIN or length not in _GATHERED:
+                break
+            joined = buffer.take(HEADER + length)
+            if joined is None:
+                break
+            _wholes(joined, 0, most, found)
         return found
 
     def lengthened(self, piece: Piece, most: int) -> Piece:

@@ -18,7 +18,7 @@ from ftx.core.lanes import Withdrawn, exporter_context, lanes_for
 from ftx.core.receiver import Receiver
 from ftx.core.sender import Sender
 from ftx.errors import KINDS, ProtocolError
-from ftx.wire.frames import Encoding, Piece
+from ftx.wire.frames import Encoding, Piece, Whole
 from ftx.wire.messages import Accept, EntryEnd, EntryFailed, FileEntry, Manifest, Needs, PipeEntry, WantAgain, WantAll
 
 MIB = limits.BLOCK
@@ -264,7 +264,7 @@ def test_a_small_file_comes_once() -> None:
     machine = receiving(6)
     begun = Piece(0, 0, Encoding.RAW, [memoryview(b"abc")], 3, None)
     assert machine.piece(begun, 2) == []
-    assert machine.wholes([(0, b"abcdef", bytes(32))]) == []
+    assert machine.wholes([Whole(0, (b"abcdef",), bytes(32))]) == 0
     with pytest.raises(ProtocolError):
         machine.piece(Piece(0, 0, Encoding.RAW, [memoryview(b"abcdef")], 6, bytes(32)))
     machine = Receiver(offer(), 0.0)
@@ -274,8 +274,8 @@ def test_a_small_file_comes_once() -> None:
         machine.want(number, None, 0.0)
     machine.lanes_joined()
     assert machine.piece(part(0), 1) == []
-    assert [effect.number for effect in machine.wholes([(1, b"abcdef", bytes(32)), (0, b"x", bytes(32))])] == [1]
-    assert machine.wholes([(1, b"abcdef", bytes(32))]) == []  # it was there
+    assert machine.wholes([Whole(1, (b"abcdef",), bytes(32)), Whole(0, (b"x",), bytes(32))]) == 1
+    assert machine.wholes([Whole(1, (b"abcdef",), bytes(32))]) == 0  # it was there
 
 
 def test_a_pipe_stays_on_its_own_connection() -> None:

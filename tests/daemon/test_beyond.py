@@ -24,7 +24,6 @@ from twisted.python.failure import Failure
 from ftx import limits
 from ftx.client.attempts import Attempts
 from ftx.core.blocks import block_digest, file_digest
-from ftx.core.events import StoreWhole
 from ftx.core.receipt import Transcript
 from ftx.core.stages import Role
 from ftx.core.trust import Trusted
@@ -43,6 +42,7 @@ from ftx.net.storing import Storing
 from ftx.net.tls import Credentials
 from ftx.net.transfer import Connection, our_hello
 from ftx.wire.announce import Way
+from ftx.wire.frames import Whole
 from ftx.wire.jsonlines import decode_request
 from ftx.wire.messages import (
     Accept,
@@ -256,7 +256,7 @@ def test_a_batch_for_the_disk(size: int) -> None:
     """At most so many files, and no further one once there are so many bytes."""
     gathered = Gathered()
     for number in range(limits.DISK_BATCH + 50):
-        gathered.add([StoreWhole(number, [memoryview(bytes(size))], size, bytes(32))])
+        gathered.add([Whole(number, [memoryview(bytes(size))], bytes(32))])
     batch = gathered.take()
     expected = limits.DISK_BATCH if not size else -(-limits.DISK_BATCH_BYTES // size)
     assert batch.numbers == list(range(expected))
@@ -298,7 +298,7 @@ def test_batches_at_the_disk_at_once() -> None:
     )
 
     def gather(count: int) -> list[int]:
-        storing.gather([StoreWhole(number, (b"",), 0, bytes(32)) for number in range(count)])
+        storing.gather([Whole(number, (b"",), bytes(32)) for number in range(count)])
         return [files for files, _ in worker.begun]
 
     def end(index: int) -> list[int]:

@@ -124,12 +124,15 @@ class _End:
         """The next event, when all small files before it were handed over: many at once, as a connection does it."""
         while isinstance(self.machine, Receiver) and (run := self.session.next_wholes(3)):
             while run:
-                stores = self.machine.wholes(run)
-                self._perform(stores)
-                for number, content, digest in run[len(stores) :][:1]:
-                    piece = Piece(number, 0, Encoding.RAW, [memoryview(content)], len(content), digest)
+                count = self.machine.wholes(run)
+                for one in run[:count]:
+                    content = b"".join(one.chunks)
+                    self._perform([events.StoreWhole(one.number, one.chunks, len(content), one.digest)])
+                for one in run[count : count + 1]:
+                    content = b"".join(one.chunks)
+                    piece = Piece(one.number, 0, Encoding.RAW, [memoryview(content)], len(content), one.digest)
                     self._perform(self.machine.piece(piece))
-                run = run[len(stores) + 1 :]
+                run = run[count + 1 :]
         return self.session.next_event(self.pair.now)
 
     def greeted(self, event: Hello) -> None:

@@ -44,16 +44,16 @@ def test_large_chunks_are_not_copied() -> None:
 
 
 def test_peeking_takes_nothing_and_joins_no_chunks() -> None:
-    """What comes next, from one chunk or from several; a chunk is not copied for that."""
+    """What comes next, from one chunk or from several; only that is copied."""
     buffer = ReceiveBuffer()
     assert buffer.peek(1) is None
     first, second, third = b"a" * 5000, b"b" * 2000, b"c" * 3000
     for chunk in (first, second, third):
         buffer.append(chunk)
-    head = buffer.peek(5000)
-    assert isinstance(head, memoryview)
-    assert head.obj is first
+    assert buffer.peek(19) == first[:19]
+    assert buffer.first() == (first, 0)
     assert buffer.take(4995) == first[:4995]
+    assert buffer.first() == (first, 4995)
     assert buffer.peek(7) == b"aaaaabb"
     assert buffer.peek(2010) == b"a" * 5 + second + b"c" * 5
     assert buffer.peek(5006) is None

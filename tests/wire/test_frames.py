@@ -29,6 +29,7 @@ from ftx.wire.frames import (
     FrameDecoder,
     FrameType,
     Piece,
+    Whole,
     after_sign_in,
     data_frames,
     feature_of,
@@ -188,7 +189,7 @@ def test_small_files_are_taken_together(size: int) -> None:
     wire = b"".join(data(content + DIGEST, entry=number, block=0) for number in range(4))
     decoder = FrameDecoder(AFTER_SIGN_IN)
     decoder.feed(wire[:-1])
-    expected = [(number, content, DIGEST) for number in range(4)]
+    expected = [Whole(number, (content,), DIGEST) for number in range(4)]
     if size > limits.GATHERED:
         assert decoder.next_wholes(9) == []
         return
@@ -200,7 +201,8 @@ def test_small_files_are_taken_together(size: int) -> None:
     assert decoder.next_wholes(9) == []  # it has begun
     item = decoder.next_item()
     assert isinstance(item, Piece)
-    assert (item.entry, b"".join(item.chunks), item.digest) == expected[3]
+    assert item.digest is not None
+    assert Whole(item.entry, (b"".join(item.chunks),), item.digest) == expected[3]
     before = FrameDecoder(BEFORE_SIGN_IN)
     before.feed(wire)
     assert before.next_wholes(9) == []
@@ -357,7 +359,7 @@ def test_taken_together_or_one_by_one(frames: list[bytes], cuts: list[int], most
                     elif isinstance(item, Frame):
                         found.append(item)
                     elif (item.block, item.encoding) == (0, Encoding.RAW) and item.digest and item.length:
-                        found.append((item.entry, b"".join(item.chunks), item.digest))
+                        found.append(Whole(item.entry, (b"".join(item.chunks),), item.digest))
                     else:
                         found.append((item.entry, item.block, item.encoding, b"".join(item.chunks), item.digest))
             found.append(decoder.buffered)
