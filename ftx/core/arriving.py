@@ -169,7 +169,7 @@ class Arriving(Enrolling):
         if file.life is not Life.DRAINING and not (inside and length == block_length(file.size, block)):
             raise ProtocolError("protocol-error", "a block was to be copied from where nothing was offered")
         file.missing.discard(block)
-        file.again.discard(block)
+        file.again -= {block}
         if file.life is Life.DRAINING:
             return []
         file.writing += 1
@@ -187,7 +187,7 @@ class Arriving(Enrolling):
             file.life = Life.CLOSING
             return [StoreWhole(file.number, [_ZEROS[:length]] if chunks is None else chunks, length, digest, packed)]
         file.missing.discard(block)
-        file.again.discard(block)
+        file.again -= {block}
         if file.life is Life.DRAINING:
             return []
         file.writing += 1

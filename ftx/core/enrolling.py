@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence, Set
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import cast
 
 from ftx import limits
@@ -70,12 +70,11 @@ class Enrolling(Resolving):
         if self._dry:
             return [effect for number in numbers for effect in self.want(number, None, now)]
         self._unanswered -= len(numbers)
-        files = self._files
-        for number in numbers:
-            file = files[number]
-            file.life = Life.WANTED
-            file.synced_at = now
-            if file.size > limits.BLOCK:
+        wanted, block = Life.WANTED, limits.BLOCK
+        for file in map(self._files.__getitem__, numbers):
+            file.life = wanted
+            if file.size > block:
+                file.synced_at = now
                 file.missing = BlockSet.full(block_count(file.size))
         self._answers.want_all(numbers)
         return []
@@ -184,11 +183,11 @@ class Enrolling(Resolving):
                 self._check_asked(path)
         if parent is not None:
             parent.open_entries += len(files)
-        known = self._files
-        for file, path in zip(files, paths, strict=True):
-            known[file.number] = File(file.number, path, file.size, parent)
+        numbers = [file.number for file in files]
+        sizes = [file.size for file in files]
+        self._files.update(zip(numbers, map(File, numbers, paths, sizes, repeat(parent)), strict=True))
         self._announced_files += len(files)
-        self._announced_bytes += sum([file.size for file in files])
+        self._announced_bytes += sum(sizes)
         self._unanswered += len(files)
 
     def _file(self, entry: FileEntry | PipeEntry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 import attrs
-from msgspec import Struct, field
+from msgspec import Struct
 
 from ftx.core.blocks import BlockSet
 from ftx.wire.messages import FolderEnd
@@ -52,7 +52,7 @@ class File(Struct, eq=False, gc=False):
     #: Blocks asked for and not yet here; None for a file of one block.
     missing: BlockSet | None = None
     #: Those of them that were asked for once more, and how many blocks have not verified so far.
-    again: set[int] = field(default_factory=set)
+    again: frozenset[int] = frozenset()
     mismatches: int = 0
     #: How many blocks of an older copy were offered.
     basis: int = 0

@@ -8,7 +8,8 @@ all of it, in a second pass.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import lt
+from itertools import repeat
+from operator import lt, ne
 
 import attrs
 
@@ -72,16 +73,17 @@ class ManifestOrder:
             raise ProtocolError("bad-message", "a manifest entry followed a symlink")
         if [entry.number for entry in entries] != list(range(self._next, self._next + count)):
             raise ProtocolError("bad-message", "manifest entries were not numbered in order")
-        above = here.above
-        if any([entry.path[:-1] != above for entry in entries]):
+        try:
+            *above, names = zip(*[entry.path for entry in entries], strict=True)
+        except ValueError as error:
+            raise ProtocolError("bad-message", "manifest entries of one folder were not equally deep") from error
+        if len(above) != len(here.above) or any(map(ne, map(tuple.count, above, here.above), repeat(count))):
             raise ProtocolError("bad-message", "a manifest entry was outside the open folder")
-        names = [entry.path[-1] for entry in entries]
         if not all(map(lt, [here.last, *names], names)):
             raise ProtocolError("bad-message", "manifest names did not rise")
         here.last = names[-1]
         self._next += count
-        folder = here.path
-        return [(*folder, name) for name in names]
+        return list(zip(*map(repeat, here.path), names, strict=False))
 
     def folder_end(self, number: int) -> None:
         """The end of the innermost folder."""

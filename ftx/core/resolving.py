@@ -140,7 +140,7 @@ class Resolving:
             return [Discard(file.number, keep), *self._fail(file, KINDS["digest-mismatch"].number)]
         if file.missing is not None:
             file.missing.add(block)
-            file.again.add(block)
+            file.again |= {block}
         file.life, file.digest, file.early = Life.WANTED, None, None
         self._answers.want(WantAgain(file.number, block))
         return []

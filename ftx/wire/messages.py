@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -243,22 +244,15 @@ def decode(item: Frame) -> Message:
 
 
 def _check_paths(paths: Sequence[list[bytes]]) -> None:
-    """As `check_path()` for each. All names are looked at together, and a folder once for neighbours in it."""
-    names = [path[-1] for path in paths]
-    if not names:
-        return
-    text = b"/".join(names)
-    if text.count(b"/") != len(names) - 1 or b"\0" in text or not _DOTS.isdisjoint(names):
-        raise ProtocolError("bad-name", "a path on the wire had a component that is not a name")
-    longest = max(map(len, names))
-    folder: list[bytes] | None = None
-    cramped = False
-    for path in paths:
-        above = path[:-1]
-        if above != folder or cramped:
+    """As `check_path()` for each: the names of all together, unless one path has so many that it may be too long."""
+    if max(map(len, paths), default=0) * (limits.NAME + 1) > limits.PATH:
+        for path in paths:
             check_path(path)
-            folder = above
-            cramped = longest > limits.PATH - sum(map(len, above)) - len(above)
+        return
+    names = list(chain.from_iterable(paths))
+    text = b"/".join(names)
+    if text.count(b"/") != max(len(names) - 1, 0) or b"\0" in text or not _DOTS.isdisjoint(names):
+        raise ProtocolError("bad-name", "a path on the wire had a component that is not a name")
 
 
 def check_path(path: list[bytes]) -> None:
