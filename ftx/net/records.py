@@ -19,24 +19,42 @@ __all__ = ["Records"]
 _RECORD: Final = 16 * 1024
 #: Where records are opened one behind the other, before they leave as one: all in the reactor's thread. There is room
 #: for all that can be in a slice of ciphertext and in the beginning of a record that came before it.
-_OPENED: Final = memoryview(bytearray(limits.READ_SLICE + 2 * _RECORD))
+_OPENED: Final = bytearray(limits.READ_SLICE + 2 * _RECORD)
+_OPENED_VIEW: Final = memoryview(_OPENED)
 _ROOM: Final = len(_OPENED) - _RECORD
+#: Where ciphertext lies from when OpenSSL gives it until the socket has it, or it is copied.
+_SEALED: Final = bytearray(limits.SEALED)
+_SEALED_VIEW: Final = memoryview(_SEALED)
 
 
-def _reader() -> tuple[Any, Any]:
-    """SSL_read(3) and where `_OPENED` begins; nothing where pyOpenSSL keeps its binding elsewhere."""
+class _Binding(NamedTuple):
+    """What is asked of OpenSSL itself: SSL_read(3), SSL_write(3), BIO_read(3), and where their buffers begin."""
+
+    read: Any
+    write: Any
+    take: Any
+    begin: Any
+    opened: Any
+    sealed: Any
+
+
+def _binding() -> _Binding | None:
+    """OpenSSL as pyOpenSSL has it; None where pyOpenSSL keeps its binding elsewhere."""
+    # The buffers themselves: a view that the binding held ended an interpreter, at its end, with SIGSEGV.
     try:
         from OpenSSL._util import ffi, lib
 
-        return lib.SSL_read, ffi.from_buffer(_OPENED)
+        begin = ffi.from_buffer
+        return _Binding(lib.SSL_read, lib.SSL_write, lib.BIO_read, begin, begin(_OPENED), begin(_SEALED))
     except (ImportError, AttributeError):
-        return None, None
+        return None
 
 
 # `Connection.recv` makes a buffer for each record, asks how it went and copies twice: with a dozen calls of Python for
-# each and twice as many fights for the interpreter lock, that took an eighth of a receiver's processor time. So what is
-# plain success is taken from OpenSSL itself, and everything else is left to pyOpenSSL.
-_READ, _START = _reader()
+# each and twice as many fights for the interpreter lock, that took an eighth of a receiver's processor time; and
+# `bio_read` makes a buffer each time and copies twice. So what is plain success is taken from OpenSSL itself, and
+# everything else is left to pyOpenSSL.
+_BINDING = _binding()
 
 
 class Opened(NamedTuple):
@@ -62,7 +80,9 @@ class Records:
         self.waiting = 0
         #: Whether our closing alert was made.
         self.closed = False
-        self._ssl: Any = None if _READ is None else getattr(connection, "_ssl", None)
+        self._ssl: Any = getattr(connection, "_ssl", None)
+        self._ciphertext: Any = getattr(connection, "_from_ssl", None)
+        self._openssl = None if self._ssl is None or self._ciphertext is None else _BINDING
         self._queue: deque[memoryview] = deque()
         if client:
             connection.set_connect_state()
@@ -88,19 +108,21 @@ class Records:
     def opened(self, most: int) -> Opened:
         """The records that have come, at most `most` of them."""
         at = count = 0
-        receive, read, ssl = self.connection.recv_into, _READ, self._ssl
+        receive, ssl, openssl = self.connection.recv_into, self._ssl, self._openssl
+        read: Any = None if openssl is None else openssl.read
+        start: Any = None if openssl is None else openssl.opened
         ended, more = None, True
         try:
             while count < most and at <= _ROOM:
-                size = 0 if ssl is None else read(ssl, _START + at, _RECORD)
-                at += size if size > 0 else receive(_OPENED[at:], _RECORD)
+                size = 0 if read is None else read(ssl, start + at, _RECORD)
+                at += size if size > 0 else receive(_OPENED_VIEW[at:], _RECORD)
                 count += 1
         except SSL.WantReadError:
             more = False
         except SSL.Error as error:
             # its frames would keep this one alive, and the connection with it
             ended, more = error.with_traceback(None), False
-        return Opened(bytes(_OPENED[:at]), count, ended, more)
+        return Opened(bytes(_OPENED_VIEW[:at]), count, ended, more)
 
     def write(self, data: bytes | memoryview) -> None:
         """Plaintext for the peer, by reference: it must not change until it is encrypted."""
@@ -112,7 +134,7 @@ class Records:
 
         While more waits records are filled: each costs both ends the same, however little is in it.
         """
-        send, queue, room = self.connection.send, self._queue, most
+        queue, room = self._queue, most
         while queue and room > 0:
             data = queue.popleft()
             if len(data) < _RECORD and queue:
@@ -123,11 +145,17 @@ class Records:
             if size < len(data):
                 queue.appendleft(data[size:])
                 data = data[:size]
-            send(data)
+            self._encrypt(data, size)
             room -= size
         done = most - room
         self.waiting -= done
         return done
+
+    def _encrypt(self, data: memoryview, size: int) -> None:
+        """Have all of `data` encrypted: a context of ours leaves out no part of it."""
+        openssl = self._openssl
+        if openssl is None or openssl.write(self._ssl, openssl.begin(data), size) <= 0:
+            self.connection.send(data)
 
     def _joined(self, data: memoryview) -> memoryview:
         """`data` and what follows it, as much as fits into one record."""
@@ -142,7 +170,15 @@ class Records:
         return memoryview(b"".join(parts))
 
     def sealed(self) -> memoryview | None:
-        """The next bytes for the network, at most `limits.SEALED`; None when there are none."""
+        """The next bytes for the network, at most `limits.SEALED`; None when there are none.
+
+        They stay until any connection is asked for the next.
+        """
+        openssl = self._openssl
+        if openssl is not None:
+            size = openssl.take(self._ciphertext, openssl.sealed, len(_SEALED))
+            if size > 0:
+                return _SEALED_VIEW[:size]
         try:
             return memoryview(self.connection.bio_read(limits.SEALED))
         except SSL.WantReadError:

@@ -398,18 +398,19 @@ class SecureTransport:
     def _flush(self) -> bool:
         """Give ciphertext to the socket; whether it took all there is."""
         while True:
-            sealed = self._sealed or self._records.sealed()
+            kept = self._sealed
+            sealed = self._records.sealed() if kept is None else kept
             if sealed is None:
                 return True
-            last = self._sealed is None and len(sealed) < limits.SEALED
-            self._sealed = sealed
+            last = kept is None and len(sealed) < limits.SEALED
             try:
                 sent = self._socket.send(sealed)
             except (BlockingIOError, InterruptedError):
+                sent = 0
+            if sent < len(sealed):  # copied once: where it lies others are sealed, too
+                self._sealed = memoryview(bytes(sealed[sent:])) if kept is None else kept[sent:]
                 return False
-            self._sealed = sealed[sent:] if sent < len(sealed) else None
-            if self._sealed is not None:
-                return False
+            self._sealed = None
             if last:  # it was all there is: asking once more would be answered by an exception
                 return True
 

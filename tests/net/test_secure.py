@@ -107,7 +107,7 @@ class Noting(Records):
 def test_the_records_of_one_read_come_together(monkeypatch: pytest.MonkeyPatch, binding: str) -> None:
     """Three records in one read are one call, in order; also where OpenSSL can only be asked through pyOpenSSL."""
     if binding == "elsewhere":
-        monkeypatch.setattr(records, "_READ", None)
+        monkeypatch.setattr(records, "_BINDING", None)
     gatherer = Gatherer()
     pair = joined(server_protocol=gatherer)
     noting = Noting.of(gatherer.transport)
@@ -115,7 +115,7 @@ def test_the_records_of_one_read_come_together(monkeypatch: pytest.MonkeyPatch, 
     pair.flush()
     assert noting.records == [3]
     assert gatherer.reads == [[bytes(range(256)) * 128 + b"tail"]]
-    assert (noting._ssl is None) == (binding == "elsewhere")
+    assert (noting._openssl is None) == (binding == "elsewhere")
 
 
 def test_what_is_there_is_read_in_slices_and_handed_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +235,42 @@ def test_a_paused_reader_gets_nothing_more_until_it_resumes() -> None:
     pair.flush()
     assert source.written == sum(len(record) for read in gatherer.reads for record in read) == 64 * limits.MiB
     assert source.pauses > 1
+
+
+class Narrow:
+    """A socket that takes a few bytes at a time, and every other time none."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self.real, self.full = real, False
+
+    def send(self, data: memoryview) -> int:
+        self.full = not self.full
+        if self.full:
+            raise BlockingIOError
+        return self.real.send(data[:10_007])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+@pytest.mark.parametrize("binding", ["found", "elsewhere"])
+def test_what_a_socket_did_not_take_is_kept_while_others_send(monkeypatch: pytest.MonkeyPatch, binding: str) -> None:
+    """All connections seal in one place: what has to wait is out of it before the next one does."""
+    if binding == "elsewhere":
+        monkeypatch.setattr(records, "_BINDING", None)
+    pairs = [joined() for _ in range(3)]
+    contents = [bytes([number]) * 777_777 for number in range(3)]
+    for pair, content in zip(pairs, contents, strict=True):
+        transport: Any = pair.client.transport
+        transport._socket = Narrow(transport._socket)
+        transport.write(content)
+    while not all(pair.client.transport.unsent == 0 for pair in pairs):
+        for pair in pairs:
+            pair.client.transport.doWrite()
+            pair.server.transport.doRead()
+    for pair, content in zip(pairs, contents, strict=True):
+        pair.flush()
+        assert pair.server.received == content
 
 
 @pytest.mark.case("F104")
