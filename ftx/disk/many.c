@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FTX_MANY 1
+#define FTX_MANY 2
 #define EXPORT __attribute__((visibility("default")))
 
 enum { BILLION = 1000000000, RIGHTS = 07777 };
@@ -43,8 +43,18 @@ struct named {
     int32_t unused;
 };
 
+struct seen {
+    int64_t size;
+    int64_t mtime_ns; /* both times: since 1970, or what is nearest to them */
+    int64_t ctime_ns;
+    uint64_t inode;
+    uint32_t mode;
+    uint32_t unused;
+};
+
 _Static_assert(sizeof(struct unnamed) == 48, "as in many.py");
 _Static_assert(sizeof(struct named) == 24, "as in many.py");
+_Static_assert(sizeof(struct seen) == 40, "as in many.py");
 
 static int64_t nanoseconds(struct timespec time)
 {
@@ -127,6 +137,87 @@ EXPORT long ftx_link(struct named *files, long count, const char *names, int64_t
             file->ctime_ns = nanoseconds(status.st_ctim);
         length -= end + 1 - names;
         names = end + 1;
+    }
+    return done;
+}
+
+/* What is known of a file; 0 if it is a regular one. */
+static int see(struct seen *file, const struct stat *status)
+{
+    file->size = status->st_size;
+    file->mtime_ns = nanoseconds(status->st_mtim);
+    file->ctime_ns = nanoseconds(status->st_ctim);
+    file->inode = (uint64_t)status->st_ino;
+    file->mode = (uint32_t)status->st_mode;
+    return S_ISREG(status->st_mode) ? 0 : -1;
+}
+
+/* Look at regular files in `folder`; `names`, of `length` bytes, has the name of each with a zero byte. */
+EXPORT long ftx_look(int folder, struct seen *files, long count, const char *names, int64_t length)
+{
+    long done;
+
+    for (done = 0; done < count; done++) {
+        const char *end = length > 0 ? memchr(names, 0, (size_t)length) : NULL;
+        struct stat status;
+        if (end == NULL || fstatat(folder, names, &status, AT_SYMLINK_NOFOLLOW) || see(files + done, &status))
+            break;
+        length -= end + 1 - names;
+        names = end + 1;
+    }
+    return done;
+}
+
+/* Read a file into `content`, which has room for one byte more than `size`: how many bytes it has as far as that, or -1. */
+static int64_t contents(int fd, char *content, int64_t size)
+{
+    int64_t have = 0;
+    ssize_t more;
+
+    do {
+        more = pread(fd, content + have, (size_t)(size + 1 - have), have);
+        have += more > 0 ? more : 0;
+    } while (more > 0 && have < size);
+    return more < 0 ? -1 : have;
+}
+
+/* Whether the open file is the one that was seen, and `content` is all of it. */
+static int same(int fd, const struct seen *file, char *content)
+{
+    struct stat status;
+    struct seen now;
+
+    return contents(fd, content, file->size) == file->size && !fstat(fd, &status) && !see(&now, &status)
+        && now.size == file->size && now.inode == file->inode && now.mtime_ns == file->mtime_ns
+        && now.ctime_ns == file->ctime_ns;
+}
+
+/*
+ * Read regular files that are as they were seen, one behind the other into `content`, which has room for `room` bytes:
+ * one more than all of them have. `paths`, of `length` bytes, has the path of each with a zero byte.
+ */
+EXPORT long ftx_read(
+    const struct seen *files, long count, const char *paths, int64_t length, char *content, int64_t room)
+{
+    long done;
+
+    for (done = 0; done < count; done++) {
+        const struct seen *file = files + done;
+        const char *end = length > 0 ? memchr(paths, 0, (size_t)length) : NULL;
+        int fd, found;
+        if (end == NULL || file->size < 0 || file->size >= room)
+            break;
+        fd = open(paths, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+        if (fd < 0)
+            break;
+        found = same(fd, file, content);
+        close(fd);
+        if (!found)
+            break;
+        content += file->size;
+        room -= file->size;
+        length -= end + 1 - paths;
+        paths = end + 1;
     }
     return done;
 }

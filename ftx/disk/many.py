@@ -1,10 +1,10 @@
 """Many small files with one call: system calls in a row, without the interpreter between them.
 
-Each system call of Python lets go of the interpreter lock and has to get it back, seven times for a small file; while
-one thread stores files and another serves connections, that costs more than the calls. `many.c` makes them for a
-whole run of files, outside of the lock. It is C because nothing else is outside of it, and it decides nothing: it stops
-at the first file with which anything is not as it should be, and whoever asked does that one in the ordinary way,
-which says what is wrong.
+Each system call of Python lets go of the interpreter lock and has to get it back, seven times for a small file that is
+stored and four times for one that is sent; while one thread does so and another serves connections, that costs more
+than the calls. `many.c` makes them for a whole run of files, outside of the lock. It is C because nothing else is
+outside of it, and it decides nothing: it stops at the first file with which anything is not as it should be, and
+whoever asked does that one in the ordinary way, which says what is wrong.
 
 So nothing depends on it. It is built at installation where there is a compiler, and where it is missing, or is not the
 one that belongs to this module, all is done in the ordinary way. The rows of its tables are described in both files.
@@ -17,20 +17,25 @@ import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-__all__ = ["Linked", "Unnamed", "available", "link", "load", "write_unnamed"]
+if TYPE_CHECKING:
+    from ftx.disk.walk import SourceFile
+
+__all__ = ["Linked", "Unnamed", "available", "link", "load", "look", "read", "write_unnamed"]
 
 #: FTX_MANY of the library that belongs to this module.
-_VERSION: Final = 1
+_VERSION: Final = 2
 _FILE: Final = os.path.join(os.path.dirname(__file__), "many.lib")  # what ends with .so is a module to Python
 
 #: `struct unnamed`: mtime_ns, size, inode, disk_ns, mode, folder, fd.
 _UNNAMED: Final = struct.Struct("=qqQqIii4x")
 #: `struct named`: ctime_ns, fd, folder, error.
 _NAMED: Final = struct.Struct("=qiii4x")
+#: `struct seen`: size, mtime_ns, ctime_ns, inode, mode.
+_SEEN: Final = struct.Struct("=qqqQI4x")
 
 
 class Unnamed(Struct, frozen=True, gc=False):
@@ -60,6 +65,10 @@ def load(path: str) -> Any:
         for function in (library.ftx_write_unnamed, library.ftx_link):
             function.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_char_p, ctypes.c_int64]
             function.restype = ctypes.c_long
+        rows = (ctypes.c_void_p, ctypes.c_long, ctypes.c_char_p, ctypes.c_int64)
+        library.ftx_look.argtypes = (ctypes.c_int, *rows)
+        library.ftx_read.argtypes = (*rows, ctypes.c_void_p, ctypes.c_int64)
+        library.ftx_look.restype = library.ftx_read.restype = ctypes.c_long
     except (OSError, AttributeError):
         return None
     return library
@@ -115,3 +124,42 @@ def link(files: Sequence[tuple[int, int, bytes]]) -> list[Linked]:
     table = _table([pack(0, fd, folder, 0) for fd, folder, _ in files])
     done = _library().ftx_link(table, len(files), names, len(names))
     return [Linked(ctime_ns, error) for ctime_ns, _, _, error in _done(_NAMED, table, done)]
+
+
+def _address(buffer: bytearray) -> int:
+    """Where `buffer`, which is not empty, begins, for as long as it is held and has its length."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def look(folder_fd: int, names: Sequence[bytes]) -> list[tuple[int, int, int, int, int]]:
+    """Size, mtime and ctime (ns since 1970, cut to 64 bits), inode and mode of regular files in a folder.
+
+    As with fstatat(2), which follows no link. Returns the first of them, up to one that cannot be looked at or is
+    something else.
+    """
+    if not names or not available():
+        return []
+    table = bytearray(len(names) * _SEEN.size)
+    entries = b"\0".join([*names, b""])
+    done = _library().ftx_look(folder_fd, _address(table), len(names), entries, len(entries))
+    return list(_SEEN.iter_unpack(memoryview(table)[: done * _SEEN.size]))
+
+
+def read(files: Sequence[SourceFile]) -> list[memoryview]:
+    """The contents of regular files, which are as they were seen after they were read, too.
+
+    As with open(2) that neither follows a link nor waits, pread(2), fstat(2) and close(2). Returns the first of them,
+    up to one that cannot be read, is another one or has changed.
+    """
+    if not files or not available():
+        return []
+    pack = _SEEN.pack
+    rows = b"".join([pack(file.size, file.mtime_ns, file.ctime_ns, file.inode, 0) for file in files])
+    paths = b"\0".join([*[file.local for file in files], b""])
+    content = bytearray(sum([file.size for file in files]) + 1)
+    done = _library().ftx_read(rows, len(files), paths, len(paths), _address(content), len(content))
+    view, start, contents = memoryview(content), 0, []
+    for file in files[:done]:
+        contents.append(view[start : start + file.size])
+        start += file.size
+    return contents

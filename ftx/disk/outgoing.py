@@ -13,11 +13,10 @@ import attrs
 from blake3 import blake3
 
 from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, zero_digest
-from ftx.disk import fds
 from ftx.disk.journal import Journal
 from ftx.disk.memory import DigestMemory
 from ftx.disk.packing import Packer
-from ftx.disk.source import OpenSource, SourceFile, read_among, read_whole
+from ftx.disk.source import OpenSource, SourceFile, read_all, read_whole
 from ftx.disk.sparse import PAGE
 from ftx.errors import FtxError
 from ftx.limits import BLOCK
@@ -26,7 +25,7 @@ from ftx.wire.frames import Encoding, copy_frame, data_frames
 __all__ = ["LargeSource", "WholeBatch", "checksum", "read_batch"]
 
 _ZEROS: Final = bytes(BLOCK)
-#: Small files that are open at once, to be closed with one call.
+#: Small files that are read with one call, or are open at once, to be closed with one.
 _TOGETHER: Final = 32
 
 
@@ -53,17 +52,12 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
     frames: list[bytes | memoryview] = []
     read: list[tuple[int, bytes]] = []
     failed: list[tuple[int, str]] = []
-    opened: list[int] = []
     size = 0
-    try:
-        for number, file in files:
-            if len(opened) >= _TOGETHER:
-                fds.close_all(opened)
-                opened.clear()
-            try:
-                content = read_among(file, opened)
-            except FtxError as error:
-                failed.append((number, error.name))
+    for first in range(0, len(files), _TOGETHER):
+        some = files[first : first + _TOGETHER]
+        for (number, file), content in zip(some, read_all([file for _, file in some]), strict=True):
+            if isinstance(content, str):
+                failed.append((number, content))
                 continue
             digest = blake3(content).digest()
             read.append((number, digest))
@@ -77,13 +71,11 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
                 encoded, sent = _encoded(number, 0, content, digest, packer)
                 frames += encoded
                 size += sent
-    finally:
-        fds.close_all(opened)
     return WholeBatch(b"".join(frames), size, read, failed)
 
 
 def _encoded(
-    number: int, block: int, content: bytes, digest: bytes, packer: Packer | None
+    number: int, block: int, content: bytes | memoryview, digest: bytes, packer: Packer | None
 ) -> tuple[Sequence[bytes | memoryview], int]:
     """The data frames of a block, and the content bytes in them: compressed where a packer finds that worth it."""
     packed = None if packer is None else packer.pack(content)

@@ -39,7 +39,7 @@ class Packer:
         """Another file: nothing is known of it."""
         self._left = 0
 
-    def pack(self, content: bytes) -> bytes | None:
+    def pack(self, content: bytes | memoryview) -> bytes | None:
         """The block `content` as a zstd frame, or None when that is not worth it.
 
         The first block of a file is sampled, and one in `limits.SAMPLE_EVERY` after that, for files that are not the
@@ -56,13 +56,13 @@ class Packer:
         self._left -= 1 if worth else -1
         return self._gain(content) if worth else None
 
-    def _sampled(self, content: bytes) -> bytes | None:
+    def _sampled(self, content: bytes | memoryview) -> bytes | None:
         if len(content) <= limits.SAMPLE:
             return self._gain(content)
         step, length = len(content) // _SLICES, limits.SAMPLE // _SLICES
         return self._gain(b"".join(content[start * step : start * step + length] for start in range(_SLICES)))
 
-    def _gain(self, content: bytes) -> bytes | None:
+    def _gain(self, content: bytes | memoryview) -> bytes | None:
         """`content` compressed, if that saves enough."""
         packed = self._compressor.compress(content, mode=zstd.ZstdCompressor.FLUSH_FRAME)
         return packed if len(packed) <= len(content) * (1 - limits.ZSTD_GAIN) else None

@@ -4,6 +4,9 @@ A source is opened without following a link and without waiting, and must still 
 inode, size, mtime and ctime (ctime cannot be set by a program, so a changed file cannot pretend). The same is
 asked again after reading. Bytes past the announced size are looked for too: files of /proc claim to be empty.
 
+Many small files are read by one call of a library where it is there (`many.c`), with the same flags and the same looks.
+What it does not find as the walk saw it is read again in the ordinary way, which says what is wrong with it.
+
 All of this blocks and belongs into worker threads. Different blocks of one `OpenSource` may be read at once.
 """
 
@@ -12,10 +15,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Final
 
 from ftx.core.blocks import block_length
-from ftx.disk import fds
+from ftx.disk import fds, many
 from ftx.disk.counting import Totals, count
 from ftx.disk.roots import Root, pipe_root, roots
 from ftx.disk.sparse import Holes
@@ -49,7 +54,7 @@ __all__ = [
     "count",
     "pipe_root",
     "problem",
-    "read_among",
+    "read_all",
     "read_whole",
     "roots",
 ]
@@ -117,12 +122,33 @@ def read_whole(file: SourceFile) -> bytes:
     """
     opened: list[int] = []
     try:
-        return read_among(file, opened)
+        return _read_among(file, opened)
     finally:
         fds.close_all(opened)
 
 
-def read_among(file: SourceFile, opened: list[int]) -> bytes:
+def read_all(files: Sequence[SourceFile]) -> list[bytes | memoryview | str]:
+    """As `read_whole` for each of `files`; in the place of what cannot be read is the name of the error.
+
+    With one call for those that come first where that is possible (`ftx.disk.many`). All are held, and where it is not
+    possible all are open, at once: so they should be few.
+    """
+    contents: list[bytes | memoryview | str] = []
+    if many.available():  # what a peer has named the root of has no path to open
+        contents += many.read(list(takewhile(lambda file: file.held is None, files)))
+    opened: list[int] = []
+    try:
+        for file in files[len(contents) :]:
+            try:
+                contents.append(_read_among(file, opened))
+            except FtxError as error:
+                contents.append(error.name)
+    finally:
+        fds.close_all(opened)
+    return contents
+
+
+def _read_among(file: SourceFile, opened: list[int]) -> bytes:
     """As `read_whole`; the descriptor is put to those in `opened`, which the caller closes together.
 
     Three system calls: one look after reading says that what was read is the file of the walk, and that it did not

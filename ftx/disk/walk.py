@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from ftx import limits
 from ftx.core.links import stays_inside
-from ftx.disk import fds
+from ftx.disk import fds, many
 from ftx.disk.held import Held
 from ftx.disk.listing import sorted_names
 from ftx.disk.roots import Root
@@ -50,6 +50,8 @@ Path = tuple[bytes, ...]
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _RIGHTS: Final = 0o777
+#: Names of a folder that are looked at together.
+_TOGETHER: Final = 64
 
 
 class SourceFile(Struct, frozen=True, gc=False):
@@ -117,6 +119,8 @@ class SourceProblem(Struct, frozen=True, gc=False):
 
 
 SourceItem = SourceFile | SourcePipe | SourceFolder | SourceFolderEnd | SourceLink | SourceProblem
+#: What a walk finds at once: an item, or files that follow each other.
+_Step = SourceItem | list[SourceFile]
 
 
 def wire_time(nanoseconds: int) -> int:
@@ -159,6 +163,13 @@ class _Open:
     identity: tuple[int, int]
     #: How it is reached, if not by its path.
     held: Held | None
+    #: Names that were taken to be looked at together, and come next.
+    taken: list[bytes] = attrs.field(factory=list)
+
+    def take(self) -> list[bytes]:
+        """The names that come next, a few of them; none at the end."""
+        names, self.taken = self.taken or list(itertools.islice(self.names, _TOGETHER)), []
+        return names
 
 
 def reach(parent_length: int, depth: int, name: bytes) -> tuple[int, str]:
@@ -187,17 +198,27 @@ class Walk:
 
     def __init__(self, roots: Sequence[Root], selection: Selection | None = None) -> None:
         self._items = _walk(tuple(roots), selection or Selection())
+        #: What was found and is not in a batch: files that were looked at together.
+        self._found: list[SourceItem] = []
 
     def batch(self, n: int) -> list[SourceItem]:
         """The next items, `n` (at least 1) or, at the end, fewer. Blocks for as long as the disk."""
-        return list(itertools.islice(self._items, n))
+        found = self._found
+        while len(found) < n and (item := next(self._items, None)) is not None:
+            if isinstance(item, list):
+                found += item
+            else:
+                found.append(item)
+        self._found = found[n:]
+        return found[:n]
 
     def close(self) -> None:
         """Give up the descriptors; every later batch is empty. Also happens when the walk is dropped."""
         self._items.close()
+        self._found = []
 
 
-def _walk(roots: tuple[Root, ...], selection: Selection) -> Generator[SourceItem, None, None]:
+def _walk(roots: tuple[Root, ...], selection: Selection) -> Generator[_Step, None, None]:
     yield from _Descent(selection).items(roots)
     if selection.links == "keep":
         yield from _LinkDescent(selection).items(roots)
@@ -212,7 +233,7 @@ class _Descent:
         #: How the present root is reached, if not by its path.
         self._held: Held | None = None
 
-    def items(self, roots: tuple[Root, ...]) -> Generator[SourceItem, None, None]:
+    def items(self, roots: tuple[Root, ...]) -> Generator[_Step, None, None]:
         """What is there, in order."""
         try:
             for root in roots:
@@ -242,7 +263,7 @@ class _Descent:
         finally:
             fds.close(fd)
 
-    def _next(self, folder: _Open) -> Iterator[SourceItem]:
+    def _next(self, folder: _Open) -> Iterator[_Step]:
         """The items for the names of `folder` up to the first that leads into another folder, or up to its end."""
         depth = len(self._stack)
         plain = folder.held is None and not self._selection.chooses
@@ -260,26 +281,27 @@ class _Descent:
             if len(self._stack) != depth:
                 return
 
-    def _files(self, folder: _Open) -> Generator[SourceItem, None, bytes | None]:
-        """The items for the regular files that come next in `folder`; gives the first name of anything else, or None.
+    def _files(self, folder: _Open) -> Generator[list[SourceFile], None, bytes | None]:
+        """The regular files that come next in `folder`; gives the first name of anything else, or None.
 
         Nearly everything is a file about which nothing has to be asked but one look: what all take part in, as
         `_enter` and `_file` have it, is done here in one place.
         """
-        fd, path, local, tells = folder.fd, folder.path, folder.local + b"/", self._tells_files
+        path, local = folder.path, folder.local + b"/"
         room = min(limits.NAME, limits.PATH - folder.length - 1) if len(path) < limits.DEPTH else 0
-        for name in folder.names:
-            try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                return name
-            mode = status.st_mode
-            if not stat.S_ISREG(mode) or len(name) > room:
-                return name
-            if tells:
-                mtime, ctime = wire_time(status.st_mtime_ns), wire_time(status.st_ctime_ns)
-                at = local + name
-                yield SourceFile((*path, name), at, status.st_size, mtime, ctime, status.st_ino, mode & _RIGHTS)
+        while names := folder.take():
+            short = names
+            if max(map(len, names)) > room:
+                short = list(itertools.takewhile(lambda name: len(name) <= room, names))
+            looks = _look(folder.fd, short)
+            if self._tells_files:
+                yield [
+                    SourceFile((*path, name), local + name, size, mtime, ctime, inode, mode & _RIGHTS)
+                    for name, (size, mtime, ctime, inode, mode) in zip(names, looks, strict=False)
+                ]
+            if len(looks) < len(names):
+                folder.taken = names[len(looks) + 1 :]
+                return names[len(looks)]
         return None
 
     def _enter(
@@ -392,6 +414,23 @@ class _LinkDescent(_Descent):
 
     def _other(self, path: Path, trouble: SourceProblem) -> Iterator[SourceItem]:
         return iter(())
+
+
+def _look(folder_fd: int, names: Sequence[bytes]) -> list[tuple[int, int, int, int, int]]:
+    """Size, mtime, ctime, inode and mode of the regular files that `names` begin with, with one call if possible."""
+    if many.available():
+        return many.look(folder_fd, names)
+    looks = []
+    for name in names:
+        try:
+            status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        except OSError:
+            break
+        if not stat.S_ISREG(status.st_mode):
+            break
+        mtime, ctime = wire_time(status.st_mtime_ns), wire_time(status.st_ctime_ns)
+        looks.append((status.st_size, mtime, ctime, status.st_ino, status.st_mode))
+    return looks
 
 
 def _is_link(entry: bytes, parent: int | None) -> bool:
