@@ -93,7 +93,10 @@ class _Publication:
         #: Whole paths.
         self._chosen: set[bytes] = set()
         self._linked: list[tuple[Staged, int]] = []
+        #: What was recorded before it had its name: in rows of their own, or in intents.
         self._recorded: set[int] = set()
+        self._intents: list[int] = []
+        self._durable = False
 
     def run(self, files: Sequence[Staged]) -> None:
         """Everything up to the synced folders; `outcomes` has an answer for each file."""
@@ -110,20 +113,25 @@ class _Publication:
                 if not self._record(left):
                     break
                 left = [staged for staged in self._place_all(left) if self._choose(staged)]
+            self._settle()
         finally:
             self._cursor.close()
-        self._settle()
+            self._fulfil()
+        self._forget()
 
     def _record(self, files: Sequence[Staged]) -> bool:
         """Write the records, durable before the names are: a re-run then knows them as its own."""
         records = [(staged.wanted.path, staged.record()) for staged in files]
         blocks = [(staged.wanted.version, staged.blocks) for staged in files if staged.blocks]
         try:
-            self.job.device.records.write(self.job.peer, records, blocks)
+            if blocks:  # they belong to rows
+                self.job.device.records.write(self.job.peer, records, blocks)
+                self._recorded.update(staged.wanted.number for staged in files)
+            else:
+                self._intents.append(self.job.device.records.intend(self.job.peer, records))
         except FtxError as error:
             self.outcomes.update(failed_all(self.job, (staged.wanted for staged in files), error))
             return False
-        self._recorded.update(staged.wanted.number for staged in files)
         return True
 
     def _failed(self, staged: Staged, error: FtxError) -> None:
@@ -270,14 +278,20 @@ class _Publication:
             except (OSError, FtxError) as error:
                 self.outcomes.update(failed_all(job, (staged.wanted for staged, _ in linked), _as_failure(error)))
             else:
-                job.device.records.settle(
-                    job.peer, [(staged.wanted.path, staged.record(ctime)) for staged, ctime in linked]
-                )
+                self._durable = True
                 for staged, _ in linked:
                     wanted = staged.wanted
                     stored_as = (*wanted.folder, staged.name)
                     self.outcomes[wanted.number] = Stored(wanted.number, stored_as, staged.digest)
-        self._forget()
+
+    def _fulfil(self) -> None:
+        """Complete the records of what is durable; what else has its name, because of an error, stays pending."""
+        job, durable = self.job, self._durable
+        records = [(staged.wanted.path, staged.record(ctime if durable else None)) for staged, ctime in self._linked]
+        for number in self._intents:
+            job.device.records.fulfil(number, job.peer, records)
+        if durable and not self._intents:
+            job.device.records.settle(job.peer, records)
 
     def _forget(self) -> None:
         """Remove the records that never got their file: they must not vouch for somebody else's.

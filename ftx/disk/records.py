@@ -16,7 +16,8 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeVar
@@ -24,14 +25,14 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from ftx import limits
-from ftx.disk import remembered, sqlitevfs
+from ftx.disk import intents, remembered, sqlitevfs
 from ftx.disk.fds import sync_folder
 from ftx.errors import FtxError
 
 __all__ = ["NameKey", "NameRecord", "Records"]
 
 _APPLICATION_ID: Final = 0x66747831
-_SCHEMA_VERSION: Final = 4
+_SCHEMA_VERSION: Final = 5
 _FILE: Final = "records.db"
 _SCHEMA: Final = f"""
 CREATE TABLE names (
@@ -43,9 +44,14 @@ CREATE TABLE receipts (
     peer BLOB NOT NULL, job BLOB NOT NULL, body BLOB NOT NULL, stored INTEGER NOT NULL, PRIMARY KEY (peer, job)
 ) WITHOUT ROWID;
 {remembered.SCHEMA}
+{intents.SCHEMA}
 """
-#: What older versions lack: one kept no permissions, neither kept block digests.
-_RENEW: Final = {2: f"ALTER TABLE names ADD COLUMN mode INTEGER; {remembered.SCHEMA}", 3: remembered.SCHEMA}
+#: What older versions lack: one kept no permissions, two no block digests, none what is about to be published.
+_RENEW: Final = {
+    2: f"ALTER TABLE names ADD COLUMN mode INTEGER; {remembered.SCHEMA} {intents.SCHEMA}",
+    3: f"{remembered.SCHEMA} {intents.SCHEMA}",
+    4: intents.SCHEMA,
+}
 _COLUMNS: Final = "final, inode, size, mtime_ns, disk_ns, ctime_ns, digest, mode"
 _KEY: Final = "peer = ? AND path = ? AND size = ? AND mtime_ns = ?"
 _FIND: Final = f"SELECT path, {_COLUMNS} FROM names WHERE {_KEY}"
@@ -96,13 +102,13 @@ def _signed(number: int) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
-class NameRecord(Struct, frozen=True, gc=False):
+class NameRecord(Struct, frozen=True, gc=False, array_like=True):
     """One version of a received file, or a folder, of one peer.
 
     `final` is the last component of its name on disk, in the folder of the requested path; `inode` 0 is a folder about
     to be made. `mtime_ns` is as offered, `disk_ns` as the file system keeps it, `ctime_ns` None while pending.
     `digest` is the file digest, None for a folder; `mode` the permission bits that ftx gave the file, None where it did
-    not.
+    not. The order of the fields is that of the rows of intents.
     """
 
     final: bytes
@@ -127,6 +133,18 @@ def _found(connection: sqlite3.Connection, peer: bytes, keys: Sequence[NameKey])
     if len(rows) < most:
         return rows
     return [row for key in keys for row in connection.execute(_FIND, (peer, *key))]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _write(connection: sqlite3.Connection, peer: bytes, records: Iterable[tuple[bytes, NameRecord]], now: int) -> None:
@@ -182,8 +200,12 @@ class Records:
         self._remembered = remembered.Remembered()
         #: Receipts kept since the start.
         self._saved = 0
+        self._intents = intents.Intents(NameRecord)
         #: By peer, what only completes records that a crash may leave pending; it goes with the next transaction.
         self._waiting: defaultdict[bytes, dict[NameKey, NameRecord]] = defaultdict(dict)
+        #: Those of them that no row has yet, and the intents that go with them: they must not be lost.
+        self._owed: set[tuple[bytes, NameKey]] = set()
+        self._fulfilled: list[int] = []
 
     # -- opening ------------------------------------------------------------------------------------------
 
@@ -239,10 +261,22 @@ class Records:
                 )
             elif connection.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
                 raise sqlite3.DatabaseError("not made by ftx")
+            self._take_up(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _take_up(self, connection: sqlite3.Connection) -> None:
+        """What an earlier process was about to publish when it ended becomes pending records."""
+        left = list(self._intents.left(connection))
+        if not left:
+            return
+        with _transaction(connection):
+            for peer, records, stored in left:
+                _write(connection, peer, records, stored)
+                _crop(connection, peer, records)
+            self._intents.clear(connection)
 
     def _use(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Run `action` with the connection; the lock is held."""
@@ -260,17 +294,16 @@ class Records:
 
         def whole(connection: sqlite3.Connection) -> None:
             now = int(self._clock())
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with _transaction(connection):
                 for peer, waiting in self._waiting.items():
-                    _write(connection, peer, [(key[0], record) for key, record in waiting.items()], now)
+                    records = [(key[0], record) for key, record in waiting.items()]
+                    _write(connection, peer, records, now)
+                    _crop(connection, peer, records)
+                self._intents.drop(connection, self._fulfilled)
                 action(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
             self._waiting.clear()
+            self._owed.clear()
+            self._fulfilled.clear()
 
         self._use(whole)
 
@@ -308,6 +341,8 @@ class Records:
             return [waiting.get(_key(path, record), record) for record in found]
 
         with self._lock:
+            if self._owed:  # what has no row yet would not be found
+                self._transact()
             return self._use(action)
 
     def write(
@@ -342,11 +377,44 @@ class Records:
         """Complete these records with the next transaction. Losing that costs a hashing, no more: never raises."""
         with self._lock:
             self._waiting[peer].update([(_key(path, record), record) for path, record in records])
-            if sum(map(len, self._waiting.values())) > limits.PENDING_CONFIRMATIONS:
-                try:
-                    self._transact()
-                except FtxError:
-                    self._waiting.clear()
+            self._relieve()
+
+    def intend(self, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> int:
+        """Write, durably and in one transaction, what is about to be published; returns what to `fulfil()`.
+
+        Until then no other job may ask for these paths of `peer`: no record tells of them yet.
+        """
+        with self._lock:
+            now, numbers = int(self._clock()), []
+            self._transact(lambda connection: numbers.append(self._intents.put(connection, peer, records, now)))
+            return numbers[0]
+
+    def fulfil(self, number: int, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
+        """What came of an intent: its files that have their names, pending or complete. Others there are none.
+
+        Rows tell of it with the next transaction; until then this process does. Never raises.
+        """
+        with self._lock:
+            keys = [(_key(path, record), record) for path, record in records]
+            self._waiting[peer].update(keys)
+            self._owed.update([(peer, key) for key, _ in keys])
+            self._fulfilled.append(number)
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Let no more wait than there may; the lock is held.
+
+        Where it cannot be written, what costs a hashing goes. What is owed stays: it cannot become much more, because a
+        new intent cannot be written then, either.
+        """
+        if sum(map(len, self._waiting.values())) > limits.PENDING_CONFIRMATIONS:
+            try:
+                self._transact()
+            except FtxError:
+                owed = [(peer, key, self._waiting[peer][key]) for peer, key in self._owed if key in self._waiting[peer]]
+                self._waiting.clear()
+                for peer, key, record in owed:
+                    self._waiting[peer][key] = record
 
     def forget(self, peer: bytes, keys: Sequence[NameKey]) -> None:
         """Remove these records, durably."""
@@ -359,7 +427,7 @@ class Records:
     def flush(self) -> None:
         """Write what waits for a transaction."""
         with self._lock:
-            if self._waiting:
+            if self._waiting or self._fulfilled:
                 self._transact()
 
     # -- receipts -----------------------------------------------------------------------------------------
@@ -418,7 +486,7 @@ class Records:
         """Write what waits and close the database; FtxError when that could not be written. May be called again."""
         with self._lock:
             try:
-                if self._waiting:
+                if self._waiting or self._fulfilled:
                     self._transact()
             finally:
                 if self._connection is not None:

@@ -91,6 +91,7 @@ def test_records_of_version_2(root: Path) -> None:
     with sqlite3.connect(root / ".ftx" / "records.db") as older:
         older.execute("DROP TRIGGER forgotten")
         older.execute("DROP TABLE blocks")
+        older.execute("DROP TABLE intents")
         older.execute("ALTER TABLE names DROP COLUMN mode")
         older.execute("PRAGMA user_version = 2")
     older.close()

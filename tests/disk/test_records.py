@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -125,6 +126,114 @@ def test_newer_write_beats_waiting_completion(records: Records) -> None:
     assert records.find(PEER, [key(b"a")]) == [newer]
 
 
+def ended(records: Records) -> None:
+    """The process ends without another word."""
+    assert records._connection is not None
+    records._connection.close()
+    records._connection = None
+
+
+def intents(folder: Path) -> int:
+    """How many are in the database, which nobody uses."""
+    with contextlib.closing(sqlite3.connect(folder / "records.db")) as connection:
+        return int(connection.execute("SELECT count(*) FROM intents").fetchone()[0])
+
+
+def test_intents_of_a_process_that_ended_are_pending_records(records: Records, folder: int, tmp_path: Path) -> None:
+    """All that was about to be published, the later word on one path included; then they are no intents any more."""
+    records.write(PEER, [(b"a", record(ctime_ns=5)), (b"old", record(ctime_ns=6))])
+    records.intend(PEER, [(b"a", record(b"a (1)", 8)), (b"b", record(b"b", 2**64 - 1))])
+    records.intend(OTHER, [(b"a", record(b"a", 9))])
+    records.intend(PEER, [(b"b", record(b"b (1)", 10))])
+    assert records.find(PEER, [key(b"a"), key(b"b")]) == [record(ctime_ns=5), None]
+    ended(records)
+    assert intents(tmp_path) == 3
+    again = Records(folder)
+    again.check()
+    assert intents(tmp_path) == 0
+    found = again.find(PEER, [key(b"a"), key(b"b"), key(b"old")])
+    assert found == [record(b"a (1)", 8), record(b"b (1)", 10), record(ctime_ns=6)]
+    assert again.find(OTHER, [key(b"a")]) == [record(b"a", 9)]
+    again.close()
+
+
+def test_what_an_intent_came_to_counts_at_once(records: Records, folder: int, tmp_path: Path) -> None:
+    """Complete and pending records; those that are not named never were. With the next transaction they are rows."""
+    number = records.intend(PEER, [(b"a", record()), (b"b", record()), (b"c", record())])
+    records.fulfil(number, PEER, [(b"a", record(ctime_ns=99)), (b"b", record())])
+    wanted = [record(ctime_ns=99), record(), None]
+    keys = [key(b"a"), key(b"b"), key(b"c")]
+    assert records.find(PEER, keys) == wanted
+    assert records.versions(PEER, b"a") == [record(ctime_ns=99)]
+    assert records.find(PEER, keys) == wanted
+    ended(records)
+    assert intents(tmp_path) == 0
+    again = Records(folder)
+    assert again.find(PEER, keys) == wanted
+    again.close()
+
+
+def test_the_same_content_is_found_before_it_has_a_row(records: Records) -> None:
+    """As with everything that is asked for by anything but its key."""
+    number = records.intend(PEER, [(b"a", record())])
+    records.fulfil(number, PEER, [(b"a", record(ctime_ns=99))])
+    assert records.same_content(PEER, b"a", record().size, record().digest or b"") == [record(ctime_ns=99)]
+
+
+def test_an_intent_that_came_to_nothing(records: Records, tmp_path: Path) -> None:
+    """It leaves what was known before."""
+    records.write(PEER, [(b"a", record(ctime_ns=5))])
+    records.fulfil(records.intend(PEER, [(b"a", record(b"a (1)", 8))]), PEER, [])
+    records.close()
+    assert intents(tmp_path) == 0
+    again = Records(os.open(tmp_path, os.O_RDONLY))
+    assert again.find(PEER, [key(b"a")]) == [record(ctime_ns=5)]
+    again.close()
+
+
+def test_what_is_owed_outlives_a_database_that_cannot_be_written(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A completed row may be lost, which costs a hashing; a file that no row knows of may not."""
+    records.write(PEER, [(b"a", record())])
+    number = records.intend(PEER, [(b"b", record())])
+    monkeypatch.setattr(limits, "PENDING_CONFIRMATIONS", 1)
+    assert records._connection is not None
+    records._connection.execute("PRAGMA query_only = ON")
+    records.fulfil(number, PEER, [(b"b", record(ctime_ns=99))])
+    records.settle(PEER, [(b"a", record(ctime_ns=99))])
+    assert records.find(PEER, [key(b"a"), key(b"b")]) == [record(), record(ctime_ns=99)]
+    with pytest.raises(FtxError, match="records"):
+        records.intend(PEER, [(b"c", record())])
+    records._connection.execute("PRAGMA query_only = OFF")
+    records.flush()
+    assert records.find(PEER, [key(b"a"), key(b"b")]) == [record(), record(ctime_ns=99)]
+
+
+@pytest.mark.parametrize("body", [b"", b"no records", b"\x91\x92\xc4\x01a\x90", b"\x90\x90"])
+def test_intents_that_cannot_be_read_are_damage(records: Records, folder: int, tmp_path: Path, body: bytes) -> None:
+    """As with any other: forgetting what was received would make second copies."""
+    records.intend(PEER, [(b"a", record())])
+    ended(records)
+    with contextlib.closing(sqlite3.connect(tmp_path / "records.db")) as connection, connection:
+        connection.execute("UPDATE intents SET records = ?", (body,))
+    with pytest.raises(FtxError) as caught:
+        Records(folder).check()
+    assert caught.value.name == "inbox-unusable"
+
+
+def test_records_of_version_4(records: Records, folder: int, tmp_path: Path) -> None:
+    """They get what they lack, and nothing else changes."""
+    records.write(PEER, [(b"a", record(ctime_ns=5))])
+    records.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "records.db")) as older, older:
+        older.executescript("DROP TABLE intents; PRAGMA user_version = 4;")
+    again = Records(folder)
+    assert again.find(PEER, [key(b"a")]) == [record(ctime_ns=5)]
+    assert again.intend(PEER, [(b"b", record())])
+    again.close()
+
+
 def test_forget(records: Records) -> None:
     """A forgotten record is gone, waiting or written."""
     records.write(PEER, [(b"a", record()), (b"b", record())])
@@ -201,7 +310,7 @@ def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_pa
         path.write_bytes(raw)
     else:
         connection = sqlite3.connect(path)
-        pragma = {"newer": "user_version = 5", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
+        pragma = {"newer": "user_version = 6", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
         connection.execute(f"PRAGMA {pragma}")
         connection.close()
     with pytest.raises(FtxError) as caught:

@@ -271,7 +271,7 @@ def test_the_oldest_give_way() -> None:
 def test_records_of_version_3(inbox: Inbox, root: Path) -> None:
     """They come without digests: what they speak of is read, and what is stored from now on is not."""
     inbox.close()
-    in_database(root, "DROP TRIGGER forgotten", "DROP TABLE blocks", "PRAGMA user_version = 3")
+    in_database(root, "DROP TRIGGER forgotten", "DROP TABLE blocks", "DROP TABLE intents", "PRAGMA user_version = 3")
     again = Inbox.open(str(root))
     assert offered(again) == (digests(OLD), True)
     assert Sending(again, {"f": NEW}, mtime_ns=LATER).run() == {"f": "stored f (1)"}
