@@ -170,7 +170,7 @@ class Announcing(Concluding):
         path: Sequence[bytes],
         more: int = 0,
     ) -> list[Effect]:
-        size = 40 + sum(map(len, path)) + 3 * len(path) + more
+        size = 40 + len(b"".join(path)) + 3 * len(path) + more
         effects: list[Effect] = []
         if self._manifest_size + size > limits.FRAME_BATCH - 64 or len(self._manifest) >= limits.BATCH:
             effects = self._flush_manifest()

@@ -7,7 +7,9 @@ and here what the receiver says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import cast
 
 from ftx import limits
 from ftx.core.concluding import SENDER_TABLE, Concluded, SenderState
@@ -114,23 +116,12 @@ class Sender(Supplying):
     def _results(self, results: Sequence[_Result]) -> list[Effect]:
         """What became of entries, in order; nearly all are files that are there now, of which many are told at once."""
         effects: list[Effect] = []
-        there: list[_There] = []
-        identical = False
-        for result in results:
-            entry = self._entry(result)
-            if isinstance(result, _THERE) and not entry.folder:
-                if there and isinstance(result, Identical) is not identical:
-                    effects.append(self._told(there, identical))
-                    there = []
-                identical = isinstance(result, Identical)
-                there.append(self._there(entry, result, identical=identical))
-                continue
-            if there:
-                effects.append(self._told(there, identical))
-                there = []
-            self._other(entry, result, effects)
-        if there:
-            effects.append(self._told(there, identical))
+        for kind, run in groupby(results, type):
+            if kind in _THERE:
+                self._there(cast("Iterator[Stored | Identical]", run), effects, identical=kind is Identical)
+            else:
+                for result in run:
+                    self._other(self._entry(result), result, effects)
         return effects
 
     def _entry(self, result: _Result) -> Departing:
@@ -145,19 +136,47 @@ class Sender(Supplying):
             raise ProtocolError("protocol-error", "a file was both asked for and left out")
         return entry
 
-    def _there(self, entry: Departing, result: Stored | Identical, *, identical: bool) -> _There:
-        """The receiver has the file: with exactly the content that was sent, or that it was announced with."""
-        path, digest = entry.path, result.digest
-        if not identical and not entry.closed:
-            raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
-        if (not identical and entry.digest != digest) or len(digest) != limits.DIGEST:
-            raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
-        if identical and entry.claimed not in (None, digest):
-            raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
-        del self._entries[entry.number]
+    def _there(self, results: Iterable[Stored | Identical], effects: list[Effect], *, identical: bool) -> None:
+        """The receiver has these files: with exactly the content that was sent, or that they were announced with. A
+        folder among them is complete. Added to `effects`.
+        """
+        entries, elsewhere = self._entries, bool(self.offer.into)
+        files: list[_There] = []
+        for result in results:
+            entry = self._entry(result)
+            if entry.folder:
+                self._tell(files, effects, identical=identical)
+                files = []
+                self._folder(entry, result, effects)
+                continue
+            path, digest = entry.path, result.digest
+            if not identical and not entry.closed:
+                raise ProtocolError("protocol-error", "a file was stored before all of it was sent")
+            if (not identical and entry.digest != digest) or len(digest) != limits.DIGEST:
+                raise ProtocolError("digest-mismatch", "the receiver stored something else than was sent")
+            if identical and entry.claimed not in (None, digest):
+                raise ProtocolError("digest-mismatch", "the receiver took another content for the same")
+            del entries[entry.number]
+            there = path if result.stored_as is None and not elsewhere else self._where(path, result)
+            files.append((entry.size, digest, path, there))
+        self._tell(files, effects, identical=identical)
+
+    def _tell(self, files: Sequence[_There], effects: list[Effect], *, identical: bool) -> None:
+        """Tell of files that are there."""
+        if not files:
+            return
         if identical:
-            self.present += entry.size
-        return entry.size, digest, path, self._where(path, result)
+            self.present += sum([size for size, _, _, _ in files])
+        effects.append(There(files, identical, self.transcript.stored_all(files, identical=identical)))
+
+    def _folder(self, entry: Departing, result: Stored | Identical, effects: list[Effect]) -> None:
+        """The folder is complete."""
+        if result.digest:
+            raise ProtocolError("protocol-error", "a folder cannot have a digest")
+        stored_as = self._where(entry.path, result)
+        line = self.transcript.folder(entry.path, stored_as)
+        del self._entries[entry.number]
+        effects.append(Resolved(entry.path, 0, "stored", b"", stored_as, 0, True, line))
 
     def _where(self, path: tuple[bytes, ...], result: Stored | Identical) -> tuple[bytes, ...]:
         """Where it is below the inbox: as it was asked for, unless the receiver says otherwise."""
@@ -165,19 +184,9 @@ class Sender(Supplying):
             return tuple(result.stored_as)
         return (*self.offer.into, *path) if self.offer.into else path
 
-    def _told(self, there: list[_There], identical: bool) -> There:
-        return There(there, identical, self.transcript.stored_all(there, identical=identical))
-
     def _other(self, entry: Departing, result: _Result, effects: list[Effect]) -> None:
         """Any other result, added to `effects`."""
-        if isinstance(result, _THERE):
-            if result.digest:
-                raise ProtocolError("protocol-error", "a folder cannot have a digest")
-            stored_as = self._where(entry.path, result)
-            line = self.transcript.folder(entry.path, stored_as)
-            del self._entries[entry.number]
-            effects.append(Resolved(entry.path, 0, "stored", b"", stored_as, 0, True, line))
-        elif isinstance(result, Wanted):
+        if isinstance(result, Wanted):
             effects.append(self._wanted_dry(entry))
         elif isinstance(result, Failed):
             if entry.pipe:

@@ -10,6 +10,7 @@ from ftx.disk.outgoing import checksum
 from ftx.disk.source import (
     SourceFile,
     SourceFolder,
+    SourceFolderEnd,
     SourceItem,
     SourceLink,
     SourcePipe,
@@ -139,21 +140,27 @@ class Announcing:
         self.go_on()
 
     def _announce(self) -> None:
-        while self._found and (room := self._room()):
-            for _ in range(min(room, len(self._found))):
-                self._add(self._found.popleft())
-            self._course.perform(self._machine.flush_manifest())
-        if self._walked and not self._found and self._machine.accepted is not None and not self.held:
+        found, add_file, perform = self._found, self._machine.add_file, self._course.perform
+        while found and (room := self._room()):
+            for _ in range(min(room, len(found))):
+                item = found.popleft()
+                if isinstance(item, SourceFile):  # nearly everything
+                    effects = add_file(item.path, item.size, item.mtime_ns, item.mode, item)
+                    if effects:
+                        perform(effects)
+                elif isinstance(item, tuple):
+                    file, digest = item
+                    perform(add_file(file.path, file.size, file.mtime_ns, file.mode, file, digest))
+                else:
+                    self._add(item)
+            perform(self._machine.flush_manifest())
+        if self._walked and not found and self._machine.accepted is not None and not self.held:
             self._ended = True
-            self._course.perform(self._machine.end_manifest())
+            perform(self._machine.end_manifest())
 
-    def _add(self, found: _Found) -> None:
-        item, digest = found if isinstance(found, tuple) else (found, None)
-        if isinstance(item, SourceFile):
-            effects = self._machine.add_file(item.path, item.size, item.mtime_ns, item.mode, item, digest)
-            if effects:
-                self._course.perform(effects)
-        elif isinstance(item, SourceFolder):
+    def _add(self, item: SourceItem) -> None:
+        """Anything but a file."""
+        if isinstance(item, SourceFolder):
             number, effects = self._machine.add_folder(item.path)
             self._folders.append(number)
             self._course.perform(effects)
@@ -164,7 +171,7 @@ class Announcing:
         elif isinstance(item, SourceProblem):
             self._course.perform(self._machine.omit(item.path, item.error.name))
             self._problem(item)
-        else:
+        elif isinstance(item, SourceFolderEnd):
             self._course.perform(self._machine.end_folder(self._folders.pop(), item.mode, item.mtime_ns))
 
     def _add_pipe(self, pipe: SourcePipe) -> None:
