@@ -103,6 +103,8 @@ class SecureTransport:
         self._producer_paused = False
         self._turning = False  # a read is being dealt with, ...
         self._gathered = False  # ... and there is something to send
+        self._soon: IDelayedCall | None = None  # will send what was said outside of that
+        self._full = False  # the reactor says when the socket takes more
 
     @property
     def connection(self) -> SSL.Connection | None:
@@ -191,10 +193,10 @@ class SecureTransport:
         if self._over:  # the reactor asks once more in the turn in which a read ended it
             return
         try:
-            if self._write_turn():
-                self._reactor.removeWriter(self)
-            else:
-                self._reactor.addWriter(self)
+            full = not self._write_turn()
+            if full is not self._full:
+                self._full = full
+                (self._reactor.addWriter if full else self._reactor.removeWriter)(self)
         except (SSL.Error, OSError) as error:
             self._end(_reason(error))
             return
@@ -204,7 +206,7 @@ class SecureTransport:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """What is said meanwhile goes out at the end of it: asking first whether the socket takes it costs more."""
+        """What is said meanwhile goes out at the end of it."""
         self._gathered = False
         self._turning = True
         try:
@@ -215,11 +217,18 @@ class SecureTransport:
             self.doWrite()
 
     def _to_write(self) -> None:
-        """There is something to send."""
+        """There is something to send: now, or as soon as what goes on at the moment has ended.
+
+        Asking first whether the socket takes it would cost more than to send it.
+        """
         if self._turning:
             self._gathered = True
-        elif not self._over:
-            self._reactor.addWriter(self)
+        elif not self._over and not self._full and self._soon is None:
+            self._soon = self._reactor.callLater(0, self._write_soon)
+
+    def _write_soon(self) -> None:
+        self._soon = None
+        self.doWrite()
 
     def _write_turn(self) -> bool:
         """Encrypt and send; whether nothing is left to be done, for now, when the socket takes more."""
@@ -247,7 +256,7 @@ class SecureTransport:
     # -- ITransport, IConsumer, ISystemHandle --------------------------------------------------------------
 
     def write(self, data: bytes | memoryview) -> None:
-        """Send `data`, in a later turn of the reactor; dropped once the connection is over or ending."""
+        """Send `data`, when what goes on at the moment has ended; dropped once the connection is over or ending."""
         self.writeSequence((data,))
 
     def writeSequence(self, data: Iterable[bytes | memoryview]) -> None:
@@ -292,8 +301,8 @@ class SecureTransport:
     def unregisterProducer(self) -> None:
         """See IConsumer."""
         self._producer = None
-        if self.disconnecting and not self._over:
-            self._reactor.addWriter(self)
+        if self.disconnecting:
+            self._to_write()
 
     def loseConnection(self) -> None:
         """Send what was written, then end in order; before the handshake is complete this is an abort."""
@@ -444,17 +453,17 @@ class SecureTransport:
             self._reactor.addReader(self)
 
     def _write_on(self) -> None:
-        if not self._over:
-            self._reactor.addWriter(self)
+        self._to_write()
 
     def _stop(self) -> None:
         self._over = True
         for throttle in (self.incoming, self.outgoing):
             if throttle is not None:
                 throttle.close()
-        held, self._held = self._held, None
-        if held is not None:
-            held.cancel()
+        for call in (self._held, self._soon):
+            if call is not None:
+                call.cancel()
+        self._held = self._soon = None
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
 

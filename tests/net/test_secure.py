@@ -183,6 +183,23 @@ def test_small_writes_become_one_record() -> None:
     assert noting.records == [1]
 
 
+def test_what_the_socket_takes_is_sent_without_asking() -> None:
+    """Said outside of a read, it goes out behind what is being done; the reactor is asked when the socket is full."""
+    pair = joined()
+    before = pair.reactor.asked
+    for _ in range(3):
+        pair.client.transport.write(b"small")
+        pair.server.transport.write(b"small, too")
+        pair.flush()
+    assert (pair.client.received, pair.server.received) == (b"small, too" * 3, b"small" * 3)
+    assert pair.reactor.asked == before
+    large = bytes(range(256)) * (64 << 10)
+    pair.client.transport.write(large)
+    pair.flush()
+    assert pair.server.received == b"small" * 3 + large
+    assert pair.reactor.asked > before
+
+
 def test_records_are_filled_while_more_waits() -> None:
     """A header, a large piece, a digest: what remains of a piece shares a record with the next one."""
     gatherer = Gatherer()

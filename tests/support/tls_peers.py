@@ -233,6 +233,8 @@ class PumpReactor(Clock):
         # by descriptor, as Twisted's epoll reactor does it: who takes one over must not be undone by who had it
         self._readers: dict[int, Any] = {}
         self._writers: dict[int, Any] = {}
+        #: How often it was to say when something can be written.
+        self.asked = 0
 
     def addReader(self, reader: Any) -> None:
         """See IReactorFDSet."""
@@ -245,6 +247,7 @@ class PumpReactor(Clock):
     def addWriter(self, writer: Any) -> None:
         """See IReactorFDSet."""
         self._writers.setdefault(writer.fileno(), writer)
+        self.asked += 1
 
     def removeWriter(self, writer: Any) -> None:
         """See IReactorFDSet."""
