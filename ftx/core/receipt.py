@@ -59,10 +59,10 @@ def _quoted(path: Sequence[bytes]) -> str:
 
 def _quoted_all(paths: Sequence[Sequence[bytes]]) -> list[str]:
     """Each of `paths` as `_quoted()`: nearly always there is nothing to quote in any of them."""
-    whole = [b"/".join(path) for path in paths]
-    if b"".join(whole).translate(None, _PLAIN):
+    whole = b"\n".join(map(b"/".join, paths))
+    if whole.translate(None, _PLAIN + b"\n") or whole.count(b"\n") >= len(paths):
         return list(map(_quoted, paths))
-    return b"\n".join(whole).decode("ascii").split("\n")
+    return whole.decode("ascii").split("\n")
 
 
 @attrs.frozen

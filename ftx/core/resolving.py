@@ -73,9 +73,6 @@ class Resolving:
 
     def stored(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]]) -> list[Effect]:
         """These files are durable under their final names: number, path below the inbox and digest of each."""
-        files = [self._files[number] for number, _, _ in found]
-        self.verified += sum([file.size - file.verified for file in files])
-        self.durable += sum([file.size - file.durable for file in files])
         return self._resolve_there(found, identical=False)
 
     def finished(self, number: int, stored_as: tuple[bytes, ...]) -> list[Effect]:
@@ -173,6 +170,10 @@ class Resolving:
             return []
         numbers, places, digests = zip(*found, strict=True)
         files = list(map(self._files.pop, numbers))
+        size = sum([file.size for file in files])
+        self.verified += size - sum([file.verified for file in files])
+        self.durable += size - sum([file.durable for file in files])
+        self.present += size if identical else 0
         effects: list[Effect] = [self._answers.there(files, places, digests, identical=identical)]
         for folder, run in groupby([file.parent for file in files]):
             if folder is not None:

@@ -279,14 +279,14 @@ def copied(piece: Piece) -> tuple[int, int]:
 
 def _wholes(data: bytes, at: int, most: int, found: list[Whole]) -> int:
     """Add the small files that follow each other in `data` from `at` on to `found`, up to `most`; where they end."""
-    unpack, size = _SMALL.unpack_from, len(data)
-    while size - at >= _BOTH.size and len(found) < most:
+    unpack, headers, tail, size = _SMALL.unpack_from, _SMALL.size, limits.DIGEST, len(data)
+    while size - at >= headers and len(found) < most:
         length, kind, entry, plain = unpack(data, at)
         end = at + HEADER + length
-        if kind != _DATA_TYPE or plain != _PLAIN or length not in _GATHERED or end > size:
+        if end > size or plain != _PLAIN or kind != _DATA_TYPE or length not in _GATHERED:
             break
-        digest = end - limits.DIGEST
-        found.append(Whole(entry, (data[at + _BOTH.size : digest],), data[digest:end]))
+        digest = end - tail
+        found.append(Whole(entry, (data[at + headers : digest],), data[digest:end]))
         at = end
     return at
 
@@ -363,7 +363,7 @@ class FrameDecoder:
             data, at = buffer.first()
             buffer.skip(_wholes(data, at, most, found) - at)
             # The next one may go over the end of the chunk.
-            if len(found) == most or (head := buffer.peek(_BOTH.size)) is None:
+            if len(found) == most or (head := buffer.peek(_SMALL.size)) is None:
                 break
             length, kind, _, plain = _SMALL.unpack(head)
             if kind != _DATA_TYPE or plain != _PLAIN or length not in _GATHERED:

@@ -54,7 +54,7 @@ def test_every_kind_of_line() -> None:
     assert transcript.counts == Counts(files=2, identical=1, skipped=1, folders=1, failed=2, bytes=12)
 
 
-@pytest.mark.parametrize("odd", [b"c", b"c d", b"\xff", b"~"])
+@pytest.mark.parametrize("odd", [b"c", b"c d", b"c\nd", b"\xff", b"~"])
 @pytest.mark.parametrize("identical", [False, True])
 def test_many_at_once_are_as_one_by_one(odd: bytes, identical: bool) -> None:
     """The same lines, counts and hash, whether or not there is something to quote in one of them."""
