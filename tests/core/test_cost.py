@@ -21,7 +21,7 @@ from ftx.wire.messages import Accept, FileEntry, Manifest, Needs, Results, Store
 
 MIB = limits.BLOCK
 #: Of functions, for each further small file; some tenths of a microsecond each.
-SENDER_CALLS = 36
+SENDER_CALLS = 29.5
 #: The same of a receiver, for one that it is sent: from the frames to the frame, the disk not counted.
 RECEIVER_CALLS = 9
 #: The same when a receiver finds that one is there: from the frame to the frame, the disk not counted.
