@@ -73,4 +73,5 @@ def test_calls_for_each_file_that_is_stored(tmp_path: Path) -> None:
             counts[count] = python_calls(lambda s=sending, f=files, o=outcomes: o.extend(s.store.store_whole(f)))  # type: ignore[misc]
             assert {type(outcome) for outcome in outcomes} == {Stored}
             sending.store.close()
-    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= 48
+    # without the native library each is done by itself, and asked before whether it can be done with others
+    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= (48 if many.available() else 54.5)
