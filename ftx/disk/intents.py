@@ -34,9 +34,9 @@ class Intents(Generic[T]):
     sqlite3.Error as it comes, from all methods.
     """
 
-    def __init__(self, record: type[T]) -> None:
-        """Of records of this type, which MessagePack has as arrays."""
-        self._decoder = msgspec.msgpack.Decoder(list[tuple[bytes, record]])  # type: ignore[valid-type]
+    def __init__(self, decoder: msgspec.msgpack.Decoder[list[tuple[bytes, T]]]) -> None:
+        """Of the records that `decoder` makes: each has its path."""
+        self._decoder = decoder
 
     def put(self, connection: sqlite3.Connection, peer: bytes, records: Sequence[tuple[bytes, T]], now: int) -> int:
         """Keep what shall become of these paths; `now` in seconds since 1970. Returns what to `drop()`."""

@@ -22,6 +22,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from ftx import limits
@@ -200,7 +201,7 @@ class Records:
         self._remembered = remembered.Remembered()
         #: Receipts kept since the start.
         self._saved = 0
-        self._intents = intents.Intents(NameRecord)
+        self._intents = intents.Intents(msgspec.msgpack.Decoder(list[tuple[bytes, NameRecord]]))
         #: By peer, what only completes records that a crash may leave pending; it goes with the next transaction.
         self._waiting: defaultdict[bytes, dict[NameKey, NameRecord]] = defaultdict(dict)
         #: Those of them that no row has yet, and the intents that go with them: they must not be lost.

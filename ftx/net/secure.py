@@ -238,7 +238,7 @@ class SecureTransport:
             if records.complete and records.waiting:
                 most = limits.WRITE_SLICE
                 if outgoing is not None:
-                    if not outgoing.passes(self._write_on):
+                    if not outgoing.passes(self._to_write):
                         return True
                     most = outgoing.portion(most)
                 sealed = records.seal(most)
@@ -451,9 +451,6 @@ class SecureTransport:
         """The limit lets us read again; whoever paused us meanwhile has the last word."""
         if not self._over and self._wanted and self._held is None:
             self._reactor.addReader(self)
-
-    def _write_on(self) -> None:
-        self._to_write()
 
     def _stop(self) -> None:
         self._over = True
