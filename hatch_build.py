@@ -6,7 +6,8 @@ is built is the same without it, and one sentence says so. `FTX_NATIVE=0` in the
 behind the options below.
 
 It is compiled in each build, in a folder of its own: a library that lies about is never taken, and one that has become
-wrong is removed. A file that a daemon has loaded is replaced by another one, and never written to.
+wrong is removed, unless nobody may change the checkout. A file that a daemon has loaded is replaced by another one, and
+never written to.
 """
 
 from __future__ import annotations
@@ -53,7 +54,10 @@ def compile_library(root: str, target: str) -> None:
     """Compile it into the file `target`; Without where that cannot be done. What the compiler says goes to stderr."""
     if sys.platform != "linux":
         raise Without("it is for Linux only")
-    words = {name: shlex.split(os.environ.get(name, "")) for name in ("CC", "CFLAGS", "LDFLAGS")}
+    try:
+        words = {name: shlex.split(os.environ.get(name, "")) for name in ("CC", "CFLAGS", "LDFLAGS")}
+    except ValueError as error:
+        raise Without(f"CC, CFLAGS or LDFLAGS cannot be read: {error}") from None
     compiler = words["CC"] or ["cc"]
     options = [*_OPTIONS, *_HARDENED, *words["CFLAGS"], _SOURCE, "-o", target, *_HARDENED_LINK, *words["LDFLAGS"]]
     try:
@@ -66,6 +70,13 @@ def compile_library(root: str, target: str) -> None:
         raise Without(f"the C compiler cannot be run: {error}") from None
     if done.returncode or not os.path.isfile(target):
         raise Without(f"the C compiler ({shlex.join(compiler)}) failed")
+
+
+def _put(built: str, place: str) -> None:
+    try:
+        os.replace(built, place)
+    except OSError as error:
+        raise Without(f"it cannot be put beside its source: {error}") from None
 
 
 class Library(BuildHookInterface[Any]):
@@ -81,18 +92,18 @@ class Library(BuildHookInterface[Any]):
             if must is False:
                 raise Without("FTX_NATIVE says so")
             built = self._built(beside=place if version == "editable" else None)
+            if version == "editable":
+                _put(built, place)
+                return
         except Without as without:
             if must:
                 raise SystemExit(f"no native library, which FTX_NATIVE asks for: {without}") from None
             if version == "editable":
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # nothing is there, or nobody may change anything there
                     os.unlink(place)  # it was made of another source, or by another compiler
             self.app.display_warning(
                 f"ftx is built without its native library: {without}; all works, and many small files take longer"
             )
-            return
-        if version == "editable":
-            os.replace(built, place)
             return
         # The plain one is that of this machine; the others promise which C libraries there may be elsewhere.
         platform = next(tag for tag in platform_tags() if tag.startswith("linux"))

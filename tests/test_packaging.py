@@ -184,8 +184,9 @@ def test_wheel_with_the_library(wheel: Path) -> None:
         ({"FTX_NATIVE": "0"}, "FTX_NATIVE says so"),
         ({"CC": "no-such-compiler"}, "there is no C compiler (no-such-compiler)"),
         ({"CC": "false"}, "the C compiler (false) failed"),
+        ({"CFLAGS": "it's"}, "CC, CFLAGS or LDFLAGS cannot be read: No closing quotation"),
     ],
-    ids=["not-wanted", "no-compiler", "broken-compiler"],
+    ids=["not-wanted", "no-compiler", "broken-compiler", "broken-flags"],
 )
 def test_wheel_without_the_library(tree: Path, tmp_path: Path, environ: dict[str, str], why: str) -> None:
     """It is for every machine, one sentence says why, and an older library in the folder is not taken for a new one."""
@@ -225,6 +226,19 @@ def test_library_of_an_editable_installation(tree: Path, tmp_path: Path) -> None
     assert set((tree / "ftx").rglob("*")) == before
     assert build("editable", tmp_path, tree, CC="false").returncode == 0
     assert set((tree / "ftx").rglob("*")) == before - {library}
+
+
+@pytest.mark.parametrize("environ", [{}, {"CC": "false"}])
+def test_library_that_cannot_be_put_there(tree: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    """An editable installation goes on without it, whether it cannot come or what is there cannot go."""
+    (tree / LIBRARY).unlink()
+    (tree / LIBRARY).mkdir()  # stands for a folder in which nothing can be changed, as root has none
+    before = set((tree / "ftx").rglob("*"))
+    done = build("editable", tmp_path, tree, **environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("ftx is built without its native library: ")
+    assert done.stderr.count("\n") == 1
+    assert set((tree / "ftx").rglob("*")) == before
 
 
 def test_source_distribution(tree: Path, tmp_path: Path) -> None:
