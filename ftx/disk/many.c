@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #define _FILE_OFFSET_BITS 64
+#define _TIME_BITS 64
 
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +56,7 @@ struct seen {
 _Static_assert(sizeof(struct unnamed) == 48, "as in many.py");
 _Static_assert(sizeof(struct named) == 24, "as in many.py");
 _Static_assert(sizeof(struct seen) == 40, "as in many.py");
+_Static_assert(sizeof(time_t) == 8, "or times beyond 2038 would be cut: without this library they are not");
 
 static int64_t nanoseconds(struct timespec time)
 {
