@@ -23,7 +23,7 @@ CREATE TABLE intents (
 """
 _PUT: Final = "INSERT INTO intents (peer, records, stored) VALUES (?, ?, ?)"
 _DROP: Final = "DELETE FROM intents WHERE id = ?"
-_ALL: Final = "SELECT peer, records, stored FROM intents ORDER BY id"
+_ALL: Final = "SELECT id, peer, records FROM intents ORDER BY id"
 
 T = TypeVar("T")
 
@@ -47,17 +47,13 @@ class Intents(Generic[T]):
         """Forget these."""
         connection.executemany(_DROP, [(number,) for number in numbers])
 
-    def left(self, connection: sqlite3.Connection) -> Iterator[tuple[bytes, list[tuple[bytes, T]], int]]:
-        """Those there are, oldest first: peer, records, time.
+    def left(self, connection: sqlite3.Connection) -> Iterator[tuple[int, bytes, list[tuple[bytes, T]]]]:
+        """Those there are, oldest first: what to `drop()`, peer, records.
 
         sqlite3.DatabaseError also for one that cannot be read: then the database is damaged.
         """
-        for peer, body, stored in connection.execute(_ALL).fetchall():
+        for number, peer, body in connection.execute(_ALL).fetchall():
             try:
-                yield bytes(peer), self._decoder.decode(body), stored
+                yield number, bytes(peer), self._decoder.decode(body)
             except msgspec.MsgspecError as error:
                 raise sqlite3.DatabaseError(f"what was about to be published cannot be read: {error}") from error
-
-    def clear(self, connection: sqlite3.Connection) -> None:
-        """Forget all."""
-        connection.execute("DELETE FROM intents")

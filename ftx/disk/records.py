@@ -207,6 +207,7 @@ class Records:
         #: Those of them that no row has yet, and the intents that go with them: they must not be lost.
         self._owed: set[tuple[bytes, NameKey]] = set()
         self._fulfilled: list[int] = []
+        self._taken_up = False
 
     # -- opening ------------------------------------------------------------------------------------------
 
@@ -269,15 +270,21 @@ class Records:
         return connection
 
     def _take_up(self, connection: sqlite3.Connection) -> None:
-        """What an earlier process was about to publish when it ended becomes pending records."""
-        left = list(self._intents.left(connection))
-        if not left:
-            return
-        with _transaction(connection):
-            for peer, records, stored in left:
-                _write(connection, peer, records, stored)
-                _crop(connection, peer, records)
-            self._intents.clear(connection)
+        """What an earlier process was about to publish when it ended becomes pending records, which are owed a row.
+
+        Only once: what is found later is ours. Nothing is written yet, as the disk may be full.
+        """
+        if not self._taken_up:
+            for number, peer, records in list(self._intents.left(connection)):
+                self._owe(number, peer, records)
+            self._taken_up = True
+
+    def _owe(self, number: int, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
+        """These records get rows with the next transaction, in the place of intent `number`."""
+        keys = [(_key(path, record), record) for path, record in records]
+        self._waiting[peer].update(keys)
+        self._owed.update([(peer, key) for key, _ in keys])
+        self._fulfilled.append(number)
 
     def _use(self, action: Callable[[sqlite3.Connection], T]) -> T:
         """Run `action` with the connection; the lock is held."""
@@ -396,10 +403,7 @@ class Records:
         Rows tell of it with the next transaction; until then this process does. Never raises.
         """
         with self._lock:
-            keys = [(_key(path, record), record) for path, record in records]
-            self._waiting[peer].update(keys)
-            self._owed.update([(peer, key) for key, _ in keys])
-            self._fulfilled.append(number)
+            self._owe(number, peer, records)
             self._relieve()
 
     def _relieve(self) -> None:

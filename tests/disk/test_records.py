@@ -148,13 +148,46 @@ def test_intents_of_a_process_that_ended_are_pending_records(records: Records, f
     assert records.find(PEER, [key(b"a"), key(b"b")]) == [record(ctime_ns=5), None]
     ended(records)
     assert intents(tmp_path) == 3
+    for _ in range(2):  # once more, as they are in rows
+        again = Records(folder)
+        again.check()
+        found = again.find(PEER, [key(b"a"), key(b"b"), key(b"old")])
+        assert found == [record(b"a (1)", 8), record(b"b (1)", 10), record(ctime_ns=6)]
+        assert again.find(OTHER, [key(b"a")]) == [record(b"a", 9)]
+        assert again.versions(PEER, b"b") == [record(b"b (1)", 10)]
+        again.close()
+        assert intents(tmp_path) == 0
+
+
+def test_intents_are_taken_up_where_nothing_can_be_written(records: Records, folder: int, tmp_path: Path) -> None:
+    """On a full disk an inbox opens, and what was received is known; nothing goes before there is a row for it."""
+    records.intend(PEER, [(b"a", record())])
+    ended(records)
     again = Records(folder)
     again.check()
-    assert intents(tmp_path) == 0
-    found = again.find(PEER, [key(b"a"), key(b"b"), key(b"old")])
-    assert found == [record(b"a (1)", 8), record(b"b (1)", 10), record(ctime_ns=6)]
-    assert again.find(OTHER, [key(b"a")]) == [record(b"a", 9)]
+    assert intents(tmp_path) == 1
+    assert again.find(PEER, [key(b"a")]) == [record()]
+    assert again._connection is not None
+    again._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(FtxError, match="records"):
+        again.intend(PEER, [(b"b", record())])
+    assert again.find(PEER, [key(b"a")]) == [record()]
+    again._connection.execute("PRAGMA query_only = OFF")
+    again.settle(PEER, [(b"a", record(ctime_ns=99))])
     again.close()
+    assert intents(tmp_path) == 0
+    last = Records(folder)
+    assert last.find(PEER, [key(b"a")]) == [record(ctime_ns=99)]
+    last.close()
+
+
+def test_what_is_under_way_is_not_taken_up(records: Records) -> None:
+    """A database that was closed and is opened again has intents of this very process."""
+    number = records.intend(PEER, [(b"a", record())])
+    records.close()
+    assert records.find(PEER, [key(b"a")]) == [None]
+    records.fulfil(number, PEER, [])
+    assert records.find(PEER, [key(b"a")]) == [None]
 
 
 def test_what_an_intent_came_to_counts_at_once(records: Records, folder: int, tmp_path: Path) -> None:
