@@ -17,7 +17,7 @@ import pytest
 from support.inboxes import MTIME, PEER, Sending, content, snapshot
 
 from ftx.core.blocks import block_digest
-from ftx.disk import many
+from ftx.disk import linux, many
 from ftx.disk.inbox import Inbox
 from ftx.disk.root import Means
 from ftx.disk.store import Stored, Whole
@@ -237,6 +237,7 @@ def test_what_is_done_together_is_not_done_by_python(tmp_path: Path, monkeypatch
     with monkeypatch.context() as watched:
         watched.setattr(os, "pwritev", never)
         watched.setattr(os, "utime", never)
+        watched.setattr(linux, "link_open", never)
         sending.send_small()
     sending.store.close()
     inbox.close()

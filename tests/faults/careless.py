@@ -1,7 +1,8 @@
 """Programs that are no part of ftx, for the lab to try itself on: `faults.careless HOW SOURCE FOLDER`.
 
 `in-place` copies a file under its own name, so that a kill leaves a part of it. `renamed` does it well. `every-call`
-makes each kind of call that the shim is to see, as `os`, `ctypes` and SQLite make them.
+makes each kind of call that the shim is to see, as `os`, `ctypes` and SQLite make them; `many` makes two files with the
+native library.
 """
 
 from __future__ import annotations
@@ -56,11 +57,22 @@ def _every_call(source: Path, folder: Path) -> None:
     database.close()
 
 
+def _many(folder: Path) -> None:
+    from ftx.disk import many
+
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    os.umask(0o022)
+    made = many.write_unnamed([(top, 0o666, 1, b"content")] * 2)
+    many.link([(one.fd, top, name) for one, name in zip(made, (b"a", b"b"), strict=True)])
+
+
 def main() -> int:
     """Do it."""
     how, source, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if how == "every-call":
         _every_call(source, folder)
+    elif how == "many":
+        _many(folder)
     elif how == "in-place":
         _copied(source, folder / source.name)
     else:

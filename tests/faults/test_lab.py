@@ -18,6 +18,8 @@ from faults.run import survey
 from faults.stage import Bench, Stage
 from support.trees import digest_of
 
+from ftx.disk import many
+
 
 class Copying(Scenario):
     """A program copies a file into a folder."""
@@ -83,6 +85,21 @@ def test_every_call_is_seen(bench: Bench) -> None:
     assert {call.kind for call in trace} == CHANGES - {"send"}
     assert "pwrite records.db-wal" in {f"{call.kind} {call.path.rpartition('/')[2]}" for call in trace}, "SQLite's"
     assert [call.path.rpartition("/")[2] for call in trace if call.kind in ("rename", "symlink")] == ["d", "e"]
+
+
+def test_the_calls_of_the_native_library_are_seen(bench: Bench) -> None:
+    """Those for each of its files, although Python makes one call for all of them."""
+    if not many.available():
+        pytest.skip("many.c was not built: no C compiler")
+    scenario = Copying("many")
+    scenario.prepare(bench)
+    with bench.stage() as stage:
+        scenario.before(stage)
+        stage.arm("client", Fault("count"))
+        assert scenario.act(stage) == 0, stage.said()
+        trace = stage.pages["client"].trace()
+    assert [call.kind for call in trace] == ["create", "pwrite", "utimens", "chmod"] * 2 + ["link"] * 2
+    assert [call.path.rpartition("/")[2] for call in trace if call.kind == "link"] == ["a", "b"]
 
 
 def test_what_is_careless_is_found(bench: Bench) -> None:
