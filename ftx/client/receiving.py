@@ -102,9 +102,9 @@ class Receiver:
                 if isinstance(status, dict) and status.get("pid") == child.pid:
                     return status
             await deferLater(self._reactor, limits.DEMO_LOOK)
-        said = os.pread(log, limits.PATH, 0).decode("utf-8", "replace").split("\n")
-        sentence = next((line.partition(": ")[2] for line in said if line.startswith("ftx-server: ")), "")
-        raise FtxError("listen-failed", show(sentence, 500) or "the receiver did not start")
+        sentence, hint = _last_words(os.pread(log, limits.PATH, 0).decode("utf-8", "replace"))
+        hint = hint or "the daemon by itself may say more: ftx-server"
+        raise FtxError("listen-failed", sentence or "the receiver did not start", hint)
 
     async def _open(self, status: dict[str, Any]) -> None:
         """Show a code. A guest stays a guest: nothing is written down."""
@@ -147,3 +147,12 @@ class Receiver:
     def _lost(self, failure: Any) -> None:
         if not self._ended.called:
             self._ended.errback(failure)
+
+
+def _last_words(said: str) -> tuple[str, str]:
+    """The sentence with which a daemon ended and its hint, for people; empty where there is none."""
+    program = "ftx-server: "
+    lines = iter(said.split("\n"))
+    sentence = next((line.removeprefix(program) for line in lines if line.startswith(program)), "")
+    hint = next(lines, "")
+    return show(sentence, 500), show(hint.removeprefix("hint: "), 500) if hint.startswith("hint: ") else ""

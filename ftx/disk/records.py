@@ -179,6 +179,10 @@ def _crop(connection: sqlite3.Connection, peer: bytes, records: Sequence[tuple[b
         connection.executemany(_CROP, [(peer, *_key(path, record)) for path, record in records])
 
 
+class _Newer(sqlite3.DatabaseError):
+    """The database is one of a newer version."""
+
+
 def _failure(error: sqlite3.Error) -> FtxError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
@@ -228,10 +232,12 @@ class Records:
                 connection.close()
             sync_folder(self._folder_fd)
         except (sqlite3.Error, OSError) as error:
+            other = "update ftx, or " if isinstance(error, _Newer) else ""
             raise FtxError(
                 "inbox-unusable",
                 f"its records .ftx/{_FILE} cannot be used: {error}",
-                f"move .ftx/{_FILE} away: what was received before is then stored again under another name when sent",
+                f"{other}move .ftx/{_FILE} away: what was received before is then stored again under another name when "
+                "sent",
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -254,8 +260,10 @@ class Records:
                 )
                 version = _SCHEMA_VERSION
             if version not in (0, _SCHEMA_VERSION):
-                age = "newer" if version > _SCHEMA_VERSION else "older"
-                raise sqlite3.DatabaseError(f"made by {age} software (version {version}, not {_SCHEMA_VERSION})")
+                newer = version > _SCHEMA_VERSION
+                age = "newer" if newer else "older"
+                kind = _Newer if newer else sqlite3.DatabaseError
+                raise kind(f"made by {age} software (version {version}, not {_SCHEMA_VERSION})")
             if version == 0:
                 connection.executescript(
                     f"BEGIN; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID};"

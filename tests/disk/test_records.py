@@ -350,6 +350,7 @@ def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_pa
         Records(folder).check()
     assert caught.value.name == "inbox-unusable"
     assert "records.db" in caught.value.message
+    assert caught.value.hint.startswith("update ftx, or move" if damage == "newer" else "move .ftx/records.db away")
 
 
 def test_damage_found_later_is_one_of_our_errors(records: Records, tmp_path: Path) -> None:

@@ -63,3 +63,12 @@ def test_where_a_daemon_runs(lab: Lab) -> None:
     lab.daemon("receiver")
     refused = lab.client("receive", home="receiver", environ=LOOPBACK).ends(1)
     assert "ftx-client pair --open" in refused.text()
+
+
+def test_what_keeps_the_daemon_from_starting(lab: Lab) -> None:
+    """Its sentence is told, and its hint: the options of `receive` are others."""
+    (lab.root / "here").mkdir()
+    (lab.root / "here" / ".ftx").write_bytes(b"")
+    text = lab.client("receive", "here", home="receiver", environ=LOOPBACK).ends(1).text()
+    assert "cannot be used: not a directory" in text
+    assert "hint: check that it is a folder of yours and writable" in text
