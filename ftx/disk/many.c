@@ -60,9 +60,12 @@ _Static_assert(sizeof(time_t) == 8, "or times beyond 2038 would be cut: without 
 
 static int64_t nanoseconds(struct timespec time)
 {
-    int64_t whole;
-    if (__builtin_mul_overflow((int64_t)time.tv_sec, (int64_t)BILLION, &whole)
-        || __builtin_add_overflow(whole, (int64_t)time.tv_nsec, &whole))
+    int64_t seconds = (int64_t)time.tv_sec, rest = (int64_t)time.tv_nsec, whole;
+    if (seconds < 0) { /* towards zero: the product must not be less than the sum, which may be the least there is */
+        seconds += 1;
+        rest -= BILLION;
+    }
+    if (__builtin_mul_overflow(seconds, (int64_t)BILLION, &whole) || __builtin_add_overflow(whole, rest, &whole))
         return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
     return whole;
 }

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,18 @@ def test_files_are_made_as_one_by_one(folder: int, tmp_path: Path) -> None:
         assert other.stat().st_mtime_ns == status.st_mtime_ns
         assert not os.get_inheritable(one.fd)
     close(made)
+
+
+def test_times_at_the_ends_of_what_can_be_said() -> None:
+    """Each as it is kept, where the file system keeps it (that in memory does): a file is known by its time."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    ends = [-(2**63), -(2**63) + 1, -(2**63) + 10**8, -9_223_372_036 * 10**9, 2**63 - 1, 2**63 - 2]
+    with tempfile.TemporaryDirectory(dir=base) as path:
+        fd = os.open(path, os.O_RDONLY)
+        made = many.write_unnamed([(fd, 0o644, time, b"") for time in ends])
+        assert [one.disk_ns for one in made] == [os.fstat(one.fd).st_mtime_ns for one in made]
+        close(made)
+        os.close(fd)
 
 
 def test_names_are_given_as_one_by_one(folder: int, tmp_path: Path) -> None:
