@@ -184,19 +184,12 @@ class Resolving:
             effects += self._links_if_ready()
         return effects
 
-    def _resolve_file(
-        self,
-        file: File,
-        status: str,
-        *,
-        digest: bytes | None = None,
-        stored_as: tuple[bytes, ...] | None = None,
-        error: int = 0,
-    ) -> list[Effect]:
+    def _resolve_file(self, file: File, status: str, error: int = 0) -> list[Effect]:
+        """A file has another result: `wanted`, `skipped` or `failed`."""
         del self._files[file.number]
-        if file.pipe and digest is None:
+        if file.pipe:
             file.size = 0  # how much had come is known on one side only
-        effects: list[Effect] = [self._answers.file(file, status, digest, stored_as, error)]
+        effects: list[Effect] = [self._answers.file(file, status, None, None, error)]
         if file.parent is not None:
             effects += self._child_done(file.parent)
         if self._waiting_links:

@@ -205,7 +205,7 @@ class TooEarly(Receiver):
         effects = super()._publish_if_complete(file)
         if effects and file.digest is not None and file.number in self._files:
             path = (*self._offer.into, *file.path)
-            return [*effects, *self._resolve_file(file, "stored", digest=file.digest, stored_as=path)]
+            return [*effects, *super().stored([(file.number, path, file.digest)])]
         return effects
 
     def stored(self, found: Sequence[tuple[int, tuple[bytes, ...], bytes]]) -> list[Effect]:
