@@ -184,8 +184,10 @@ class _Publication:
         """Give each file its name; those whose name was taken meanwhile. Anything else is settled or an outcome."""
         taken, at = [], 0
         while at < len(files):
-            at += self._place_together(files[at : at + limits.FILES_TOGETHER])
-            if at < len(files):
+            some = files[at : at + limits.FILES_TOGETHER]
+            done = self._place_together(some)
+            at += done
+            if done < len(some):
                 if self._place(files[at]):
                     taken.append(files[at])
                 at += 1

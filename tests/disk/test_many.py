@@ -257,6 +257,22 @@ def test_what_is_done_together_is_not_done_by_python(tmp_path: Path, monkeypatch
     assert all(isinstance(one, Stored) for one in sending.outcomes.values())
 
 
+def test_so_many_with_one_call_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made and named: before each call it is asked whether the job may still do so."""
+    asked: list[int] = []
+    inbox = opened(tmp_path / "inbox", together=True)
+    sending = Sending(inbox, {f"{number}": b"some" for number in range(FILES_TOGETHER + 60)})
+    sending.offer()
+    for name in ("write_unnamed", "link"):
+        call = getattr(many, name)
+        monkeypatch.setattr(many, name, lambda files, call=call: (asked.append(len(files)), call(files))[1])
+    sending.send_small()
+    sending.store.close()
+    inbox.close()
+    assert asked == [FILES_TOGETHER, 60] * 2
+    assert all(isinstance(one, Stored) for one in sending.outcomes.values())
+
+
 def test_nothing_is_stored_for_a_job_that_was_revoked(tmp_path: Path) -> None:
     """Not one of many."""
     inbox = opened(tmp_path / "inbox", together=True)
