@@ -149,9 +149,9 @@ class Receiver(Arriving):
         return self._piece(piece, lane)
 
     def wholes(self, run: Sequence[Whole]) -> int:
-        """How many of the first of these small files are wanted and have their size, as far as each has: store them.
+        """How many of these small files, from the first on, are wanted and have their size: these are to be stored.
 
-        Answer as for `StoreWhole`. What follows them is for `piece()`.
+        Answer for each as for a `StoreWhole`. What follows them is for `piece()`.
         """
         self.state = advance(RECEIVER_TABLE, self.state, Piece)
         if 0 in self._open:

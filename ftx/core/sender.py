@@ -137,8 +137,9 @@ class Sender(Supplying):
         return entry
 
     def _there(self, results: Iterable[Stored | Identical], effects: list[Effect], *, identical: bool) -> None:
-        """The receiver has these files: with exactly the content that was sent, or that they were announced with. A
-        folder among them is complete. Added to `effects`.
+        """The receiver has these files: with exactly the content that was sent, or that they were announced with.
+
+        A folder among them is complete. Added to `effects`.
         """
         entries, elsewhere = self._entries, bool(self.offer.into)
         files: list[_There] = []
