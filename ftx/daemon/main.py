@@ -29,6 +29,8 @@ __all__ = ["main"]
 _PROGRAM: Final = "ftx-server"
 #: Variables that are no settings: where everything is, what the client reads, what a hook is told.
 _OTHER_VARIABLES: Final = frozenset({"FTX_HOME", "FTX_CONFIG", "FTX_CODE", "FTX_CONTROL", "FTX_EVENT", "FTX_HOOK"})
+#: Whether there shall be a native library (`hatch_build.py`).
+_OF_THE_BUILD: Final = "FTX_NATIVE"
 
 
 def _log_to_stderr(form: str) -> None:
@@ -47,7 +49,9 @@ def _unknown(names: Iterable[str]) -> Iterator[str]:
     """A sentence for each `FTX_` variable that no setting has, with the one that may be meant."""
     known = {row.variable for row in ROWS.values()} | _OTHER_VARIABLES
     for name in sorted(names):
-        if name.startswith("FTX_") and name not in known:
+        if name == _OF_THE_BUILD:
+            yield f"the variable {name} sets nothing here: it counts when ftx is built"
+        elif name.startswith("FTX_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)
             yield f"the variable {show(name)} sets nothing" + (f"; did you mean {close[0]}?" if close else "")
 

@@ -11,3 +11,7 @@ def test_a_variable_that_sets_nothing_is_named_with_a_suggestion() -> None:
         "the variable FTX_LIMT_IN sets nothing; did you mean FTX_LIMIT_IN?",
         "the variable FTX_ZZZZ sets nothing",
     ]
+
+
+def test_a_variable_of_the_build_is_no_mistyped_one() -> None:
+    assert list(_unknown(["FTX_NATIVE"])) == ["the variable FTX_NATIVE sets nothing here: it counts when ftx is built"]
