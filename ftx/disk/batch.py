@@ -47,18 +47,20 @@ class _Batch:
 
     def stage_together(self, left: deque[Whole]) -> None:
         """Verify and write as many of `left` as can be done together, and take these out."""
-        job, root = self._job, self._job.device.root
+        job, root, given = self._job, self._job.device.root, given_mode(self._job, 0o777)
         while root.together and len(left) >= _WORTH:
             ready: list[tuple[Wanted, bytes]] = []
             files = []
+            path = folder = None
             with Folders(job.tree) as folders:
                 for whole in islice(left, FILES_TOGETHER):
-                    wanted = job.file(whole.number)
-                    content, folder = _content(whole), folders.at(wanted.folder)
+                    wanted, content = job.file(whole.number), _content(whole)
+                    if wanted.folder != path:
+                        path, folder = wanted.folder, folders.at(wanted.folder)
                     if folder is None or not _is(content, wanted, whole) or _has_holes(content):
                         break
                     ready.append((wanted, whole.digest))
-                    files.append((folder, given_mode(job, wanted.mode), wanted.mtime_ns, content))
+                    files.append((folder, wanted.mode & given, wanted.mtime_ns, content))
                 if not ready:
                     return
                 job.check()

@@ -171,9 +171,41 @@ class LookUp:
     def _run(self, run: Run, records: Sequence[NameRecord | None], claimed: Sequence[bool]) -> None:
         """Answer the files of `run`."""
         self.job.check()
+        if all(claimed) and self._all_new(run, records):
+            return
         for at in self._changed(run, records) if all(claimed) else range(len(run.files)):
             self.job.check()
             self._answer(run, at, records[at], claimed[at])
+
+    def _all_new(self, run: Run, records: Sequence[NameRecord | None]) -> bool:
+        """Whether all of `run` are wanted without a look, as `_file` and `_want` would find; they are answered then."""
+        files, job = run.files, self.job
+        size = sum([file.size for file in files])
+        if (
+            not self._unseen(run.folder)
+            or any(records)
+            or size > self._allowance
+            or any([file.digest is not None or file.size > BLOCK for file in files])
+        ):
+            return False
+        self._allowance -= size
+        folder = run.folder
+        for file, name, path in zip(files, run.names, run.paths, strict=True):
+            number = file.number
+            job.wanted[number] = Wanted(
+                number, folder, name, path, file.size, file.mtime_ns, file.mode, False, None, file.size, None
+            )
+            self.answers[number] = Want(number, None)
+        self._kept.update(run.paths)
+        return True
+
+    def _unseen(self, folder: Path) -> bool:
+        """Whether names in `folder` need no look.
+
+        It was empty when this job made it. What somebody else has put there since is found when the file gets its name,
+        and the rule holds then.
+        """
+        return folder in self.job.new and self.job.conflict != "skip"
 
     def _answer(self, run: Run, at: int, record: NameRecord | None, claimed: bool) -> None:
         """Answer one file of `run`."""
@@ -220,9 +252,7 @@ class LookUp:
     def _file(self, entry: FileEntry, path: Path, record: NameRecord | None, whole: bytes) -> Answer | None:
         """The answer for one file; None when it follows with `_confirm()`. `whole` is its path, joined."""
         root, name = self.device.root, path[-1]
-        if record is None and entry.digest is None and path[:-1] in self.job.new and self.job.conflict != "skip":
-            # The folder was empty when this job made it. What somebody else has put there since is found when the file
-            # gets its name, and the rule holds then.
+        if record is None and entry.digest is None and self._unseen(path[:-1]):
             return self._want(entry, path, False, None, whole)
         folder_fd = self._cursor.at(path[:-1])
         there = root.status(folder_fd, name)
