@@ -198,11 +198,14 @@ class _Publication:
         root = self.job.device.root
         if not root.together:
             return 0
-        ready = []
+        ready, replacing = [], self.job.conflict in REPLACING
         with Folders(self.job.tree) as folders:
             for staged in files:
+                # a name that is known to be taken would end the call: what is behind it would be collected in vain
+                if staged.staged is not None or (replacing and staged.wanted.taken):
+                    break
                 folder = folders.at(staged.wanted.folder)
-                if folder is None or staged.staged is not None:
+                if folder is None:
                     break
                 ready.append((staged.fd, folder, staged.name))
             if not ready:

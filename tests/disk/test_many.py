@@ -273,6 +273,26 @@ def test_so_many_with_one_call_and_no_more(tmp_path: Path, monkeypatch: pytest.M
     assert all(isinstance(one, Stored) for one in sending.outcomes.values())
 
 
+@pytest.mark.parametrize("conflict", ["overwrite", "backup"])
+def test_taken_names_are_not_tried_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflict: str) -> None:
+    """What makes room is done by itself; what is behind it is not collected for a call that would end there."""
+    asked: list[int] = []
+    inbox = opened(tmp_path / "inbox", together=True)
+    for number in range(0, 20, 2):
+        (tmp_path / "inbox" / f"{number:02}").write_bytes(b"older")
+    sending = Sending(inbox, {f"{number:02}": b"newer" for number in range(30)}, conflict=conflict)
+    sending.offer()
+    link = many.link
+    monkeypatch.setattr(many, "link", lambda files: (asked.append(len(files)), link(files))[1])
+    sending.send_small()
+    sending.store.close()
+    inbox.close()
+    assert asked == [1] * 9 + [11]
+    assert all(isinstance(one, Stored) for one in sending.outcomes.values())
+    found = snapshot(tmp_path / "inbox")
+    assert {name: data for name, data in found.items() if "~" not in name} == {f"{n:02}": b"newer" for n in range(30)}
+
+
 def test_nothing_is_stored_for_a_job_that_was_revoked(tmp_path: Path) -> None:
     """Not one of many."""
     inbox = opened(tmp_path / "inbox", together=True)
