@@ -47,7 +47,10 @@ class _Batch:
 
     def stage_together(self, left: deque[Whole]) -> None:
         """Verify and write as many of `left` as can be done together, and take these out."""
-        job, root, given = self._job, self._job.device.root, given_mode(self._job, 0o777)
+        job, root = self._job, self._job.device.root
+        if not root.together:
+            return
+        given = given_mode(job, 0o777)
         while root.together and len(left) >= _WORTH:
             ready: list[tuple[Wanted, bytes]] = []
             files = []

@@ -18,10 +18,10 @@ __all__ = ["SCHEMA", "Intents"]
 #: For a database that has everything else already.
 SCHEMA: Final = """
 CREATE TABLE intents (
-    id INTEGER PRIMARY KEY, peer BLOB NOT NULL, records BLOB NOT NULL, stored INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, peer BLOB NOT NULL, records BLOB NOT NULL
 );
 """
-_PUT: Final = "INSERT INTO intents (peer, records, stored) VALUES (?, ?, ?)"
+_PUT: Final = "INSERT INTO intents (peer, records) VALUES (?, ?)"
 _DROP: Final = "DELETE FROM intents WHERE id = ?"
 _ALL: Final = "SELECT id, peer, records FROM intents ORDER BY id"
 
@@ -38,10 +38,10 @@ class Intents(Generic[T]):
         """Of the records that `decoder` makes: each has its path."""
         self._decoder = decoder
 
-    def put(self, connection: sqlite3.Connection, peer: bytes, records: Sequence[tuple[bytes, T]], now: int) -> int:
-        """Keep what shall become of these paths; `now` in seconds since 1970. Returns what to `drop()`."""
+    def put(self, connection: sqlite3.Connection, peer: bytes, records: Sequence[tuple[bytes, T]]) -> int:
+        """Keep what shall become of these paths; returns what to `drop()`."""
         body = bytearray(msgspec.msgpack.encode(records))
-        return int(connection.execute(_PUT, (bytearray(peer), body, now)).lastrowid or 0)
+        return int(connection.execute(_PUT, (bytearray(peer), body)).lastrowid or 0)
 
     def drop(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> None:
         """Forget these."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Linked", "Unnamed", "available", "link", "load", "look", "read", "write_unnamed"]
 
 #: FTX_MANY of the library that belongs to this module.
-_VERSION: Final = 2
+_VERSION: Final = 3
 _FILE: Final = os.path.join(os.path.dirname(__file__), "many.lib")  # what ends with .so is a module to Python
 
 #: `struct unnamed`: mtime_ns, size, inode, disk_ns, mode, folder, fd.

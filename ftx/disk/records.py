@@ -401,8 +401,8 @@ class Records:
         Until then no other job may ask for these paths of `peer`: no record tells of them yet.
         """
         with self._lock:
-            now, numbers = int(self._clock()), []
-            self._transact(lambda connection: numbers.append(self._intents.put(connection, peer, records, now)))
+            numbers: list[int] = []
+            self._transact(lambda connection: numbers.append(self._intents.put(connection, peer, records)))
             return numbers[0]
 
     def fulfil(self, number: int, peer: bytes, records: Sequence[tuple[bytes, NameRecord]]) -> None:
