@@ -24,7 +24,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from ftx.disk.walk import SourceFile
 
-__all__ = ["Linked", "Unnamed", "available", "link", "load", "look", "read", "write_unnamed"]
+__all__ = ["Linked", "Unnamed", "available", "link", "look", "opened", "read", "write_unnamed"]
 
 #: FTX_MANY of the library that belongs to this module.
 _VERSION: Final = 3
@@ -55,7 +55,7 @@ class Linked(Struct, frozen=True, gc=False):
     error: int
 
 
-def load(path: str) -> Any:
+def opened(path: str) -> Any:
     """The library at `path`; None where there is none, or none that belongs to this module."""
     try:
         library = ctypes.CDLL(path)
@@ -76,7 +76,7 @@ def load(path: str) -> Any:
 
 @functools.cache
 def _library() -> Any:
-    return load(_FILE)
+    return opened(_FILE)
 
 
 def available() -> bool:

@@ -154,16 +154,16 @@ def test_a_lack_of_descriptors(folder: int) -> None:
 def test_a_library_that_is_not_ours(tmp_path: Path) -> None:
     """None, a text, another library and one of another version: all as if there were none."""
     (tmp_path / "text").write_text("no library")
-    assert many.load(str(tmp_path / "none")) is None
-    assert many.load(str(tmp_path / "text")) is None
-    assert many.load("libc.so.6") is None
+    assert many.opened(str(tmp_path / "none")) is None
+    assert many.opened(str(tmp_path / "text")) is None
+    assert many.opened("libc.so.6") is None
     compiler = shutil.which("cc")
     assert compiler is not None, "there was one when many.c was built"
     source = (Path(many.__file__).parent / "many.c").read_text()
     older = tmp_path / "older.c"
     older.write_text(source.replace("#define FTX_MANY", "#define FTX_MANY 1000 +"))
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "older.so", older], check=True)
-    assert many.load(str(tmp_path / "older.so")) is None
+    assert many.opened(str(tmp_path / "older.so")) is None
 
 
 # -- a batch ---------------------------------------------------------------------------------------------------
