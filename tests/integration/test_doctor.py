@@ -128,11 +128,11 @@ def state(*folders: Path) -> dict[str, tuple[int, int, int]]:
 
 def settled(*folders: Path) -> dict[str, tuple[int, int, int]]:
     """The same, once a daemon that has just started has put its things in order."""
-    seen = [state(*folders)]
+    seen: list[dict[str, tuple[int, int, int]]] = []
 
     def at_rest() -> bool:
         seen.append(state(*folders))
-        return seen[-1] == seen[-2]
+        return seen[-2:-1] == seen[-1:]  # the first has none before it
 
     until(at_rest, "nothing changes any more", interval=0.5)
     return seen[-1]
