@@ -204,6 +204,14 @@ class Daemon(MultiService):
         self.gap.start()
         if self._owns_process:
             self.reactor.callWhenRunning(self._ending.take_signals)
+            self.reactor.callWhenRunning(self._log_ready)  # whoever reads it may send a signal at once
+        else:
+            self._log_ready()
+        if self._owns_process:  # a daemon that twistd sends to the background has another process id by now
+            self.reactor.callWhenRunning(self.say_ready)
+
+    def _log_ready(self) -> None:
+        config = self.config
         _log.info(
             "ready: {name}, id {id}, listening on {addresses}, inbox {inbox}, control {control}",
             name=config.name,
@@ -212,8 +220,6 @@ class Daemon(MultiService):
             inbox=show(config.inbox),
             control=show(config.control) if self.control is not None else "off",
         )
-        if self._owns_process:  # a daemon that twistd sends to the background has another process id by now
-            self.reactor.callWhenRunning(self.say_ready)
 
     def say_ready(self) -> None:
         """Tell the supervisor that everything is up, or up again."""
