@@ -183,11 +183,18 @@ async def test_a_sender_that_pauses_is_shown_and_one_that_does_not_heed_is_not_r
         await until(lambda: end.jobs.list("active")[0].paused == "")
         end.jobs.pause(JOB.hex(), True)
         await deferToThread(peer.until, Pause)
+        connection, (receiving,) = end.connections[-1], end.jobs._running
+
+        def waits_for_disk() -> bool:
+            """Not read either, but for a moment, and not because of the pause."""
+            return connection.session.paused and not receiving._backlog.empty
+
         sent = 0
-        while not end.connections[-1].session.paused:
-            assert not end.connections[-1].over, end.connections[-1].stopped_by
+        while not connection.session.paused:
+            assert not connection.over, connection.stopped_by
             await deferToThread(peer.send, data(0, sent, content))
             sent += 1
+            await until(lambda: not waits_for_disk())
         assert sent > limits.PAUSE_BYTES // MiB
         assert end.jobs.list("active")[0].paused == "here"
         end.jobs.pause(JOB.hex(), False)
