@@ -18,7 +18,9 @@ from typing import Any, Final
 
 import attrs
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.tcp import Server
 
 from ftx import limits
 from ftx.disk.defaults import DEFAULT_PORT
@@ -273,9 +275,19 @@ class ListeningService(Service):
         self.listeners.close()
 
     def _connected(self, connection: socket.socket) -> None:
-        with connection:  # Twisted works on a duplicate
-            try:
-                connection.getpeername()  # of one that was reset meanwhile Twisted would not close its duplicate
-                self._reactor.adoptStreamConnection(connection.fileno(), connection.family, self._factory)
-            except OSError:
-                return  # it has gone already, or there is no descriptor for the duplicate
+        # As the reactor's adoptStreamConnection() does it, but without the duplicate of the descriptor, which it
+        # leaves to the collector when the connection is reset just then.
+        try:
+            client = connection.getpeername()
+        except OSError:  # it has gone already
+            connection.close()
+            return
+        kind = IPv6Address if connection.family == socket.AF_INET6 else IPv4Address
+        protocol = self._factory.buildProtocol(kind("TCP", *client))
+        if protocol is None:
+            connection.close()
+            return
+        no_port: Any = None  # of Twisted's
+        transport = Server(connection, protocol, client, no_port, client[1], self._reactor)
+        transport.repstr = f"<{type(protocol).__name__} of {client[0]}>"
+        protocol.makeConnection(transport)
