@@ -28,11 +28,14 @@ _SEALED_VIEW: Final = memoryview(_SEALED)
 
 
 class _Binding(NamedTuple):
-    """What is asked of OpenSSL itself: SSL_read(3), SSL_write(3), BIO_read(3), and where their buffers begin."""
+    """What is asked of OpenSSL itself: SSL_read(3) and so on, and where their buffers begin."""
 
     read: Any
     write: Any
+    give: Any
     take: Any
+    error: Any
+    want_read: int
     begin: Any
     opened: Any
     sealed: Any
@@ -45,15 +48,25 @@ def _binding() -> _Binding | None:
         from OpenSSL._util import ffi, lib
 
         begin = ffi.from_buffer
-        return _Binding(lib.SSL_read, lib.SSL_write, lib.BIO_read, begin, begin(_OPENED), begin(_SEALED))
+        return _Binding(
+            read=lib.SSL_read,
+            write=lib.SSL_write,
+            give=lib.BIO_write,
+            take=lib.BIO_read,
+            error=lib.SSL_get_error,
+            want_read=lib.SSL_ERROR_WANT_READ,
+            begin=begin,
+            opened=begin(_OPENED),
+            sealed=begin(_SEALED),
+        )
     except (ImportError, AttributeError):
         return None
 
 
 # `Connection.recv` makes a buffer for each record, asks how it went and copies twice: with a dozen calls of Python for
 # each and twice as many fights for the interpreter lock, that took an eighth of a receiver's processor time; and
-# `bio_read` makes a buffer each time and copies twice. So what is plain success is taken from OpenSSL itself, and
-# everything else is left to pyOpenSSL.
+# `bio_read` makes a buffer each time and copies twice. So what is plain success, or that there is no more for now, is
+# taken from OpenSSL itself, and everything else is left to pyOpenSSL.
 _BINDING = _binding()
 
 
@@ -81,8 +94,9 @@ class Records:
         #: Whether our closing alert was made.
         self.closed = False
         self._ssl: Any = getattr(connection, "_ssl", None)
+        self._arriving: Any = getattr(connection, "_into_ssl", None)
         self._ciphertext: Any = getattr(connection, "_from_ssl", None)
-        self._openssl = None if self._ssl is None or self._ciphertext is None else _BINDING
+        self._openssl = None if None in (self._ssl, self._arriving, self._ciphertext) else _BINDING
         self._queue: deque[memoryview] = deque()
         if client:
             connection.set_connect_state()
@@ -91,10 +105,11 @@ class Records:
 
     def feed(self, data: memoryview) -> None:
         """What was read from the network; nothing for its end. It is copied."""
-        if data:
-            self.connection.bio_write(data)
-        else:
+        openssl, size = self._openssl, len(data)
+        if not size:
             self.connection.bio_shutdown()
+        elif openssl is None or openssl.give(self._arriving, openssl.begin(data), size) <= 0:
+            self.connection.bio_write(data)
 
     def shake_hands(self) -> bool:
         """Go on with the handshake as far as that is possible; whether it is complete."""
@@ -115,6 +130,9 @@ class Records:
         try:
             while count < most and at <= _ROOM:
                 size = 0 if read is None else read(ssl, start + at, _RECORD)
+                if size < 0 and openssl is not None and openssl.error(ssl, size) == openssl.want_read:
+                    more = False
+                    break
                 at += size if size > 0 else receive(_OPENED_VIEW[at:], _RECORD)
                 count += 1
         except SSL.WantReadError:
