@@ -84,6 +84,7 @@ class SecureTransport:
         #: What is asked before bytes are read, and before they are written; None for no limit.
         self.incoming: Throttle | None = None
         self.outgoing: Throttle | None = None
+        self._metered: Throttle | None = None  # `incoming`, in a turn in which there is a limit
         self._tcp = tcp
         self._socket: sockets.socket = tcp.getHandle()
         self._reactor = tcp.reactor
@@ -171,11 +172,12 @@ class SecureTransport:
 
     def _read_turn(self) -> None:
         size = self.read_size
-        if self.incoming is not None:
-            if not self.incoming.passes(self._read_on):
+        incoming = self._metered = self.incoming if self.incoming is not None and self.incoming.limited else None
+        if incoming is not None:
+            if not incoming.passes(self._read_on):
                 self._reactor.removeReader(self)
                 return
-            size = min(size, self.incoming.portion(size))
+            size = min(size, incoming.portion(size))
         count = self._read(size)
         if count is None:
             return
@@ -361,8 +363,8 @@ class SecureTransport:
         except OSError as error:
             self._end(error)
             return None
-        if self.incoming is not None:
-            self.incoming.passed(count)
+        if self._metered is not None:
+            self._metered.passed(count)
         self.spoke = self.spoke or count > 0
         self._records.feed(_ARRIVED_VIEW[:count])
         return count
