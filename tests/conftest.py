@@ -21,6 +21,9 @@ Environment: every `FTX_…` and `XDG_…` variable is removed, `FTX_DISCOVERY_I
 temporary folder, for this process and all it starts: a test that forgets to name a home finds nobody's files.
 Bytecode is kept even where PYTHONDONTWRITEBYTECODE is set, as images of containers do: the tests start a thousand
 processes, each of which would compile all of ftx again, and each worker would rewrite every test.
+
+Properties: hypothesis gives no example a deadline and does not mind that examples are slow to draw. How long that
+takes says how busy the machine is, with four workers on it, not whether a property holds.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from hypothesis import HealthCheck, settings
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -56,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("NO_COLOR", None)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    settings.register_profile("ftx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ftx")
     _sandbox = tempfile.mkdtemp(prefix="ftx-tests-")
     os.environ["HOME"] = _sandbox
 

@@ -415,7 +415,7 @@ def jobs(draw: st.DrawFn) -> tuple[dict[bytes, Any], dict[Any, str], dict[Any, d
     return tree, disk, source
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(job=jobs(), seed=st.integers(0, 2**32), lose=st.none() | st.floats(0, 1))
 def test_any_job(job: Any, seed: int, lose: float | None) -> None:
     """Both ends always agree; what is stored is the source's; what failed, and only that, is mended by a second run."""

@@ -156,7 +156,7 @@ def outcome(element: bytes) -> set[str]:
     return names
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.binary(min_size=32, max_size=32), st.sampled_from([b"A", b"B"]))
 def test_any_32_bytes(point: bytes, letter: bytes) -> None:
     """Refused, or an element with which no proof is right; nothing else ever comes out."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from support.bounded import bounded
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, globalLogPublisher
 
@@ -83,8 +84,8 @@ class Told:
         path = self.folder / "hooks" / name / "said"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
-    async def close(self, seconds: float = limits.HOOK_STOP) -> None:
-        await self.hooks.stop(seconds)
+    async def close(self) -> None:
+        await self.hooks.stop()
         globalLogPublisher.removeObserver(self._observe)
 
 
@@ -231,7 +232,7 @@ async def test_a_flood_of_events_waits_in_bounds(reactor: Any, tmp_path: Path) -
     for _ in range(limits.HOOK_QUEUE + 50):
         told.stream.publish(failed())
     runs = tmp_path / "hooks" / "slow" / "runs"
-    await told.until(runs.exists)
+    await told.until(lambda: runs.exists() and runs.read_text("ascii"))
     assert (told.hooks.dropped, told.hooks.failed) == (49, 0)  # one run is under way, or nearly
     assert told.log == ["hook slow failed: 256 events wait for it already: newer ones are lost"]
     assert runs.read_text("ascii") == "x\n"
@@ -262,11 +263,18 @@ async def test_so_many_hooks_run_at_once(reactor: Any, tmp_path: Path) -> None:
 @bounded(30)
 async def test_the_end_waits_a_little_and_then_ends_them(reactor: Any, tmp_path: Path) -> None:
     """A run that is nearly over ends by itself; one that hangs does not outlive the daemon."""
-    told = Told(reactor, tmp_path, hook("quick", "cat >> said"), hook("hangs", "echo $$ > me; exec sleep 600"))
+    go, clock = tmp_path / "go", Clocked(reactor)
+    quick = hook("quick", f"while [ ! -e {go} ]; do sleep 0.05; done; cat >> said")
+    told = Told(reactor, tmp_path, quick, hook("hangs", "echo $$ > me; exec sleep 600"), timed=clock)
     told.stream.publish(failed())
     me = tmp_path / "hooks" / "hangs" / "me"
     await told.until(lambda: me.exists() and me.read_text("ascii").strip())
-    await told.close(0.3)
+    closing = Deferred.fromCoroutine(told.close())
+    go.touch()
+    await told.until(lambda: told.hooks.succeeded == 1)
+    assert not closing.called
+    clock.advance(limits.HOOK_STOP)
+    await closing
     assert len(told.lines("quick")) == 1
     assert _gone(int(me.read_text("ascii")))
     assert told.log == [f"hook hangs failed: it was ended by {signal.SIGKILL.name}"]

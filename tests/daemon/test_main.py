@@ -160,11 +160,8 @@ def test_a_port_in_use(runner: str, taken: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_server_stops_with_0_and_holds_its_home(sign: signal.Signals, short_tmp: Path) -> None:
     """A second daemon of the home is refused while the first one runs; a signal ends that with 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     environ = {"FTX_HOME": str(short_tmp / "home")}
-    command = [*RUNNERS["ftx-server"], "--listen", f"tcp:{port}:interface=127.0.0.1", "--no-discovery"]
+    command = [*RUNNERS["ftx-server"], "--listen", "tcp:0:interface=127.0.0.1", "--no-discovery"]
     with (short_tmp / "log").open("wb") as log:
         process = subprocess.Popen(command, stderr=log, env={**os.environ, **environ}, cwd=short_tmp)
     deadline = time.monotonic() + 30

@@ -88,6 +88,7 @@ async def test_cancelled_by_the_receiver(end: ReceivingEnd) -> None:
     for name in "abc":
         (folder / name).write_bytes(name.encode())
     large(end, "some/large")
+    end.jobs.rates.change("daemon", 8 * MiB, None)  # so that it is not over when the first of it is durable
     heard: list[Event] = []
     sending = Deferred.fromCoroutine(end.send(folder, on_event=heard.append))
     job = await begun(end)
@@ -108,6 +109,7 @@ async def test_cancelled_by_the_receiver(end: ReceivingEnd) -> None:
     with pytest.raises(FtxError) as caught:
         await end.jobs.cancel(job)
     assert caught.value.name == "job-over"
+    end.jobs.rates.change("daemon", 0, None)
     done = await end.send(folder)
     assert isinstance(done, Done)
     assert done.files_identical == 3

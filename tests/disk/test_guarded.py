@@ -197,7 +197,7 @@ def test_a_damaged_account_is_used_up(tmp_path: Path, content: bytes) -> None:
     place.inbox.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.booleans()), max_size=30))
 def test_an_account_is_never_overdrawn(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, bool]]

@@ -108,7 +108,7 @@ def test_other_size_or_key_is_no_journal(tmp_path: Path) -> None:
 
 
 @pytest.mark.case("E96")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     first=st.sets(st.integers(0, 40)),
     second=st.sets(st.integers(0, 40)),

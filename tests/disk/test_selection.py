@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ftx.core.links import stays_inside
@@ -199,7 +199,6 @@ TARGETS = st.lists(NAMES, min_size=1, max_size=5).map(b"/".join)
 PLACES = st.lists(st.sampled_from([b"a", b"b", b"c"]), min_size=1, max_size=3).map(tuple)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(PLACES, TARGETS, max_size=8))
 def test_no_chain_of_kept_links_leads_out(links: dict[tuple[bytes, ...], bytes]) -> None:
     """Whatever the links of a tree are: the kernel's way of following them never passes above the tree."""

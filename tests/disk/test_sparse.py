@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.inboxes import MTIME, Sending, content, digest_of_content
 
@@ -54,7 +54,6 @@ def source(path: Path) -> SourceFile:
 PAGES = st.lists(st.tuples(st.booleans(), st.integers(1, 3)), max_size=8)
 
 
-@settings(deadline=None)
 @given(PAGES, st.binary(max_size=50), st.integers(0, 2 * PAGE))
 def test_runs_are_all_that_is_not_zero(pages: list[tuple[bool, int]], tail: bytes, zeros: int) -> None:
     """Every byte outside the runs is zero, every run begins and ends at a page, and no page of zeros is inside."""

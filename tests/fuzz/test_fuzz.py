@@ -43,7 +43,7 @@ def test_anything(name: str) -> None:
     parts = [seed[start : start + 40] for seed in target.seeds() for start in range(0, len(seed), 13)]
     drawn = st.binary(max_size=400) | st.lists(st.sampled_from(parts) | st.binary(max_size=6), max_size=9).map(b"".join)
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
     @given(drawn)
     def run(data: bytes) -> None:
         target.run(data)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.decoding import check, outcome
 
@@ -434,7 +434,7 @@ def _decodes(kind: FrameType, body: bytes) -> None:
     assert name in ("", "bad-message", "bad-name")
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.binary(max_size=300))
 def test_random_bytes(body: bytes) -> None:
     """Any bytes as the body of any type: a message in range, or one of two errors."""
@@ -442,7 +442,7 @@ def test_random_bytes(body: bytes) -> None:
         _decodes(kind, body)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.lists(VALUES, max_size=8))
 def test_random_values(body: list[Any]) -> None:
     """Well-formed MessagePack that means nothing."""
@@ -451,7 +451,7 @@ def test_random_values(body: list[Any]) -> None:
         _decodes(kind, encoded)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(kind=st.sampled_from(CONTROL), position=st.integers(0, 10_000), patch=st.binary(min_size=0, max_size=3))
 def test_damaged_messages(kind: FrameType, position: int, patch: bytes) -> None:
     """A valid body with a few bytes cut out or replaced."""
