@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 import pytest
-from support.lab import free_port
+from support.ports import free_port
 
 from ftx.client.cli import cli, main
 from ftx.client.options import GLOBAL

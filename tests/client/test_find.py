@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.bounded import bounded
-from support.lab import free_port
+from support.ports import free_port
 
 from ftx.client.alike import alike
 from ftx.client.api import Settings, discover

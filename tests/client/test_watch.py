@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.bounded import bounded, until
-from support.lab import free_port
+from support.ports import free_port
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 

@@ -13,7 +13,7 @@ from support.bounded import bounded, until
 from support.faults import Fault
 from support.hostile import Hostile, entry
 from support.inboxes import Sending
-from support.lab import free_port
+from support.ports import free_port
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.lab import Lab, free_port
+from support.lab import Lab
+from support.ports import free_port
 
 
 def test_ids_of_jobs_are_completed_by_bash(lab: Lab, short_tmp: Path) -> None:

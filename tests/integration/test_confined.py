@@ -7,13 +7,13 @@ import os
 import pwd
 import re
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.lab import NOBODY, Daemon, Lab, until
+from support.ports import low_port
 
 from ftx.daemon.config import Request, load
 from ftx.daemon.sandbox import made, runnable
@@ -183,18 +183,6 @@ def test_a_kernel_without_landlock(lab: Lab) -> None:
     assert code == 1
     assert "ftx-server: --sandbox: the kernel has no Landlock for us: operation not permitted" in said
     assert "Traceback" not in said
-
-
-def low_port() -> int:
-    """A port of 127.0.0.1 that only root may bind, and nobody has."""
-    for port in range(1023, 600, -1):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("there is no free port")
 
 
 def identity(daemon: Daemon) -> tuple[set[str], set[str], list[str], int]:

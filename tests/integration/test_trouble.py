@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.gate import Gate
-from support.lab import Lab, free_port
+from support.lab import Lab
+from support.ports import free_port
 from support.trees import MiB, make_tree, snapshot, visible
 
 

@@ -9,7 +9,8 @@ from time import monotonic
 
 import pytest
 from support.gate import Gate
-from support.lab import Lab, free_port, until
+from support.lab import Lab, until
+from support.ports import free_port
 from support.trees import MiB, make_tree, snapshot, visible
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from support.bounded import bounded, until
 from support.other_user import as_nobody
+from support.ports import free_port
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import LogEvent, globalLogPublisher
@@ -42,25 +43,10 @@ NONCE = bytes(range(16))
 ON_LO = ("lo",)
 
 
-def free_port() -> int:
-    """A UDP port that is free in both families."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as four:
-            four.bind(("0.0.0.0", 0))
-            port: int = four.getsockname()[1]
-        try:
-            made = shared_sockets(port)
-        except OSError:  # somebody else has it for IPv6
-            continue
-        for one in made:
-            one.close()
-        return port
-
-
 @pytest.fixture
 def port() -> int:
     """A free UDP port."""
-    return free_port()
+    return free_port(socket.SOCK_DGRAM)
 
 
 @pytest.fixture
@@ -333,7 +319,7 @@ async def test_I136_datagrams_per_turn_are_bounded(
 ) -> None:
     """A flood of empty datagrams gets no more of one turn of the reactor than a flood of full ones."""
     for data in (b"", bytes(limits.DISCOVERY_QUERY)):
-        responder = respond(free_port())
+        responder = respond(free_port(socket.SOCK_DGRAM))
         await turns(reactor)
         counts = [responder.counters.received]
         for _ in range(100):  # what the socket's buffer holds
@@ -414,7 +400,7 @@ async def test_I138_I141_more_goes_in_than_comes_out(
     """Of a hundred queries of each kind, some too short, the bytes answered are at most the bytes asked with."""
     clock, friend, daemon = Clock(), Identity.generate(), Identity.generate()
     more = {"clock": clock, "identity": daemon}
-    ways = [respond(port, **more), respond(free_port(), **more, peers=lambda: [friend.id])]
+    ways = [respond(port, **more), respond(free_port(socket.SOCK_DGRAM), **more, peers=lambda: [friend.id])]
     sent = came = 0
     for responder in ways:
         asking = Asking(friend.id, [daemon.id], NONCE)

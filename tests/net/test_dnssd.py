@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.bounded import bounded, until
-from support.lab import free_port
+from support.ports import free_port
 
 pytest.importorskip("zeroconf", reason="the extra mdns is not installed")
 

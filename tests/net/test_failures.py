@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 from support.bounded import bounded, until
+from support.ports import free_port
 from support.tls_peers import Pair, Plain, Recorder, factory_of, odd_context, odd_factory
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred
@@ -53,14 +54,6 @@ async def failure_of(attempt: Deferred[Any]) -> Failure:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
 def listening() -> Iterator[socket.socket]:
     """A plain listening socket on loopback."""
     with closing(socket.socket()) as listener:
@@ -76,16 +69,16 @@ def connect(reactor: Any, host: str, port: int, *, timeout: float = 5.0) -> Defe
 
 
 @bounded(20)
-async def test_refused(reactor: Any, free_port: int) -> None:
+async def test_refused(reactor: Any) -> None:
     """Nothing listens."""
-    problem = await failure_of(connect(reactor, "127.0.0.1", free_port))
+    problem = await failure_of(connect(reactor, "127.0.0.1", free_port()))
     assert_is(problem, "connection-refused", "refused")
 
 
 @bounded(20)
-async def test_refused_by_host_name(reactor: Any, free_port: int) -> None:
+async def test_refused_by_host_name(reactor: Any) -> None:
     """The same through name resolution, where several addresses are tried."""
-    endpoint = HostnameEndpoint(reactor, "localhost", free_port)
+    endpoint = HostnameEndpoint(reactor, "localhost", free_port())
     problem = await failure_of(endpoint.connect(factory_of(Recorder())))
     assert_is(problem, "connection-refused")
 

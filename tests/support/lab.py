@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any
 
 import attrs
+from support.ports import free_port
 
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer
@@ -31,7 +32,7 @@ from ftx.disk.peers import update
 from ftx.disk.places import Places, places, prepare_home
 from ftx.wire.events import iso_time
 
-__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "free_port", "inherited", "rests", "until"]
+__all__ = ["NOBODY", "RUNNERS", "Client", "Daemon", "Lab", "inherited", "rests", "until"]
 
 #: The user without rights whom tests run processes as, where they may.
 NOBODY = 65534
@@ -76,14 +77,6 @@ def rests(figure: Callable[[], Any], what: str) -> Any:
 
     until(same, what, interval=0.05)
     return seen[-1]
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port on 127.0.0.1 that nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @attrs.define(eq=False)
@@ -350,7 +343,8 @@ class Lab:
         if user is not None:
             words = [*_AS_USER, str(user), "daemon"]
         command = [sys.executable, *words, "--home", str(self.root / home)]
-        command += ["--listen", f"tcp:{port}:interface={address}"]
+        # one of the lab: `again()` finds it as it was left
+        command += ["--listen", f"tcp:{port or free_port()}:interface={address}"]
         command += ["--discovery-port", str(self.discovery_port)] if discovery else ["--no-discovery"]
         if inbox is not None:
             command += ["--inbox", str(inbox)]
