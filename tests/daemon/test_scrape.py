@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.bounded import bounded, until
 from support.local_client import LocalClient
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogEvent, globalLogPublisher
@@ -27,11 +28,15 @@ from ftx.errors import FtxError, StartupError
 
 
 class _Timed:
-    """The reactor, by another clock."""
+    """The reactor, by another clock; what is for its next turn, such as the end of a connection, is left to it."""
 
     def __init__(self, reactor: Any, clock: Clock) -> None:
         self._reactor = reactor
-        self.callLater = clock.callLater
+        self._clock = clock
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **named: Any) -> IDelayedCall:
+        made: IDelayedCall = (self._clock if delay else self._reactor).callLater(delay, call, *args, **named)
+        return made
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
