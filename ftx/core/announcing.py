@@ -6,7 +6,7 @@ Entries are numbered as they are added and remembered until their result comes, 
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from typing import Any
+from typing import Any, Protocol
 
 from ftx import limits
 from ftx.core.blocks import content_digest
@@ -30,7 +30,20 @@ from ftx.wire.messages import (
     Totals,
 )
 
-__all__ = ["Announcing"]
+__all__ = ["Announced", "Announcing"]
+
+
+class Announced(Protocol):
+    """A file to be announced: its path, its bytes, its time in ns since 1970, and its permission bits."""
+
+    @property
+    def path(self) -> tuple[bytes, ...]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
 
 
 class Announcing(Concluding):
@@ -87,6 +100,23 @@ class Announcing(Concluding):
             return self._announce(FileEntry(number, list(path), size, mtime, mode), path)
         self._entries[number].claimed = digest
         return self._announce(DigestedEntry(number, list(path), size, mtime, mode, digest), path, 34)
+
+    def add_files(self, files: Sequence[Announced]) -> list[Effect]:
+        """Announce files without digests, many at once; each is itself what `source()` gives back."""
+        effects: list[Effect] = []
+        entries, manifest, most = self._entries, self._manifest, limits.FRAME_BATCH - 64
+        for number, file in enumerate(files, self._next):
+            path, length = file.path, file.size
+            entries[number] = Departing(number, path, length, False, file)
+            size = 40 + len(b"".join(path)) + 3 * len(path)
+            if self._manifest_size + size > most or len(manifest) >= limits.BATCH:
+                effects += self._flush_manifest()
+                manifest = self._manifest
+            manifest.append(FileEntry(number, list(path), length, file.mtime_ns, file.mode))
+            self._manifest_size += size
+        self._next += len(files)
+        self._unanswered += len(files)
+        return effects
 
     def add_folder(self, path: tuple[bytes, ...]) -> tuple[int, list[Effect]]:
         """Announce a folder; its number is needed for `end_folder`."""

@@ -29,6 +29,7 @@ __all__ = [
     "file_digest",
     "group_count",
     "whole_digest",
+    "whole_digests",
     "zero_digest",
 ]
 
@@ -97,6 +98,16 @@ def whole_digest(size: int, digest: Buffer) -> bytes:
     hasher = _FILE.copy()
     hasher.update(size.to_bytes(8, "big") + digest)
     return hasher.digest()
+
+
+def whole_digests(files: Iterable[tuple[int, Buffer]]) -> list[bytes]:
+    """As `whole_digest()` of each, given with size and digest: one hasher serves all of them."""
+    hasher, digests = _FILE.copy(), []
+    for size, digest in files:
+        hasher.reset()
+        hasher.update(size.to_bytes(8, "big") + digest)
+        digests.append(hasher.digest())
+    return digests
 
 
 def content_digest(content: bytes) -> bytes:

@@ -80,8 +80,7 @@ class Sender(Supplying):
             case Basis():
                 self._basis(message)
             case Needs():
-                for want in message.wants:
-                    self._want(want)
+                self._wants(message.wants)
             case Results():
                 return self._results(message.results) + self._end_if_complete()
             case ProgressMessage():
@@ -144,7 +143,9 @@ class Sender(Supplying):
         entries, elsewhere = self._entries, bool(self.offer.into)
         files: list[_There] = []
         for result in results:
-            entry = self._entry(result)
+            entry = entries.get(result.number)
+            if entry is None or identical or entry.folder or entry.failed or not entry.answered:
+                entry = self._entry(result)  # which may not be, or is to be counted; nearly all were asked for
             if entry.folder:
                 self._tell(files, effects, identical=identical)
                 files = []

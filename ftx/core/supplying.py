@@ -15,7 +15,7 @@ from typing import Any
 
 from ftx import limits
 from ftx.core.announcing import Announcing
-from ftx.core.blocks import BlockSet, block_count, whole_digest
+from ftx.core.blocks import BlockSet, block_count, whole_digests
 from ftx.core.concluding import Concluded
 from ftx.core.departing import Departing
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole, Send
@@ -93,10 +93,10 @@ class Supplying(Announcing):
         transport: that closes them.
         """
         effects: list[Effect] = []
-        for number, digest in read:
-            entry = self._entries[number]
-            entry.active, entry.closed, entry.again = False, True, ()
-            entry.digest = whole_digest(entry.size, digest)
+        entries = [self._entries[number] for number, _ in read]
+        digests = whole_digests([(entry.size, digest) for entry, (_, digest) in zip(entries, read, strict=True)])
+        for entry, digest in zip(entries, digests, strict=True):
+            entry.active, entry.closed, entry.again, entry.digest = False, True, (), digest
             if entry.failed:
                 effects += self._forget(entry)
         return effects
@@ -122,8 +122,26 @@ class Supplying(Announcing):
 
     # -- what is wanted ----------------------------------------------------------------------------------------
 
-    def _want(self, want: WantAll | WantGroup | WantAgain) -> None:
-        entry = self._entries.get(want.number)
+    def _wants(self, wants: Sequence[WantAll | WantGroup | WantAgain]) -> None:
+        """What is wanted, in order: nearly always all of a small file, about which nothing more has to be asked."""
+        entries, ready, dry = self._entries, self._ready, self.offer.kind == DRY_RUN
+        for want in wants:
+            entry = entries.get(want.number)
+            if (
+                type(want) is not WantAll
+                or entry is None
+                or entry.size > limits.BLOCK
+                or entry.answered
+                or entry.folder
+                or dry
+            ):
+                self._want(want, entry)
+                continue
+            entry.answered = entry.asked = True
+            self._unanswered -= 1
+            ready.append(entry)
+
+    def _want(self, want: WantAll | WantGroup | WantAgain, entry: Departing | None) -> None:
         if isinstance(want, WantAgain):
             self._want_again(entry, want.block)
             return
@@ -224,13 +242,13 @@ class Supplying(Announcing):
         return ReadBlock(entry.number, block, send, basis or None, repeat)
 
     def _whole_batch(self, first: Departing) -> ReadWhole:
-        numbers, size = [first.number], first.size
-        while self._ready and len(numbers) < limits.DISK_BATCH:
-            entry = self._ready[0]
-            if entry.pipe or entry.size > limits.BLOCK or size + entry.size > limits.DISK_BATCH_BYTES:
+        ready, numbers, size = self._ready, [first.number], first.size
+        while ready and len(numbers) < limits.DISK_BATCH:
+            entry = ready[0]
+            size += entry.size
+            if entry.pipe or entry.size > limits.BLOCK or size > limits.DISK_BATCH_BYTES:
                 break
-            self._ready.popleft()
+            ready.popleft()
             entry.active = True
             numbers.append(entry.number)
-            size += entry.size
         return ReadWhole(numbers)

@@ -52,14 +52,16 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
     frames: list[bytes | memoryview] = []
     read: list[tuple[int, bytes]] = []
     failed: list[tuple[int, str]] = []
-    size = 0
+    size, hasher = 0, blake3()
     for first in range(0, len(files), _TOGETHER):
         some = files[first : first + _TOGETHER]
         for (number, file), content in zip(some, read_all([file for _, file in some]), strict=True):
             if isinstance(content, str):
                 failed.append((number, content))
                 continue
-            digest = blake3(content).digest()
+            hasher.reset()  # cheaper than another one
+            hasher.update(content)
+            digest = hasher.digest()
             read.append((number, digest))
             if file.size >= PAGE and not content[0] and content == _ZEROS[: file.size]:
                 frames += data_frames(number, 0, content, digest, zero=True)

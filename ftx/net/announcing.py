@@ -140,27 +140,30 @@ class Announcing:
         self.go_on()
 
     def _announce(self) -> None:
-        found, add_file, perform = self._found, self._machine.add_file, self._course.perform
+        found, perform = self._found, self._course.perform
         while found and (room := self._room()):
+            files: list[SourceFile] = []  # nearly everything
             for _ in range(min(room, len(found))):
                 item = found.popleft()
-                if isinstance(item, SourceFile):  # nearly everything
-                    effects = add_file(item.path, item.size, item.mtime_ns, item.mode, item)
-                    if effects:
-                        perform(effects)
-                elif isinstance(item, tuple):
-                    file, digest = item
-                    perform(add_file(file.path, file.size, file.mtime_ns, file.mode, file, digest))
-                else:
-                    self._add(item)
+                if isinstance(item, SourceFile):
+                    files.append(item)
+                    continue
+                perform(self._machine.add_files(files))
+                files = []
+                self._add(item)
+            perform(self._machine.add_files(files))
             perform(self._machine.flush_manifest())
         if self._walked and not found and self._machine.accepted is not None and not self.held:
             self._ended = True
             perform(self._machine.end_manifest())
 
-    def _add(self, item: SourceItem) -> None:
-        """Anything but a file."""
-        if isinstance(item, SourceFolder):
+    def _add(self, item: _Found) -> None:
+        """Anything but a file without a digest."""
+        if isinstance(item, tuple):
+            file, digest = item
+            add_file = self._machine.add_file
+            self._course.perform(add_file(file.path, file.size, file.mtime_ns, file.mode, file, digest))
+        elif isinstance(item, SourceFolder):
             number, effects = self._machine.add_folder(item.path)
             self._folders.append(number)
             self._course.perform(effects)

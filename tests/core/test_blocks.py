@@ -19,6 +19,7 @@ from ftx.core.blocks import (
     block_length,
     file_digest,
     group_count,
+    whole_digests,
     zero_digest,
 )
 from ftx.limits import BLOCK, FILE_SIZE, GROUP
@@ -65,6 +66,13 @@ def test_digests() -> None:
     whole.update(first + second)
     assert whole.digest() == whole.digest() == expected
     assert FILE_CONTEXT == "ftx 2026-11-22 file digest v1"
+
+
+def test_digests_of_many_files() -> None:
+    """They are those of one after the other, which leave nothing behind for the next."""
+    files = [(size, blake3(b"%d" % size).digest()) for size in (0, 1, BLOCK, 1)]
+    assert whole_digests(files) == [file_digest(size, [digest]) for size, digest in files]
+    assert whole_digests([]) == []
 
 
 COUNTS = st.integers(1, 70) | st.sampled_from([GROUP - 1, GROUP, GROUP + 1, 2 * GROUP + 9])

@@ -314,6 +314,32 @@ def test_frames_stay_within_their_bounds() -> None:
     assert sum(len(one.entries) for one in frames if isinstance(one, Manifest)) == 1530
 
 
+class Found(msgspec.Struct, frozen=True):
+    """A file as a walk has found it."""
+
+    path: tuple[bytes, ...]
+    size: int
+    mtime_ns: int = -(2**63)
+    mode: int = 0o777
+
+
+def test_files_that_are_announced_together() -> None:
+    """They are announced as one by one: the same frames, the same room, and each is its own source."""
+    above: tuple[bytes, ...] = (b"d" * 255,) * 15
+    files = [Found((*above[: number % 16], b"%05d" % number + b"n" * 250), number) for number in range(1500)]
+    one, effects = play(Accept(JOB, 65_535, 65_535, 2, 0))
+    for file in files:
+        effects += one.add_file(file.path, file.size, file.mtime_ns, file.mode, file)
+    many, together = play(Accept(JOB, 65_535, 65_535, 2, 0))
+    for start in range(0, 1500, 700):
+        together += many.add_files(files[start : start + 700])
+    assert together + many.end_manifest() == effects + one.end_manifest()
+    assert many.sources(range(1500)) == one.sources(range(1500)) == list(enumerate(files))
+    assert many.add_files([]) == []
+    full, _ = play(ACCEPT, lambda sender: sender.add_files(files + files[:548]))
+    assert full.room() == 0
+
+
 def test_totals() -> None:
     """Sent when they are known, but not before the accept and not after the last manifest frame."""
     counted = messages.Totals(1, 2, 3)
