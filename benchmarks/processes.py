@@ -31,6 +31,8 @@ _STARTING = _ENDING = 10.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _running: set[subprocess.Popen[Any]] = set()
+#: While a program is being started: signals that ask us to end, since an exception there would lose its process.
+_asked: list[int] | None = None
 
 
 def start(
@@ -43,23 +45,39 @@ def start(
     stderr: Any = subprocess.DEVNULL,
 ) -> subprocess.Popen[Any]:
     """Start a program that is to be ended by `finish` or `end`, or else is by `end_all`; `environ` is added to ours."""
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        env={**os.environ, **(environ or {})},
-        cwd=cwd,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        process_group=0,
-    )
-    _running.add(process)
+    with _undisturbed():
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            env={**os.environ, **(environ or {})},
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            process_group=0,
+        )
+        _running.add(process)
     return process
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Who asks us to end meanwhile is heard afterwards. Programs are started by the main thread alone."""
+    global _asked
+    asked: list[int] = []
+    _asked = asked
+    try:
+        yield
+    finally:
+        _asked = None
+    if asked:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def _limited(process: subprocess.Popen[Any], seconds: float) -> Iterator[None]:
     """Meanwhile the process and its group are ended by force after so many seconds."""
     timer = threading.Timer(seconds, lambda: os.killpg(process.pid, signal.SIGKILL))
+    timer.daemon = True  # so that an end that is asked for just here does not wait for it
     timer.start()
     try:
         yield
@@ -122,7 +140,9 @@ def interrupted_once() -> None:
     def heard(number: int, frame: FrameType | None) -> None:
         for one in asking:
             signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        if _asked is None:
+            raise KeyboardInterrupt
+        _asked.append(number)
 
     for one in asking:
         signal.signal(one, heard)

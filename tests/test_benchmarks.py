@@ -29,6 +29,8 @@ ROOT = Path(__file__).parent.parent
 #: `make bench-quick`: the goals with many processes too.
 ALL = "BENCH_ALL" in os.environ
 GOALS = [] if ALL else ["P1", "P2", "P3", "P4", "P5", "P6", "P8"]
+#: Seconds for a run, which takes 20 on a quiet machine and took 110 on a busy one: a little less than a test has.
+BOUND = 380 if ALL else 280
 
 
 def test_ratios_are_drawn_within_a_round() -> None:
@@ -265,8 +267,10 @@ def test_a_run_of_nothing_is_refused(words: tuple[str, str]) -> None:
 
 def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
     """Neither a program nor a file, when only the runner hears of it."""
+    words = ["--large", "1", "--rounds", "100000"]
     runner = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks", "P1", "--quick", "--large", "1", "--folder", str(tmp_path)],
+        # with more rounds than anybody waits for: it is not over before it is looked at
+        [sys.executable, "-m", "benchmarks", "P1", "--quick", *words, "--folder", str(tmp_path)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -290,7 +294,6 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.timeout(320 if ALL else 120)
 def test_a_quick_run(tmp_path: Path) -> None:
     """The goals, small and once, with whichever peers there are: everything arrives, and all of it is in the report."""
     report = tmp_path / "report"
@@ -301,7 +304,7 @@ def test_a_quick_run(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300 if ALL else 110,
+        timeout=BOUND,
     )
     assert done.returncode == 0, done.stderr
     findings = json.loads(report.read_text())["findings"]
@@ -343,7 +346,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         env={**os.environ, "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=BOUND,
     )
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("P")] == ["P8", "P11", "P12"]
