@@ -205,10 +205,10 @@ class Daemon(MultiService):
         if self._owns_process:
             self.reactor.callWhenRunning(self._ending.take_signals)
             self.reactor.callWhenRunning(self._log_ready)  # whoever reads it may send a signal at once
+            # A daemon that twistd sends to the background has another process id by then.
+            self.reactor.callWhenRunning(self.say_ready)
         else:
             self._log_ready()
-        if self._owns_process:  # a daemon that twistd sends to the background has another process id by now
-            self.reactor.callWhenRunning(self.say_ready)
 
     def _log_ready(self) -> None:
         config = self.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ import pytest
 def root(tmp_path: Path) -> Path:
     """The folder of the inbox."""
     return tmp_path / "inbox"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    """A folder, open."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    yield fd
+    os.close(fd)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.counted import named_calls
+from support.descriptors import descriptors
 from support.inboxes import MTIME, PEER, Sending, content, snapshot
 
 from ftx.core.blocks import block_digest
-from ftx.disk import linux, many
+from ftx.disk import many
 from ftx.disk.inbox import Inbox
 from ftx.disk.root import Means
 from ftx.disk.store import Stored, Whole
@@ -29,19 +31,6 @@ from ftx.limits import FILES_TOGETHER, FOLDERS_TOGETHER
 pytestmark = pytest.mark.skipif(not many.available(), reason="many.c was not built: no C compiler")
 
 FAR = [0, 1, -1, 999_999_999, -999_999_999, -1_000_000_000, -1_000_000_001, MTIME, 2**31 * 10**9 - 1]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[int]:
-    """A folder, open."""
-    fd = os.open(tmp_path, os.O_RDONLY)
-    yield fd
-    os.close(fd)
-
-
-def descriptors() -> int:
-    """How many are open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 @contextmanager
@@ -238,23 +227,18 @@ def test_a_batch_ends_as_it_does_one_by_one(tmp_path: Path, seed: int, conflict:
     assert quick == disturbed(tmp_path / "slow", tree, seed, conflict, together=False)
 
 
-def test_what_is_done_together_is_not_done_by_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_done_together_is_not_done_by_python(tmp_path: Path) -> None:
     """A batch without anything odd in it needs none of the calls for one file."""
-    inbox = opened(tmp_path / "inbox", together=True)
-    sending = Sending(inbox, {f"{number}": content(4096, number) for number in range(100)})
-    sending.offer()
-
-    def never(*_: object, **__: object) -> int:
-        raise AssertionError("one by one")
-
-    with monkeypatch.context() as watched:
-        watched.setattr(os, "pwritev", never)
-        watched.setattr(os, "utime", never)
-        watched.setattr(linux, "link_open", never)
-        sending.send_small()
-    sending.store.close()
-    inbox.close()
-    assert all(isinstance(one, Stored) for one in sending.outcomes.values())
+    one_by_one = {"pwritev", "utime", "link_open"}
+    for together in (True, False):
+        inbox = opened(tmp_path / f"inbox-{together}", together=together)
+        sending = Sending(inbox, {f"{number}": content(4096, number) for number in range(100)})
+        sending.offer()
+        called = named_calls(sending.send_small)
+        sending.store.close()
+        inbox.close()
+        assert all(isinstance(one, Stored) for one in sending.outcomes.values())
+        assert [called[name] for name in one_by_one] == [0 if together else 100] * len(one_by_one)
 
 
 def test_so_many_with_one_call_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

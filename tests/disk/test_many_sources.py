@@ -6,10 +6,11 @@ import os
 import random
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.descriptors import descriptors
 from support.inboxes import content
 from support.other_user import as_nobody
 
@@ -32,19 +33,6 @@ FAR = (0, 1, -1, -2, 2**31, 2**33, -(2**40), 2**40, 2**62)
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From then on all is done as where there is no library."""
     return lambda: monkeypatch.setattr(many, "available", lambda: False)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[int]:
-    """A folder, open."""
-    fd = os.open(tmp_path, os.O_RDONLY)
-    yield fd
-    os.close(fd)
-
-
-def descriptors() -> int:
-    """How many are open."""
-    return len(os.listdir("/proc/self/fd"))
 
 
 def special(path: Path) -> None:

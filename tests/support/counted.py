@@ -9,10 +9,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from support.lab import until
 
-__all__ = ["calls", "counted", "python_calls", "tracing"]
+__all__ = ["calls", "counted", "named_calls", "python_calls", "tracing"]
 
 
 def calls(summary: Path) -> Counter[str]:
@@ -48,11 +49,18 @@ def counted(pid: int, summary: Path) -> Iterator[Counter[str]]:
 
 def python_calls(function: Callable[[], object]) -> int:
     """How many functions, of Python and of C, are called while `function` runs, in this thread."""
-    count = 0
+    return named_calls(function).total()
 
-    def note(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
+
+def named_calls(function: Callable[[], object]) -> Counter[str]:
+    """The same, by the names of the functions."""
+    found: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            found[frame.f_code.co_name] += 1
+        elif event == "c_call":
+            found[getattr(argument, "__name__", "")] += 1
 
     before = sys.getprofile()
     sys.setprofile(note)
@@ -60,4 +68,4 @@ def python_calls(function: Callable[[], object]) -> int:
         function()
     finally:
         sys.setprofile(before)
-    return count
+    return found
