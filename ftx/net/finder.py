@@ -335,6 +335,7 @@ async def find(
     finder.start()
     try:
         await deferLater(reactor, wait)
+        await deferLater(reactor, 0)  # in a turn of its own: answers that came while this process had to wait are read
     finally:
         finder.stop()
     return finder.replies()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.bounded import bounded
+from support.bounded import Patient, bounded
 from support.ports import free_port
 
 from ftx.client.alike import alike
@@ -33,7 +33,7 @@ async def search(reactor: Any, text: str, peers: TrustStore = PEERS, port: int =
     """Look for `text`; on `port` nobody answers."""
     target = parse_target(text).with_port(more.get("dial"))
     warn = more.get("warn", lambda _: None)
-    return await locate(reactor, target, peers, own_id=OWN, port=port, interfaces=("lo",), warn=warn)
+    return await locate(Patient(reactor), target, peers, own_id=OWN, port=port, interfaces=("lo",), warn=warn)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_two_unpaired_machines_of_one_name_are_an_error(reactor, announce,
     settings = Settings(where, discovery_port=port, discovery_interfaces=("lo",))
     for attempt in (
         search(reactor, "attic:", TrustStore(), port),
-        pair(reactor, settings, parse_target("attic:"), typed),
+        pair(Patient(reactor), settings, parse_target("attic:"), typed),
     ):
         with pytest.raises(FtxError, match="2 machines call themselves attic") as caught:
             await attempt
@@ -205,7 +205,7 @@ async def test_discover_calls_a_paired_peer_by_the_name_that_reaches_it(reactor,
     prepare_home(settings.places)
     update(settings.places.peers, lambda store: store.add(Peer("loft", me.id, ("127.0.0.1:38911",))))
     heard: list[Any] = []
-    found = await discover(reactor, settings, 0.5, on_event=heard.append)
+    found = await discover(Patient(reactor), settings, 0.5, on_event=heard.append)
     assert {(one.name, one.announced, one.paired) for one in [*found, *heard]} == {("loft", "attic", True)}
     assert {one.address for one in found} == {one.address for one in heard} >= {"127.0.0.1"}
 
@@ -223,5 +223,5 @@ async def test_discover_asks_at_the_hosts_that_are_named(reactor, announce, tmp_
     port = announce(Identity.generate(), "attic")
     settings = Settings(places(str(tmp_path), {}, 0, "/"), port, ("lo",), discovery_exclude=("lo",))
     assert await discover(reactor, settings, 0.2) == []
-    found = await discover(reactor, settings, 0.5, hosts=["a..b", "127.0.0.1"])
+    found = await discover(Patient(reactor), settings, 0.5, hosts=["a..b", "127.0.0.1"])
     assert {(one.address, one.via) for one in found} == {("127.0.0.1", "unicast")}

@@ -30,6 +30,10 @@ async def idle(reactor, stop):
 CALL = "\nsys.exit(run(main, Options({options}), what='cannot send to pi', resume={resume!r}))\n"
 
 
+#: What is not stopped at once is waited for longer than any test here waits: who ends all the same did it at once.
+PATIENT = "sys.modules['ftx.client.run'].STOP_GRACE = 600\n"
+
+
 def script(body: str, options: str = "", resume: str = "ftx-client send a pi:") -> list[str]:
     return [sys.executable, "-c", HEAD + body + CALL.format(options=options, resume=resume)]
 
@@ -90,11 +94,9 @@ def test_debug_shows_the_traceback_cleaned():
     ("number", "code", "name"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_a_signal_says_how_to_resume_and_has_its_own_exit_code(number, code, name):
-    body = "main = idle\n"
-    returned, _, err, seconds = interrupted(body, number)
+    returned, _, err, _ = interrupted(PATIENT + "main = idle\n", number)
     assert returned == code
     assert err.splitlines() == [f"ftx-client: {name}", "hint: to resume: ftx-client send a pi:"]
-    assert seconds < 5
 
 
 def test_an_ignored_sigint_stays_ignored():
@@ -144,14 +146,13 @@ async def main(reactor, stop):
 def test_a_main_that_does_not_stop_is_left_after_a_moment():
     code, _, _, seconds = interrupted(STUBBORN, signal.SIGINT)
     assert code == 130
-    assert 1 < seconds < 10
+    assert seconds > 1
 
 
 @pytest.mark.case("G114")
 def test_a_second_signal_leaves_at_once():
-    code, _, err, seconds = interrupted(STUBBORN, signal.SIGINT, signal.SIGINT)
+    code, _, err, _ = interrupted(PATIENT + STUBBORN, signal.SIGINT, signal.SIGINT)
     assert code == 130
-    assert seconds < 1.9
     assert "Traceback" not in err
 
 
@@ -159,12 +160,11 @@ def test_a_thread_that_hangs_does_not_keep_the_process():
     body = """
 import time
 async def main(reactor, stop):
-    reactor.callInThread(time.sleep, 100)
+    reactor.callInThread(time.sleep, 100)  # longer than anybody waits for the end
     await idle(reactor, stop)
 """
-    code, _, err, seconds = interrupted(body, signal.SIGTERM)
+    code, _, err, _ = interrupted(body, signal.SIGTERM)
     assert code == 143
-    assert seconds < 20
     assert "Traceback" not in err
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from support.counted import calls, counted, tracing
 from support.lab import Daemon, Lab
+from support.processor import held_up
 from support.trees import MiB, make_tree
 
 FEW, MANY = 100, 300
@@ -42,8 +43,9 @@ def daemon(lab: Lab) -> Iterator[Daemon]:
 
 
 def send(daemon: Daemon, source: Path) -> list[str]:
-    """The client's command line."""
-    return [sys.executable, "-m", "ftx", "--home", str(daemon.home), "-q", "send", "--to", daemon.url, str(source)]
+    """The client's command line; over one connection, for on a busy machine it might choose more."""
+    words = ["--home", str(daemon.home), "-q", "send", "--lanes", "1", "--to", daemon.url, str(source)]
+    return [sys.executable, "-m", "ftx", *words]
 
 
 def both_ends(lab: Lab, daemon: Daemon, source: Path) -> tuple[Counter[str], Counter[str]]:
@@ -122,7 +124,7 @@ def test_peak_memory_and_gaps_of_fixed_jobs(lab: Lab, daemon: Daemon) -> None:
     """A large file and many small ones: both ends stay below 96 MiB, and twice as much takes no more.
 
     No turn of the daemon's reactor takes as long as blocking disk work would. The bound is far above what is needed,
-    for the machine may be busy: it finds a sync or a digest in the wrong thread.
+    and what the machine took is not counted: it finds a sync or a digest in the wrong thread.
     """
     make_tree(lab.root / "large", {"large": 16 * MiB})
     make_tree(lab.root / "twice", {"large": 32 * MiB})
@@ -138,4 +140,4 @@ def test_peak_memory_and_gaps_of_fixed_jobs(lab: Lab, daemon: Daemon) -> None:
         assert peaks[twice][1] - peaks[less][1] <= 8 * MiB
     gap = longest_gap(daemon)
     print(f"the longest gap was {gap * 1000:.0f} ms")
-    assert 0 <= gap < 2.0
+    assert 0 <= gap < 2.0 + held_up(daemon.pid)

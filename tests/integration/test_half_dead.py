@@ -26,7 +26,7 @@ def test_the_same_job_again(verb: str, round_: int, lab: Lab) -> None:
     daemon = lab.daemon("home", f"--share=source={lab.root / 'source'}")
     with Gate(daemon.port, hold=(4 + round_) * MiB, back=verb == "get") as gate:
         words = ["send", "--to", gate.url, "source"] if verb == "send" else ["get", f"{gate.url}/source", "back"]
-        client = lab.client(*words)
+        client = lab.client(*words, "--lanes", "1")
         gate.wait()
         gate.deafen(told=True)
         gate.open()

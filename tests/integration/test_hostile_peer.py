@@ -174,22 +174,27 @@ def test_times_at_the_ends(time: int, daemon: Daemon, key: Identity) -> None:
 
 @pytest.mark.case("F107")
 def test_many_offers_of_one_job(daemon: Daemon, key: Identity) -> None:
-    """One connection has it; the others are told so, none of them waits."""
+    """One connection has it, and is heard of now and then; the others are told so, none of them waits.
+
+    Whoever has said nothing for `limits.ALIVE` is asked whether it lives, and that takes `limits.PROVE_ALIVE` where
+    nobody answers: so it speaks right before each of them.
+    """
     job = os.urandom(16)
     offer = Offer(job, 0, [], None, None, None, None)
     with Hostile(daemon.port, key) as first:
         first.greet()
         first.send(offer)
         assert isinstance(first.receive(), Accept)
-        begun = monotonic()
-        for _ in range(20):
+        for number in range(20):
             with Hostile(daemon.port, key) as other:
                 other.greet()
+                first.announce([entry(number, b"of the first %02d" % number)], last=False)
+                begun = monotonic()
                 other.send(offer)
                 answer = other.receive()
             assert isinstance(answer, Refuse)
             assert answer.number == KINDS["busy"].number
-        assert monotonic() - begun < limits.PROVE_ALIVE
+            assert monotonic() - begun < limits.PROVE_ALIVE
 
 
 def test_pieces_of_a_file_that_failed_half_way(daemon: Daemon, key: Identity) -> None:

@@ -128,7 +128,8 @@ def stored(daemon: Daemon, source: Path) -> None:
 def test_content_takes_as_many_connections_as_were_asked_for(lab: Lab, lanes: int) -> None:
     """Each carries some of it, and nothing more than before travels."""
     source, daemon = large(lab), lab.daemon()
-    slowly = ["--limit", "6M"] if lanes > 1 else []  # leaves them time to join
+    # Eight seconds to join in, for a machine that is busy. By the sender: else the first would take all there is.
+    slowly = ["--limit", "3M"] if lanes > 1 else []
     with Line(daemon.port) as line:
         done = lab.sending(line.url, "--lanes", str(lanes), *slowly, source).ends().one("done")
         assert line.used() == lanes
@@ -145,9 +146,12 @@ def test_a_pull_takes_them_too(lab: Lab) -> None:
     shared = lab.root / "shared"
     shared.mkdir()
     source = large(lab, "shared/large")
-    daemon = lab.daemon("home", f"--share=files={shared}")
+    daemon = lab.daemon("home", f"--share=files={shared}", "--limit-out", "2M")
     with Line(daemon.port, delay=0.05) as line:
-        lab.client("get", "--lanes", "3", f"{line.url}/files", "out").ends()
+        client = lab.client("get", "--lanes", "3", f"{line.url}/files", "out")
+        until(lambda: line.used() == 3, "content on three connections")
+        daemon.call("limits.set", rate_out=0)
+        client.ends()
         assert line.used() == 3
     assert (lab.root / "out" / "files" / "large").read_bytes() == source.read_bytes()
     daemon.clean_log()
@@ -159,18 +163,18 @@ def test_they_are_chosen_by_the_round_trip(lab: Lab) -> None:
     taken = 0
     for number in range(5):  # the path to a machine that is busy at that moment is a long one
         with Line(daemon.port) as near:
-            lab.sending(near.url, "--into", f"near-{number}", source).ends()
+            lab.sending(near.url, "--into", f"near-{number}", source, lanes=None).ends()
             taken = len(near.carried)
         if taken == 1:
             break
     assert taken == 1
     with Line(daemon.port, delay=0.03) as far:
-        told = lab.sending(far.url, "--into", "far", "-v", source)
+        told = lab.sending(far.url, "--into", "far", "-v", source, lanes=None)
         told.ends()
         assert len(far.carried) > 1
         assert "takes up to 3 connections" in told.text()
         before = len(far.carried)
-        lab.sending(far.url, "--into", "far", small).ends()
+        lab.sending(far.url, "--into", "far", small, lanes=None).ends()
         assert len(far.carried) == before + 1
     for folder in ("near-0", "far"):
         assert (daemon.inbox / folder / "large").read_bytes() == source.read_bytes()
@@ -181,16 +185,18 @@ def test_a_connection_is_lost(lab: Lab, which: int) -> None:
     """The job is resumed; what was durable does not come again; no connection outlives the job."""
     source, daemon = large(lab, size=2 * SIZE), lab.daemon()
     with Line(daemon.port, delay=0.02) as line:
-        client = lab.sending(line.url, "--lanes", "4", "--limit", "20M", source)
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "8M", source)
         until(lambda: line.used() == 4, "content on four connections")
-        kept = client.reaches("progress", bytes_confirmed=4 * MIB)["bytes_confirmed"]
+        kept = client.reaches("progress", bytes_confirmed=SIZE)["bytes_confirmed"]
         line.lose(which)
         events = client.ends()
         again = sum(inward for inward, _ in list(line.carried.values())[4:])
         assert again < (2 * SIZE - kept) * 1.01 + 100_000
         assert [event["error"]["name"] for event in events.of("retry")] in (["connection-lost"], ["connection-reset"])
         travelled = sum(inward for inward, _ in line.carried.values())
-        assert abs(events.one("done")["bytes_wire"] - travelled) < 2 * MIB  # what waited here did not travel
+        # What waited at the sender when it was lost did not travel: where nobody has time to take it, that is all that
+        # may wait for a connection, LANE_QUEUE_HIGH and what the kernel takes. What came first is more than that.
+        assert abs(events.one("done")["bytes_wire"] - travelled) < 4 * 4 * MIB < kept
         assert travelled < 2 * 2 * SIZE
     stored(daemon, source)
     daemon.idle()
@@ -202,7 +208,7 @@ def test_where_no_lane_lives_a_job_goes_on_without(lab: Lab) -> None:
     source, daemon = large(lab), lab.daemon()
     with Line(daemon.port) as line:
         line.narrow = True
-        events = lab.sending(line.url, "--lanes", "8", "--limit", "40M", source).ends()
+        events = lab.sending(line.url, "--lanes", "8", "--limit", "8M", source).ends()
         assert 1 <= len(events.of("retry")) <= 3
     stored(daemon, source)
     daemon.idle()
@@ -216,7 +222,12 @@ def test_memory_of_a_sender_with_lanes(lab: Lab) -> None:
         client = lab.sending(line.url, "--lanes", "8", "--limit", "32M", source)
         until(lambda: line.used() == 8, "content on eight connections")
         line.taking.clear()
-        assert rests(lambda: client.io()["rchar"], "a sender that waits") < 110 * MIB
+        before = client.io()["rchar"]
+        read = rests(lambda: client.io()["rchar"], "a sender that waits")
+        print(f"{(read - before) / MIB:.0f} MiB more after {before / MIB:.0f}; memory: {client.memory() / MIB:.0f} MiB")
+        # For each: LANE_QUEUE_HIGH and a block, 4 MiB with the kernel (net.ipv4.tcp_wmem), 1 MiB in the line. How much
+        # went before all had joined is another matter.
+        assert read - before < 8 * 7 * MIB
         assert client.memory() < 130 * MIB
         line.taking.set()
         client.ends()
@@ -235,7 +246,7 @@ def test_a_pause_holds_for_all_of_them(lab: Lab) -> None:
     """Nothing travels on any, and then everything arrives."""
     source, daemon = large(lab), lab.daemon()
     with Line(daemon.port) as line:
-        client = lab.sending(line.url, "--lanes", "4", "--limit", "6M", source)
+        client = lab.sending(line.url, "--lanes", "4", "--limit", "4M", source)
         until(lambda: line.used() == 4, "content on four connections")
         job = client.one("accepted")["job"]
         daemon.call("jobs.pause", job=job)

@@ -15,6 +15,8 @@ from ftx.errors import KINDS
 
 MIB = 1 << 20
 SIZE = 12 * MIB + 77
+#: So slow that a job is still there when programs have been started beside it, however busy the machine is.
+SLOW = "2M"
 
 
 def large(lab: Lab, name: str = "large", size: int = SIZE) -> Path:
@@ -41,7 +43,7 @@ def job_of(daemon: Daemon) -> dict[str, Any]:
 
 def test_a_push_is_one_job_and_its_bytes_count_once(lab: Lab) -> None:
     """Over four connections, which are shown as such."""
-    source, daemon = large(lab), lab.daemon("home", "--limit-in", "4M")
+    source, daemon = large(lab), lab.daemon("home", "--limit-in", SLOW)
     watching = lab.client("ctl", "watch", "offered", "accepted", "progress", "file", "done")
     until(lambda: measured(daemon)["ftx_control_clients"] >= 2, "somebody watches")
     client = lab.sending(daemon.url, "--lanes", "4", source)
@@ -70,7 +72,7 @@ def test_a_push_is_one_job_and_its_bytes_count_once(lab: Lab) -> None:
 def test_a_pull_is_one_job_and_its_bytes_count_once(lab: Lab) -> None:
     """Over three connections; the daemon sends."""
     large(lab, "shared/large")
-    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", "--limit-out", "4M")
+    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", "--limit-out", SLOW)
     client = lab.client("get", "--lanes", "3", f"{daemon.url}/files", "out")
     until(lambda: signed_in(daemon) == 3, "three connections")
     client.reaches("progress", bytes_confirmed=MIB)
@@ -91,7 +93,7 @@ def test_a_pull_is_one_job_and_its_bytes_count_once(lab: Lab) -> None:
 def test_a_limit_that_comes_and_goes_holds_for_lanes(lab: Lab, way: str) -> None:
     """Set for the job, while it runs, to next to nothing; and taken away."""
     source = large(lab, "shared/large", 2 * SIZE)
-    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", "4M")
+    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", SLOW)
     if way == "in":
         client = lab.sending(daemon.url, "--lanes", "4", source)
     else:
@@ -110,7 +112,7 @@ def test_a_limit_that_comes_and_goes_holds_for_lanes(lab: Lab, way: str) -> None
 def test_pause_resume_and_cancel(lab: Lab, way: str) -> None:
     """By the daemon's control socket; a cancelled job is resumed by the same command."""
     source = large(lab, "shared/large", 3 * SIZE)
-    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", "6M")
+    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", SLOW)
     words = ["send", "--to", daemon.url, str(source)] if way == "in" else ["get", f"{daemon.url}/files/large", "out"]
     client = lab.client(*words[:1], "--lanes", "4", *words[1:])
     until(lambda: signed_in(daemon) == 4, "four connections")
@@ -137,7 +139,7 @@ def test_pause_resume_and_cancel(lab: Lab, way: str) -> None:
 def test_the_client_is_interrupted(lab: Lab, way: str) -> None:
     """That is one job that has failed, for one reason, and no connection is left."""
     source = large(lab, "shared/large")
-    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", "3M")
+    daemon = lab.daemon("home", f"--share=files={lab.root / 'shared'}", f"--limit-{way}", SLOW)
     words = ["send", "--to", daemon.url, str(source)] if way == "in" else ["get", f"{daemon.url}/files/large", "out"]
     client = lab.client(*words[:1], "--lanes", "4", *words[1:])
     until(lambda: signed_in(daemon) == 4, "four connections")
@@ -154,7 +156,7 @@ def test_the_client_is_interrupted(lab: Lab, way: str) -> None:
 
 def test_left_for_later(lab: Lab, short_tmp: Path) -> None:
     """The daemon sends it over as many connections as were asked for, and shows one job."""
-    source, here, away = large(lab), lab.daemon("home"), lab.daemon("away", "--limit-in", "4M")
+    source, here, away = large(lab), lab.daemon("home"), lab.daemon("away", "--limit-in", SLOW)
     lab.pair("home", "away", "attic", f"127.0.0.1:{away.port}")
     lab.pair("away", "home", "desk", f"127.0.0.1:{here.port}")
     lab.client("send", str(source), "--later", "--lanes", "3", "--to", "attic:").ends()

@@ -161,7 +161,7 @@ def _sending(net: Net) -> Client:
     for number in (1, 2):
         net.hosts.ip(number, f"addr del fe80::{number}/64 dev eth0")
     (net.lab.root / "large").write_bytes(os.urandom(12 * MiB))
-    client = net.client("send", "--limit", "6M", "large", "attic:")
+    client = net.client("send", "--limit", "2M", "large", "attic:")
     until(lambda: any(one["bytes_confirmed"] > MiB for one in client.of("progress")), "some of it", said=client)
     return client
 

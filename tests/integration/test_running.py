@@ -15,6 +15,8 @@ from support.gate import Gate
 from support.lab import Lab, until
 from support.trees import MiB, make_tree, snapshot, visible
 
+from ftx import limits
+
 SIZE = 24 * MiB
 
 
@@ -75,10 +77,12 @@ def test_cancelled_by_the_receiver(lab: Lab, source: int) -> None:
         client = lab.sending(gate.url, "source")
         gate.wait()
         client.reaches("progress", bytes_confirmed=8 * MiB)
-        begun = monotonic()
         lab.client("ctl", "cancel", client.of("accepted")[0]["job"]).ends()
+        begun = monotonic()
         client.ends(6)
-        assert monotonic() - begun < 4
+        # The word comes at once; what is left of the bound is for a machine that is busy. Without the word the sender
+        # would ask after PING_INTERVAL, and give up much later.
+        assert monotonic() - begun < limits.PING_INTERVAL
         assert client.failure()["name"] == "cancelled"
     assert visible(daemon.inbox) == {}
     done = lab.send(daemon, "source").one("done")
@@ -165,11 +169,9 @@ def test_a_signal_stops_the_client(sign: signal.Signals, code: int, lab: Lab, so
         client = lab.sending(gate.url, "source")
         gate.wait()
         client.reaches("progress", bytes_confirmed=8 * MiB)
-        begun = monotonic()
         client.signal(sign)
         client.ends(code)
-        assert monotonic() - begun < 4
-        assert f"send --to {gate.url} source" in client.text()
+        assert f"send --lanes 1 --to {gate.url} source" in client.text()
         assert client.events[-1]["exit"] == code
         assert client.one("failed")["resumable"] is True
         daemon.idle()

@@ -124,7 +124,7 @@ def test_a_cut_in_the_middle(lab: Lab, short_tmp: Path, victim: str) -> None:
     make_tree(short_tmp / "tree", {"large": 96 * MIB, **{f"many/{n:03}": 1000 for n in range(200)}})
     daemon = lab.daemon("home", f"--share=s={short_tmp / 'tree'}")
     with Gate(daemon.port, hold=60 * MIB, back=True) as gate:
-        client = lab.client("get", gate.url + "/s", "out", cwd=short_tmp)
+        client = lab.client("get", "--lanes", "1", gate.url + "/s", "out", cwd=short_tmp)
         client.reaches("progress", bytes_durable=33 * MIB)
         if victim == "daemon":
             daemon.kill()

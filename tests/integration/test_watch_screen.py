@@ -25,15 +25,16 @@ def test_in_a_terminal(lab: Lab, short_tmp: Path) -> None:
     subprocess.run([*server, "new-session", "-d", "-x", "80", "-y", "12", command], check=True)
     try:
         until(lambda: "ftx attic   0 active" in shown(), "the screen", interval=0.1)
-        assert shown().splitlines()[11] == "q quits"
+        until(lambda: shown().splitlines()[11:] == ["q quits"], "its last line", interval=0.1)
         subprocess.run([*server, "resize-window", "-x", "40", "-y", "6"], check=True)
         until(lambda: shown().splitlines()[5:6] == ["q quits"], "the screen in another size", interval=0.1)
         subprocess.run([*server, "send-keys", "q"], check=True)
-        until(lambda: log.exists() and "echo" in log.read_text(), "the end")
+        # The last words of stty(1), of all that it says: echo comes before them.
+        until(lambda: log.exists() and "extproc" in log.read_text(), "the end")
         assert log.read_text().startswith("0\n")
         assert " icanon" in log.read_text()
         assert " echo " in log.read_text()
-        assert "q quits" not in shown()
+        until(lambda: "q quits" not in shown(), "the terminal as it was: tmux draws when it comes to it", interval=0.1)
     finally:
         subprocess.run([*server, "kill-server"], check=False)
     daemon.clean_log()

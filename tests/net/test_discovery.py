@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.bounded import bounded, until
+from support.bounded import Patient, bounded, until
 from support.other_user import as_nobody
 from support.ports import free_port
 from twisted.internet.defer import CancelledError, Deferred
@@ -161,8 +161,9 @@ async def test_merged_by_key(reactor: Any, respond: Any, port: int) -> None:
     """A daemon that answers over IPv4 and IPv6 is reported once, with both addresses."""
     respond(port)
     reported: list[Reply] = []
+    hosts = ("127.0.0.1", "[::1]")
     replies = await find(
-        reactor, port=port, interfaces=ON_LO, extra_hosts=("127.0.0.1", "[::1]"), wait=0.6, on_reply=reported.append
+        Patient(reactor), port=port, interfaces=ON_LO, extra_hosts=hosts, wait=0.6, on_reply=reported.append
     )
     assert len(replies) == len(reported) == 1
     assert "127.0.0.1" in replies[0].addresses
@@ -176,7 +177,7 @@ async def test_known_peers_come_first(reactor: Any, respond: Any, port: int) -> 
     respond(port, identity=one, name="same name")
     respond(port, identity=two, name="same name")
     for known in (one, two):
-        replies = await find(reactor, port=port, interfaces=ON_LO, wait=0.3, known={known.id})
+        replies = await find(Patient(reactor), port=port, interfaces=ON_LO, wait=0.3, known={known.id})
         assert {reply.id for reply in replies} == {one.id, two.id}
         assert replies[0].id == known.id
 
@@ -225,8 +226,8 @@ async def test_I137_I138_malformed_datagrams(
     wrong = [b"", b"x", query[:7], query[:134], query[:511], query + b"\0", bytes(1471), b"\xff" * 65_507]
     for data in wrong:
         client.sendto(data, ("127.0.0.1", port))
-    await until(lambda: responder.counters.received == before + len(wrong))
-    assert responder.counters.malformed == len(wrong)
+    await until(lambda: responder.counters.malformed == len(wrong))
+    assert responder.counters.received >= before + len(wrong)
     assert responder.counters.answered == 0
     assert waiting(client) == []
     assert warnings == []
@@ -293,8 +294,8 @@ async def test_I141_flood_of_queries(reactor: Any, respond: Any, port: int, clie
     query = encode_query(Query(Way.UNICAST, NONCE))
     for _ in range(100):
         client.sendto(query, ("127.0.0.1", port))
-    await until(lambda: responder.counters.received == before + 100)
-    assert (responder.counters.answered, responder.counters.limited) == (1, 99)
+    await until(lambda: responder.counters.received >= before + 100)
+    await until(lambda: (responder.counters.answered, responder.counters.limited) == (1, 99))
     clock.advance(1.0)
     client.sendto(query, ("127.0.0.1", port))
     await until(lambda: responder.counters.answered == 2)
@@ -528,7 +529,14 @@ async def test_announcements(reactor: Any, respond: Any, port: int) -> None:
         responder = respond(port, identity=identity)
         responder.stop()
         responder.stop()
-        assert [decode(data) for data in waiting(listener)] == [
+        heard: list[bytes] = []
+
+        def all_came() -> bool:  # the loopback is quick, and need not be done when the call that sends it is
+            heard.extend(waiting(listener))
+            return len(heard) >= 4
+
+        await until(all_came)
+        assert [decode(data) for data in heard] == [
             Announcement(kind, way, identity.public_raw, responder.instance)
             for kind in (Kind.STARTED, Kind.STOPPING)
             for way in (Way.BROADCAST, Way.MULTICAST4)

@@ -15,6 +15,9 @@ import attrs
 
 __all__ = ["Gate"]
 
+#: What the kernel may take from an end that is held, in bytes; it would be megabytes.
+_BUFFER = 1 << 18
+
 
 @attrs.define(eq=False)
 class _Link:
@@ -28,7 +31,8 @@ class Gate:
     """Listens on 127.0.0.1 and passes each connection on to `port`; use as a context manager.
 
     `hold` is how many bytes of each connection go to the daemon before the rest waits, None for all; with `back`, how
-    many come from it. `rate` bounds how many pass in each step of 10 ms.
+    many come from it. So a client has to be told how many connections to take (`--lanes 1`, as `Lab.sending` does).
+    `rate` bounds how many pass in each step of 10 ms. Little waits in here: what is held is still where it is from.
     """
 
     def __init__(self, port: int, hold: int | None = None, rate: int = 1 << 30, *, back: bool = False) -> None:
@@ -43,6 +47,7 @@ class Gate:
         self._links: list[_Link] = []
         self._selector = selectors.DefaultSelector()
         self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)  # those it takes have it, too
         self._thread = threading.Thread(target=self._work)
         #: The port to send to.
         self.port: int = self._listening.getsockname()[1]
@@ -74,7 +79,8 @@ class Gate:
         """Let everything pass from now on, or up to `hold` bytes of each connection."""
         with self._lock:
             self._hold = hold
-            self.held.clear()
+            if not any(link.holding and not self._may_pass(link) for link in self._links):
+                self.held.clear()  # else somebody has come meanwhile, and has reached it already
 
     def cut(self) -> None:
         """Reset every connection that is carried; later ones pass as before."""
@@ -140,6 +146,7 @@ class Gate:
         except OSError:
             client.close()
             return
+        daemon.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         link = _Link(client, daemon)
         self._links.append(link)
         for end in (client, daemon):
@@ -148,9 +155,12 @@ class Gate:
 
     def _release(self) -> None:
         for link in self._links:
-            if link.holding and (self._hold is None or link.passed < self._hold):
+            if link.holding and self._may_pass(link):
                 link.holding = False
                 self._selector.register(self._held_end(link), selectors.EVENT_READ, link)
+
+    def _may_pass(self, link: _Link) -> bool:
+        return self._hold is None or link.passed < self._hold
 
     def _held_end(self, link: _Link) -> socket.socket:
         return link.daemon if self._back else link.client

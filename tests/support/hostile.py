@@ -65,17 +65,21 @@ def data(number: int, block: int, content: bytes, digest: bytes | None = None) -
 
 
 class Hostile:
-    """One connection to the daemon at `port`, from any address of 127.0.0.0/8; use as a context manager."""
+    """One connection to the daemon at `port`, from any address of 127.0.0.0/8; use as a context manager.
+
+    It waits for `seconds`, as long as everything else here does for a daemon that may have other work and no processor,
+    and less than `limits.SILENCE`, after which the daemon would close whatever the matter is.
+    """
 
     def __init__(
-        self, port: int, identity: Identity, *, seconds: int = 5, receive_buffer: int = 0, source: str = ""
+        self, port: int, identity: Identity, *, seconds: int = 20, receive_buffer: int = 0, source: str = ""
     ) -> None:
         self._socket = socket.socket()
         if source:
             self._socket.bind((source, 0))
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._socket.settimeout(5)
+        self._socket.settimeout(seconds)
         self._socket.connect(("127.0.0.1", port))
         self._socket.settimeout(None)
         limit = struct.pack("ll", seconds, 0)

@@ -91,7 +91,7 @@ class HostileServer:
         """Take the connection and finish the handshake."""
         self._socket, _ = self._listening.accept()
         self._socket.settimeout(None)
-        limit = struct.pack("ll", 10, 0)
+        limit = struct.pack("ll", 20, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         self._tls = SSL.Connection(self._context, self._socket)
@@ -105,7 +105,7 @@ class HostileServer:
             self._tls.sendall(joined)
 
     def receive(self) -> Message | Piece:
-        """The next message; pings are answered. Raises Left when the client has closed or says nothing for 10 s."""
+        """The next message; pings are answered. Raises Left when the client has closed or says nothing for 20 s."""
         while True:
             item = self._decoder.next_item()
             if item is None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import attrs
 from support.ports import free_port
+from support.processor import held_up
 
 from ftx.core.identity import format_id, parse_id
 from ftx.core.peers import Peer
@@ -53,15 +54,18 @@ def until(
 ) -> Any:
     """What `condition()` returns once that is true; AssertionError with `what` when it is not within `seconds`.
 
-    `said`: the process whose words explain why not.
+    `said`: the process whose words explain why not. Seconds in which it or we wait for a processor do not count, up to
+    a minute of them.
     """
     pause = threading.Event()
-    deadline = monotonic() + seconds
+    both = [os.getpid(), *([] if said is None else [said.pid])]
+    begun, waited = monotonic(), held_up(*both)
     while True:
         answer = condition()
         if answer:
             return answer
-        if monotonic() > deadline:
+        passed = monotonic() - begun
+        if passed > seconds and passed > seconds + min(held_up(*both) - waited, 60.0):
             words = "" if said is None else f"\n{said.text()}"
             raise AssertionError(f"not within {seconds:g} s: {what}{words}")
         pause.wait(interval)
@@ -386,10 +390,14 @@ class Lab:
         """Send to `daemon` and wait for the end, which must have this exit code unless it is None."""
         return self.sending(daemon.url, *words, **how).ends(code)
 
-    def sending(self, target: str, *words: str | bytes | Path, **how: Any) -> Client:
-        """Begin to send to `target`."""
+    def sending(self, target: str, *words: str | bytes | Path, lanes: int | None = 1, **how: Any) -> Client:
+        """Begin to send to `target`, over so many connections unless `words` say how many.
+
+        With None the program chooses, by a round trip: a long one where the machine is busy, whatever the way is.
+        """
         plain = [os.fspath(word) for word in words]
-        return self.client("send", "--to", target, *plain, **how)
+        few = [] if lanes is None or "--lanes" in plain else ["--lanes", str(lanes)]
+        return self.client("send", *few, "--to", target, *plain, **how)
 
     def _popen(
         self,
