@@ -86,7 +86,8 @@ class Account:
 
     def there(self, run: There) -> None:
         """Files are there now: the same as `resolved()` of each."""
-        if self._every_file or any(there != self._asked(path) for _, _, path, there in run.files):
+        into = self._into
+        if self._every_file or any([there != ((*into, *path) if into else path) for _, _, path, there in run.files]):
             for entry in run.each():
                 self.resolved(entry, None)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ftx import limits
 from ftx.core.announcing import Announcing
-from ftx.core.blocks import BlockSet, block_count, whole_digests
+from ftx.core.blocks import BlockSet, block_count
 from ftx.core.concluding import Concluded
 from ftx.core.departing import Departing
 from ftx.core.events import CloseEntry, Effect, OpenEntry, ReadBlock, ReadPipe, ReadWhole, Send
@@ -89,13 +89,14 @@ class Supplying(Announcing):
         return [Send(EntryEnd(number, entry.size, digest))]
 
     def wholes_read(self, read: Sequence[tuple[int, bytes]]) -> list[Effect]:
-        """Files of one block, by their numbers, were read and hashed to these block digests, and are with the
-        transport: that closes them.
+        """Files of one block, by their numbers, were read, have these file digests, and are with the transport.
+
+        That closes them.
         """
         effects: list[Effect] = []
-        entries = [self._entries[number] for number, _ in read]
-        digests = whole_digests([(entry.size, digest) for entry, (_, digest) in zip(entries, read, strict=True)])
-        for entry, digest in zip(entries, digests, strict=True):
+        entries = self._entries
+        for number, digest in read:
+            entry = entries[number]
             entry.active, entry.closed, entry.again, entry.digest = False, True, (), digest
             if entry.failed:
                 effects += self._forget(entry)

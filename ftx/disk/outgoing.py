@@ -12,15 +12,15 @@ from typing import Final
 import attrs
 from blake3 import blake3
 
-from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, zero_digest
+from ftx.core.blocks import BlockSet, block_count, block_digest, block_length, file_digest, whole_digests, zero_digest
 from ftx.disk.journal import Journal
 from ftx.disk.memory import DigestMemory
 from ftx.disk.packing import Packer
 from ftx.disk.source import OpenSource, SourceFile, read_all, read_whole
 from ftx.disk.sparse import PAGE
 from ftx.errors import FtxError
-from ftx.limits import BLOCK
-from ftx.wire.frames import Encoding, copy_frame, data_frames
+from ftx.limits import BLOCK, PIECE
+from ftx.wire.frames import Encoding, copy_frame, data_frames, data_head
 
 __all__ = ["LargeSource", "WholeBatch", "checksum", "read_batch"]
 
@@ -33,7 +33,7 @@ _TOGETHER: Final = 32
 class WholeBatch:
     """What became of a batch of files of one block.
 
-    `frames` are the data frames of those in `read` (entry number, block digest), in order; `failed` has (entry number,
+    `frames` are the data frames of those in `read` (entry number, file digest), in order; `failed` has (entry number,
     name of the error).
     """
 
@@ -50,7 +50,8 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
     With a `packer` those are compressed for which that is worth it.
     """
     frames: list[bytes | memoryview] = []
-    read: list[tuple[int, bytes]] = []
+    numbers: list[int] = []
+    hashed: list[tuple[int, bytes]] = []
     failed: list[tuple[int, str]] = []
     size, hasher = 0, blake3()
     for first in range(0, len(files), _TOGETHER):
@@ -59,20 +60,24 @@ def read_batch(files: Sequence[tuple[int, SourceFile]], packer: Packer | None = 
             if isinstance(content, str):
                 failed.append((number, content))
                 continue
+            length = file.size
             hasher.reset()  # cheaper than another one
             hasher.update(content)
             digest = hasher.digest()
-            read.append((number, digest))
-            if file.size >= PAGE and not content[0] and content == _ZEROS[: file.size]:
+            numbers.append(number)
+            hashed.append((length, digest))
+            if length >= PAGE and not content[0] and content == _ZEROS[:length]:
                 frames += data_frames(number, 0, content, digest, zero=True)
-            elif packer is None:
-                frames += data_frames(number, 0, content, digest)
-                size += file.size
+            elif packer is None and length <= PIECE:  # nearly everything
+                frames += (data_head(number, 0, length), content, digest)
+                size += length
             else:
-                packer.begin()
+                if packer is not None:
+                    packer.begin()
                 encoded, sent = _encoded(number, 0, content, digest, packer)
                 frames += encoded
                 size += sent
+    read = list(zip(numbers, whole_digests(hashed), strict=True))
     return WholeBatch(b"".join(frames), size, read, failed)
 
 

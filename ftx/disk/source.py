@@ -135,7 +135,8 @@ def read_all(files: Sequence[SourceFile]) -> list[bytes | memoryview | str]:
     """
     contents: list[bytes | memoryview | str] = []
     if many.available():  # what a peer has named the root of has no path to open
-        contents += many.read(list(takewhile(lambda file: file.held is None, files)))
+        held = any([file.held is not None for file in files])
+        contents += many.read(list(takewhile(lambda file: file.held is None, files)) if held else files)
     opened: list[int] = []
     try:
         for file in files[len(contents) :]:

@@ -40,6 +40,7 @@ __all__ = [
     "copied",
     "copy_frame",
     "data_frames",
+    "data_head",
     "encodings",
     "feature_of",
     "frame",
@@ -232,6 +233,11 @@ def frame(kind: FrameType, body: bytes) -> bytes:
     return _HEADER.pack(len(body), kind) + body
 
 
+def data_head(entry: int, block: int, length: int, encoding: Encoding | int = 0) -> bytes:
+    """What stands before a block that is sent in one piece, of `length` bytes; behind that is its digest."""
+    return _BOTH.pack(DATA_HEADER + length + limits.DIGEST, _DATA_TYPE, entry, block, encoding, _LAST)
+
+
 def data_frames(
     entry: int,
     block: int,
@@ -251,8 +257,7 @@ def data_frames(
         head = _HEADER.pack(DATA_HEADER + len(digest), FrameType.DATA)
         return [head, _DATA.pack(entry, block, encoding, _LAST), digest]
     if len(content) <= limits.PIECE:
-        length = DATA_HEADER + len(content) + len(digest)
-        return [_BOTH.pack(length, _DATA_TYPE, entry, block, encoding, _LAST), content, digest]
+        return [data_head(entry, block, len(content), encoding), content, digest]
     view = memoryview(content)
     out: list[bytes | memoryview] = []
     for start in range(0, len(view), limits.PIECE):

@@ -21,7 +21,7 @@ from ftx.wire.messages import Accept, FileEntry, Manifest, Needs, Results, Store
 
 MIB = limits.BLOCK
 #: Of functions, for each further small file; some tenths of a microsecond each.
-SENDER_CALLS = 20.5
+SENDER_CALLS = 15.5
 #: The same of a receiver, for one that it is sent: from the frames to the frame, the disk not counted.
 RECEIVER_CALLS = 9
 #: The same when a receiver finds that one is there: from the frame to the frame, the disk not counted.
@@ -205,7 +205,7 @@ def test_calls_for_each_small_file_of_a_sender() -> None:
         sender.flush_manifest()
         sender.receive(Needs([WantAll(number) for number in range(count)]))
         while (work := sender.next_work()) is not None:
-            sender.wholes_read([(number, digest) for number in work.numbers])  # type: ignore[union-attr]
+            sender.wholes_read([(number, whole) for number in work.numbers])  # type: ignore[union-attr]
         sender.receive(Results([Stored(number, whole, None) for number in range(count)]))
 
     send(1)

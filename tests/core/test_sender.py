@@ -76,7 +76,7 @@ def work(sender: Sender) -> Any:
 
 def read(number: int) -> Step:
     """A file of one block was read and sent."""
-    return lambda sender: sender.wholes_read([(number, BLOCK)])
+    return lambda sender: sender.wholes_read([(number, SMALL)])
 
 
 def opened(number: int, blocks: int, *known: int) -> Step:
@@ -414,7 +414,7 @@ def test_a_file_that_the_receiver_gives_up() -> None:
     # being read: the read closes it
     sender, effects = play(*ONE, all_of(0), work, failed)
     assert close(effects) == []
-    assert close(sender.wholes_read([(0, BLOCK)])) == []
+    assert close(sender.wholes_read([(0, SMALL)])) == []
     assert sender.idle
     # being read, and the read fails
     sender, _ = play(*ONE, all_of(0), work, failed)
@@ -444,7 +444,7 @@ def test_the_end_waits_for_everything() -> None:
     """Every entry has its result, every file that was asked for is closed, the last manifest is out; then, once."""
     sender, effects = play(*ONE, all_of(0), work, ends, Results([Failed(0, 606)]))
     assert close(effects) == []
-    sent = close(sender.wholes_read([(0, BLOCK)]))
+    sent = close(sender.wholes_read([(0, SMALL)]))
     assert sent == [messages.End(0, 0, 0, sender.transcript.digest())]
     assert sender.end_manifest() == []
     sender, effects = play(ACCEPT, announce(5, 5), ends, Results([Skipped(0), Failed(1, 607)]))

@@ -286,7 +286,7 @@ class SenderEnd(_End):
             return
         self.reads.append((file.path, 0, True))
         self._block(number, file, 0)
-        self._perform(self.machine.wholes_read([(number, block_digest([file.content]))]))
+        self._perform(self.machine.wholes_read([(number, file.digest())]))
 
     def _part(self, work: events.ReadBlock | events.CloseEntry, file: File) -> None:
         stage = "close" if isinstance(work, events.CloseEntry) else f"read {work.block}"
