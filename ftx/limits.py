@@ -344,6 +344,9 @@ RESERVE_STEP: Final = 256 * MiB
 NAME_VERSIONS: Final = 32
 #: Name records kept (about 250 bytes each); the oldest go first.
 NAME_RECORDS: Final = 4_000_000
+#: So many, of files that are neighbours, are kept together at most, and at least: fewer have a row each.
+SEGMENT: Final = 512
+SEGMENT_LEAST: Final = 16
 #: Bytes of block digests that are remembered beside them (32 for each MiB of a file, and its path): 1 TiB of files.
 REMEMBERED: Final = 32 * MiB
 #: Records waiting in memory for their ctime to be written with the next transaction.

@@ -14,9 +14,10 @@ from ftx.disk.basis import Basis
 from ftx.disk.claims import Claims
 from ftx.disk.growing import Growing
 from ftx.disk.handles import HandleCache
+from ftx.disk.namerecord import NameKey, NameRecord
 from ftx.disk.names import NameRules
 from ftx.disk.partial import Partial
-from ftx.disk.records import NameKey, NameRecord, Records
+from ftx.disk.records import Records
 from ftx.disk.root import Root
 from ftx.disk.space import Space
 from ftx.disk.staging import Staging, path_tag
@@ -244,4 +245,3 @@ class Job:
             why = "no inodes left on the file system of the inbox" if inodes else error.message
             self.device.report(f"{show_path(path)}: {why}")
         return error.name
-

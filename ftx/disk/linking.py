@@ -14,8 +14,8 @@ from attrs import define
 from ftx import limits
 from ftx.core.blocks import content_digest
 from ftx.disk.job import Job, joined
+from ftx.disk.namerecord import NameRecord
 from ftx.disk.names import check_path, free_names
-from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.store import Failed, Have, LinkEntry, Path, Skip, Stored, Want
 from ftx.disk.tree import Cursor

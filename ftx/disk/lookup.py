@@ -20,8 +20,8 @@ from ftx.disk.basis import Basis
 from ftx.disk.digest import digest_of
 from ftx.disk.fds import close
 from ftx.disk.job import Job, Wanted, joined
+from ftx.disk.namerecord import NameRecord
 from ftx.disk.publish import REPLACING, given_mode
-from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.runs import Entry, Run, Sorting
 from ftx.disk.staging import partial_key, path_tag

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from ftx import limits
 from ftx.disk.job import Job, Wanted, joined
+from ftx.disk.namerecord import NameRecord
 from ftx.disk.names import aside_names, free_names
-from ftx.disk.records import NameRecord
 from ftx.disk.root import storage_error
 from ftx.disk.store import Failed, Stored
 from ftx.disk.syncing import SyncGroup

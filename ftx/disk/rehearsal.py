@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ftx.disk.jobstore import InboxJob
 from ftx.disk.linking import look_links_up
 from ftx.disk.lookup import LookUp
+from ftx.disk.namerecord import NameRecord
 from ftx.disk.names import check_path
-from ftx.disk.records import NameRecord
 from ftx.disk.runs import Run
 from ftx.disk.store import (
     Answer,

@@ -19,7 +19,7 @@ from support.inboxes import JOB, PEER, Sending, blocks_of, content, digest_of_co
 from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
 from ftx.disk.jobstore import InboxJob
-from ftx.disk.records import NameRecord
+from ftx.disk.namerecord import NameRecord
 from ftx.disk.store import Failed, FileEntry, FolderEnd, FolderEntry, Have, Made, Refuse, Stored, Want, Whole
 from ftx.disk.syncing import Syncs
 from ftx.disk.tree import DurableNames

@@ -92,6 +92,7 @@ def test_records_of_version_2(root: Path) -> None:
         older.execute("DROP TRIGGER forgotten")
         older.execute("DROP TABLE blocks")
         older.execute("DROP TABLE intents")
+        older.execute("DROP TABLE segments")
         older.execute("ALTER TABLE names DROP COLUMN mode")
         older.execute("PRAGMA user_version = 2")
     older.close()

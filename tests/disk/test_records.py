@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ftx import limits
-from ftx.disk.records import NameKey, NameRecord, Records
+from ftx.disk.namerecord import NameKey, NameRecord
+from ftx.disk.records import Records
 from ftx.errors import FtxError
 
 PEER, OTHER = b"p" * 32, b"o" * 32
@@ -260,7 +261,7 @@ def test_records_of_version_4(records: Records, folder: int, tmp_path: Path) -> 
     records.write(PEER, [(b"a", record(ctime_ns=5))])
     records.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "records.db")) as older, older:
-        older.executescript("DROP TABLE intents; PRAGMA user_version = 4;")
+        older.executescript("DROP TABLE intents; DROP TABLE segments; PRAGMA user_version = 4;")
     again = Records(folder)
     assert again.find(PEER, [key(b"a")]) == [record(ctime_ns=5)]
     assert again.intend(PEER, [(b"b", record())])
@@ -343,7 +344,7 @@ def test_unusable_database_stops_the_start(records: Records, folder: int, tmp_pa
         path.write_bytes(raw)
     else:
         connection = sqlite3.connect(path)
-        pragma = {"newer": "user_version = 6", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
+        pragma = {"newer": "user_version = 7", "older": "user_version = 1", "foreign": "application_id = 1"}[damage]
         connection.execute(f"PRAGMA {pragma}")
         connection.close()
     with pytest.raises(FtxError) as caught:

@@ -13,7 +13,8 @@ from support.inboxes import MTIME, PEER, Sending, blocks_of, content, digest_of_
 from ftx import limits
 from ftx.core.blocks import block_digest
 from ftx.disk.inbox import Inbox
-from ftx.disk.records import NameRecord, Records
+from ftx.disk.namerecord import NameRecord
+from ftx.disk.records import Records
 from ftx.disk.remembered import SCHEMA, Remembered
 from ftx.disk.store import Failed, Want
 from ftx.limits import BLOCK, DIGEST
@@ -106,9 +107,7 @@ def replace(path: Path) -> None:
     ("change", "now"),
     [(rewrite, NEW), (replace, NEW), (lambda path: path.chmod(0o600), OLD)],
 )
-def test_what_was_touched_since_is_read(
-    inbox: Inbox, root: Path, change: Callable[[Path], None], now: bytes
-) -> None:
+def test_what_was_touched_since_is_read(inbox: Inbox, root: Path, change: Callable[[Path], None], now: bytes) -> None:
     """Whatever can be changed about it by a program, its status changes."""
     change(root / "f")
     assert offered(inbox) == (digests(now), True)
@@ -271,7 +270,14 @@ def test_the_oldest_give_way() -> None:
 def test_records_of_version_3(inbox: Inbox, root: Path) -> None:
     """They come without digests: what they speak of is read, and what is stored from now on is not."""
     inbox.close()
-    in_database(root, "DROP TRIGGER forgotten", "DROP TABLE blocks", "DROP TABLE intents", "PRAGMA user_version = 3")
+    in_database(
+        root,
+        "DROP TRIGGER forgotten",
+        "DROP TABLE blocks",
+        "DROP TABLE intents",
+        "DROP TABLE segments",
+        "PRAGMA user_version = 3",
+    )
     again = Inbox.open(str(root))
     assert offered(again) == (digests(OLD), True)
     assert Sending(again, {"f": NEW}, mtime_ns=LATER).run() == {"f": "stored f (1)"}
