@@ -190,6 +190,7 @@ async def test_a_sender_that_never_reads(reactor: Any, short_tmp: Path) -> None:
     first = await end.send(source, into="/".join(into))
     assert isinstance(first, Done)
     assert first.files == count
+    await until(lambda: end.jobs.counts.active == 0)  # its sender has the receipt before it is closed
     before = len(end.store.calls)
     small_buffers(end)
     files = [entry(1 + number, b"many", b"%04d" % number, size=3) for number in range(count)]
@@ -206,12 +207,13 @@ async def test_a_sender_that_never_reads(reactor: Any, short_tmp: Path) -> None:
                 deaf.send(Manifest(files[start : start + 20], False))
                 while looked_up() < start and not heard_enough.wait(0.002):
                     pass
-            heard_enough.wait(20)
+            heard_enough.wait(50)
 
     heard_enough = threading.Event()
     talking = deferToThread(talk_and_never_listen)
     try:
-        await until(lambda: end.connections[-1].session.paused or looked_up() > count, seconds=20)
+        # dozens of turns of this thread, the peer's and the disk's: 15 s where ten programs want each processor
+        await until(lambda: end.connections[-1].session.paused or looked_up() > count, seconds=45)
         assert looked_up() < count, "it has not heard of all of them"
         assert end.jobs.counts.active == 1
         clock.advance(limits.SILENCE)
@@ -235,6 +237,7 @@ async def test_what_is_said_of_ended_jobs(end: ReceivingEnd, logged: list[str]) 
     (source / "folder" / "taken").write_bytes(b"x")
     first = await end.send(source)
     assert isinstance(first, Done)
+    await until(lambda: end.jobs.counts.active == 0)  # its sender has the receipt before it is closed
     (source / "note").write_bytes(b"another")
     (source / "new").write_bytes(b"y" * 2000)
     end.store.hold("write_block")

@@ -60,6 +60,7 @@ async def test_a_limit_holds_and_is_lifted_while_the_job_runs(reactor: Any, end:
         end.jobs.rates.change("daemon", 0, None)
         done = await sending
         assert isinstance(done, Done)
+        await until(lambda: not end.jobs.list("active"))  # its sender has the receipt before it is closed
         with pytest.raises(FtxError) as caught:
             end.jobs.rates.change(f"job:{job}", 1000, None)
         assert caught.value.name == "no-such-job"
@@ -73,6 +74,7 @@ async def test_the_limit_of_a_peer_counts_for_its_jobs_alone(end: ReceivingEnd) 
     path = source(end, 8 * MiB)
     end.jobs.rates.change("peer:somebody", 1000, 1000)
     assert isinstance(await end.send(path), Done)
+    await until(lambda: not end.jobs.list("active"))
     end.jobs.rates.change("peer:attic", 200_000, None)  # our own key goes by our own name
     (end.folder / "source").write_bytes(os.urandom(8 * MiB))
     sending = Deferred.fromCoroutine(end.send(path))
