@@ -28,6 +28,7 @@ from ftx.disk.keys import Identity, load
 from ftx.errors import KINDS
 from ftx.wire.frames import FrameType
 from ftx.wire.messages import (
+    Accept,
     End,
     EntryEnd,
     EntryFailed,
@@ -291,6 +292,7 @@ def test_more_than_was_offered(daemon: Daemon, key: Identity) -> None:
     with Hostile(daemon.port, key) as client:
         client.greet()
         client.send(Offer(os.urandom(16), 0, [], None, 1, 0, 10))
+        client.until(Accept)  # what comes with the offer comes too early
         client.announce([entry(0, b"a"), entry(1, b"b")])
         assert name_of(client.end()) == "over-offer"
 
