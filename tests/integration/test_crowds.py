@@ -99,7 +99,8 @@ def test_a_crowd_of_strangers_and_a_transfer(lab: Lab, daemon: Daemon) -> None:
 @pytest.mark.parametrize("stage", ["half a handshake", "half a hello"])
 def test_memory_of_a_stranger(stage: str, daemon: Daemon, key: Identity) -> None:
     """Whatever it has begun, a connection that is not signed in costs less than 128 KiB, TLS included."""
-    count = 80
+    # So few that all can be there within HELLO_DEADLINE, also on a machine that is busy.
+    first, count = 10, 40
 
     def arrive() -> socket.socket | Hostile:
         if stage == "half a handshake":
@@ -111,13 +112,13 @@ def test_memory_of_a_stranger(stage: str, daemon: Daemon, key: Identity) -> None
         return client
 
     with contextlib.ExitStack() as stack:
-        for _ in range(20):
+        for _ in range(first):
             stack.enter_context(arrive())
-        until(lambda: strangers(daemon) == 20, "the first are in", said=daemon)
+        until(lambda: strangers(daemon) == first, "the first are in", said=daemon)
         before = cost(daemon.pid)
         for _ in range(count):
             stack.enter_context(arrive())
-        until(lambda: strangers(daemon) == 20 + count, "all are in", said=daemon)
+        until(lambda: strangers(daemon) == first + count, "all are in", said=daemon)
         each = (cost(daemon.pid).resident - before.resident) / count
     print(f"{stage}: {each / KiB:.0f} KiB for each connection")
     assert each < PER_CONNECTION
@@ -204,7 +205,8 @@ def test_many_slow_peers_and_a_fast_one(lab: Lab, daemon: Daemon) -> None:
             client.offer(b"slow", job=os.urandom(16))
             client.announce([entry(0, b"%04d" % number, size=MiB)])
             client.until(Needs)
-            client.send(piece)
+            for each in slow if number % 10 == 9 else (client,):
+                each.send(piece)  # or the first would be silent for too long where the machine is busy
         before = cost(daemon.pid)
         lab.send(daemon, "fast")
         for client in slow:

@@ -57,7 +57,7 @@ class Mangler(Relay):
             case "double":
                 return data[: place + length] + part + data[place + length :]
             case "swap":
-                return data[place:] + data[:place]
+                return data[place or 1 :] + data[: place or 1]
             case "flip":
                 changed = bytearray(data)
                 changed[place] ^= 1 << self._draw.randrange(8)

@@ -62,7 +62,7 @@ class Shaped(Relay):
                 arrival, data = on_the_way.get()
                 if not data or self._over.wait(max(0.0, arrival - time.monotonic())):
                     break
+                self.arrived[inward] += len(data)  # before an answer to it can be there
                 target.sendall(data)
-                self.arrived[inward] += len(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)
