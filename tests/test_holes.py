@@ -588,12 +588,18 @@ async def test_CVE_2025_32900_broadcasts_change_no_paired_peer(reactor: Any, sho
     before = Path(where.peers).read_bytes()
     with impostor() as (there, port):
         settings = Settings(where, discovery_port=port, discovery_interfaces=("lo",))
+        # it waits by a clock of ours: on a busy machine half a second is over before the answers are read
+        clock, heard = Clock(), []  # type: ignore[var-annotated]
+        timed = SimpleNamespace(**{name: getattr(reactor, name) for name in dir(reactor) if name[0] != "_"})
+        timed.callLater, timed.seconds = clock.callLater, clock.seconds
 
         async def look() -> list[Discovered]:
-            return await discover(reactor, settings, wait=0.5)
+            return await discover(timed, settings, wait=0.5, on_event=heard.append)
 
         found = Deferred.fromCoroutine(look())
         await until(lambda: answered(there, (pi, pi, "Your bank"), (KEY, KEY, "pi")))
+        await until(lambda: len(heard) == 2)
+        clock.advance(0.5)
         names = {(one.name, one.announced, one.paired) for one in await found}
     assert names == {("pi", "Your bank", True), ("pi", "pi", False)}
     assert Path(where.peers).read_bytes() == before
