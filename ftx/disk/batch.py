@@ -60,8 +60,10 @@ class _Batch:
                     wanted, content = job.file(whole.number), _content(whole)
                     if wanted.folder != path:
                         path, folder = wanted.folder, folders.at(wanted.folder)
-                    if folder is None or not _is(content, wanted, whole) or _has_holes(content):
+                    if folder is None or not _is(content, wanted, whole):
                         break
+                    if wanted.size >= 2 * PAGE and data_runs(bytes(content)) is not None:
+                        break  # pages of zeros, which are not written
                     ready.append((wanted, whole.digest))
                     files.append((folder, wanted.mode & given, wanted.mtime_ns, content))
                 if not ready:
@@ -154,11 +156,6 @@ def _content(whole: Whole) -> bytes | memoryview:
 def _is(content: bytes | memoryview, wanted: Wanted, whole: Whole) -> bool:
     """Whether this is the content of the wanted file."""
     return len(content) == wanted.size and blake3(content).digest() == whole.digest
-
-
-def _has_holes(content: bytes | memoryview) -> bool:
-    """Whether there are pages of zeros in it, which are not written."""
-    return len(content) >= 2 * PAGE and data_runs(bytes(content)) is not None
 
 
 def _write_sparse(fd: int, content: bytes) -> None:

@@ -146,9 +146,10 @@ class Guarded:
             self._account.ledger.give_back(self._account.peer, charge.day, left, file=True)
 
     def _settled(self, outcomes: list[Stored | Failed]) -> list[Stored | Failed]:
-        for outcome in outcomes:
-            if isinstance(outcome, Stored):
-                self._settle(outcome.number, stored=True)
+        if self._charges:
+            for outcome in outcomes:
+                if isinstance(outcome, Stored):
+                    self._settle(outcome.number, stored=True)
         return outcomes
 
     def store_whole(self, files: Sequence[Whole]) -> list[Stored | Failed]:

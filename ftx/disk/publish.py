@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -64,7 +63,7 @@ class Staged(Struct, eq=False):
             self.disk_ns,
             ctime_ns,
             self.digest,
-            stat.S_IMODE(self.mode),
+            self.mode & 0o7777,
         )
 
 
@@ -199,12 +198,14 @@ class _Publication:
         if not root.together:
             return 0
         ready, replacing = [], self.job.conflict in REPLACING
+        path = folder = None
         with Folders(self.job.tree) as folders:
             for staged in files:
                 # a name that is known to be taken would end the call: what is behind it would be collected in vain
                 if staged.staged is not None or (replacing and staged.wanted.taken):
                     break
-                folder = folders.at(staged.wanted.folder)
+                if staged.wanted.folder != path:
+                    path, folder = staged.wanted.folder, folders.at(staged.wanted.folder)
                 if folder is None:
                     break
                 ready.append((staged.fd, folder, staged.name))

@@ -79,4 +79,4 @@ def test_calls_for_each_file_that_is_stored(tmp_path: Path, together: bool) -> N
             assert {type(outcome) for outcome in outcomes} == {Stored}
             sending.store.close()
     # one by one it is asked before each file whether it can be done with others
-    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= (38 if together else 54)
+    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= (32 if together else 52)
