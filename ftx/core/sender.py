@@ -144,8 +144,11 @@ class Sender(Supplying):
         files: list[_There] = []
         for result in results:
             entry = entries.get(result.number)
-            if entry is None or identical or entry.folder or entry.failed or not entry.answered:
-                entry = self._entry(result)  # which may not be, or is to be counted; nearly all were asked for
+            if entry is None or entry.failed or entry.folder or entry.answered is identical:
+                entry = self._entry(result)
+            elif identical:  # as nearly all are that were not asked for; those that were are stored
+                self._unanswered -= 1
+                entry.answered = True
             if entry.folder:
                 self._tell(files, effects, identical=identical)
                 files = []
