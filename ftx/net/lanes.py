@@ -116,11 +116,14 @@ class Lanes:
             if count:
                 _log.info("goes on with one connection: the peer is older, and knows no others for a job")
             return
+        why = ""
         if count is None:
-            count = lanes_for(self._bundle.own.session.round_trip, self._processors, content)
+            took = self._bundle.own.session.round_trip
+            count = lanes_for(took, self._processors, content)
+            why = f", for a round trip takes {(took or 0.0) * 1000:.0f} ms"
         count = min(count, self._most)
         if count > 0:
-            _log.info("takes up to {count} connections for the content", count=count + 1)
+            _log.info("takes up to {count} connections for the content{why}", count=count + 1, why=why)
         for number in range(1, count + 1):
             opening = Deferred.fromCoroutine(self._open(number))
             self._opening.add(opening)

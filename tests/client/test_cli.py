@@ -519,8 +519,10 @@ def answer(client: Client, reply: bytes | signal.Signals, *args: str) -> tuple[i
     answered = False
     while True:
         if not select.select([terminal], [], [], 1.0)[0]:
-            if answered and isinstance(reply, signal.Signals):
-                # between its last look for signals and read(2), input() does not notice one: nobody is that quick
+            state = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if answered and isinstance(reply, signal.Signals) and state == "S":
+                # Between its last look for signals and read(2), input() does not notice one: nobody is that quick. One
+                # that runs, or would if it were let, has noticed, and a second signal would cut its end short.
                 child.send_signal(reply)
             continue
         try:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import random
+import re
 import socket
 import threading
 import time
@@ -160,23 +161,20 @@ def test_a_pull_takes_them_too(lab: Lab) -> None:
 def test_they_are_chosen_by_the_round_trip(lab: Lab) -> None:
     """None on a short path; some on a long one, whichever way content goes; none for a file that is soon over."""
     source, small, daemon = large(lab), large(lab, "small", MIB), lab.daemon()
-    taken = 0
-    for number in range(5):  # the path to a machine that is busy at that moment is a long one
-        with Line(daemon.port) as near:
-            lab.sending(near.url, "--into", f"near-{number}", source, lanes=None).ends()
-            taken = len(near.carried)
-        if taken == 1:
-            break
-    assert taken == 1
+    with Line(daemon.port) as near:
+        told = lab.sending(near.url, "--into", "near", "-v", source, lanes=None).ends()
+        # The path to a machine that is busy at that moment is a long one, and then it says so.
+        why = re.search(r"takes up to 3 connections for the content, for a round trip takes (\d+) ms", told.text())
+        assert len(near.carried) == 1 or (why is not None and int(why[1]) >= 1000 * limits.LANE_ROUND_TRIP)
     with Line(daemon.port, delay=0.03) as far:
         told = lab.sending(far.url, "--into", "far", "-v", source, lanes=None)
         told.ends()
         assert len(far.carried) > 1
-        assert "takes up to 3 connections" in told.text()
+        assert "takes up to 3 connections for the content, for a round trip takes" in told.text()
         before = len(far.carried)
         lab.sending(far.url, "--into", "far", small, lanes=None).ends()
         assert len(far.carried) == before + 1
-    for folder in ("near-0", "far"):
+    for folder in ("near", "far"):
         assert (daemon.inbox / folder / "large").read_bytes() == source.read_bytes()
 
 
