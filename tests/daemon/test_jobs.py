@@ -149,8 +149,9 @@ async def test_the_same_command_right_after_a_kill(reactor: Any, end: ReceivingE
     end.store.hold("write_block")
 
     def begin_and_die() -> None:
-        with end.hostile(seconds=1) as first:
+        with end.hostile(seconds=20) as first:
             first.job(entry(0, b"large", size=len(content), mtime=status.st_mtime_ns, mode=0o644))
+            first.hurry(2)
             for block in range(8):
                 first.send(data(0, block, content[block * MiB : (block + 1) * MiB]))
 

@@ -116,6 +116,10 @@ class Hostile:
             pass
         return sent
 
+    def hurry(self, seconds: int) -> None:
+        """From now on, what nobody takes within so many seconds is not sent."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, 0))
+
     def close_in_order(self) -> None:
         """End TLS as the standard asks for, and close."""
         self._tls.shutdown()
