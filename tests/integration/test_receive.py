@@ -52,6 +52,8 @@ def test_a_code_that_is_used_up_is_followed_by_another(lab: Lab) -> None:
     until(lambda: len([one for one in client.events if "code" in one]) == 2, "another code", said=client)
     second = [one["code"] for one in client.events if "code" in one][1]
     lab.client("pair", target, home="sender", environ={"FTX_CODE": second}).ends()
+    # The sender hears of it first: whoever ends the receiver has seen there that somebody is paired.
+    until(lambda: any(one.get("state") == "paired" for one in client.events), "it says so here, too", said=client)
     client.signal(2)
     client.ends(130)
     assert [one.id for one in load(lab.places("receiver").peers).peers] == [lab.key("sender").id]
