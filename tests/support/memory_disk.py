@@ -200,9 +200,10 @@ class MemoryDisk:
             return Skip() if self.conflict == "skip" else Refuse("exists")
         self._works[entry.number] = _Work(entry)
         blocks = block_count(entry.size)
-        versions = [self.files[name] for (at, _, _), name in self._records.items() if at == path]
+        if blocks > 1:  # looked for among all there are, which small files are too many for
+            versions = (self.files[name] for (at, _, _), name in self._records.items() if at == path)
+            self._works[entry.number].basis = next(filter(None, versions), b"")
         work = self._works[entry.number]
-        work.basis = next(filter(None, versions), b"") if blocks > 1 else b""
         durable = self.partials.get(self._key(entry))
         if blocks == 1 or durable is None:
             return Want(None, work.basis)
