@@ -238,7 +238,7 @@ class Records:
         def action(connection: sqlite3.Connection) -> list[tuple[int, int, NameRecord]]:
             known = {key_of(path, record): (stored, record) for stored, record in rows.versions(connection, peer, path)}
             for stored, together in segments.those_of(connection, peer, [path]):
-                known.update([(key_of(path, record), (stored, record)) for one, record in together if one == path])
+                known.update([(key_of(path, record), (stored, record)) for _, record in together])
             waiting = self._unwritten.known(peer)
             return [(stored, key[2], waiting.get(key, record)) for key, (stored, record) in known.items()]
 

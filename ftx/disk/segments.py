@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Final
 
 from ftx import limits
-from ftx.disk.namerecord import PathRecord, packed, unpacked
+from ftx.disk.namerecord import PathRecord, keyed, packed, unpacked
 
 __all__ = ["SCHEMA", "count", "put", "take", "take_oldest", "those_of"]
 
@@ -52,6 +52,8 @@ def put(connection: sqlite3.Connection, peer: bytes, records: Sequence[PathRecor
     rest: list[PathRecord] = []
     for above, at in _by_folder([path for path, _ in records]).items():
         run = sorted([records[place] for place in at], key=_PATH)  # nearly always they are in order
+        if len({path for path, _ in run}) < len(run):  # what is earlier must not be written later, as a row
+            run = [(key[0], record) for key, record in dict(keyed(run)).items()]
         for start in range(0, len(run), limits.SEGMENT):
             some = run[start : start + limits.SEGMENT]
             if len(some) < limits.SEGMENT_LEAST or not _put(connection, peer, above, some, now):
@@ -107,9 +109,15 @@ def _get(connection: sqlite3.Connection, number: int) -> tuple[int, list[PathRec
 def those_of(
     connection: sqlite3.Connection, peer: bytes, paths: Sequence[bytes]
 ) -> Iterator[tuple[int, list[PathRecord]]]:
-    """When it was stored, and the records of each segment that may have any of `paths`: those and others."""
+    """When each segment that has any of `paths` was stored, and what it has of these paths.
+
+    What it has of others is let go of at once: each of `paths` may be in another segment, and names may be long.
+    """
+    wanted = set(paths)
     for number in _near(connection, peer, paths):
-        yield _get(connection, number)
+        stored, records = _get(connection, number)
+        if found := [one for one in records if one[0] in wanted]:
+            yield stored, found
 
 
 def take(connection: sqlite3.Connection, peer: bytes, paths: Sequence[bytes]) -> Iterator[tuple[int, list[PathRecord]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,35 @@ def test_a_later_word_on_one_of_them(records: Records, tmp_path: Path, number: i
     assert records.find(PEER, keys(every)) == [None if place == at else one for place, (_, one) in enumerate(every)]
     records.close()
     assert held(tmp_path) == (2, MANY - 1)
+
+
+def test_the_last_word_counts_where_one_segment_ends(records: Records) -> None:
+    """Although what comes before in order of names needs rows, and what comes after does not."""
+    every = some(b"x/", limits.SEGMENT + limits.SEGMENT_LEAST)
+    store(records, every[: limits.SEGMENT_LEAST])
+    records.settle(PEER, every[: limits.SEGMENT])
+    at = limits.SEGMENT - 1
+    later = [(path, record(5000 + number)) for number, (path, _) in enumerate(every[at:])]
+    records.settle(PEER, later)
+    records.flush()
+    expected = [one for _, one in every[:at] + later]
+    assert records.find(PEER, keys(every)) == expected
+    assert records.versions(PEER, every[at][0]) == [record(5000)]
+
+
+def test_what_is_not_asked_for_is_not_kept(records: Records) -> None:
+    """Files far from each other are found in as many segments, without all that is in them at once."""
+    above = b"/".join([b"a long folder " * 10] * 10) + b"/"
+    every = some(above, 16 * limits.SEGMENT)
+    store(records, every)
+    asked = every[:: limits.SEGMENT]
+    tracemalloc.start()
+    try:
+        assert records.find(PEER, keys(asked)) == [one for _, one in asked]
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * limits.SEGMENT * len(above)
 
 
 def test_forgotten_where_it_is(records: Records, tmp_path: Path) -> None:
