@@ -595,8 +595,9 @@ DEMO_BYTES_LEAST: Final = 128 * MiB
 DEMO_WRITING: Final = 3.0
 #: Free space that it wants besides the file and its copy, and the floor an inbox leaves alone.
 DEMO_SPARE: Final = 64 * MiB
-#: Seconds between two looks at the daemon whose transfer it wants to cut, for the daemon to be ready, and for a
+#: Seconds between two looks at the daemon whose transfer it wants to cut, for the daemon to be ready (a second and a
+#: half of processor time, which a busy machine may not have for a while; one that ends is noticed at once), and for a
 #: process to end.
 DEMO_LOOK: Final = 0.01
-DEMO_DAEMON: Final = 20.0
+DEMO_DAEMON: Final = 60.0
 DEMO_PROCESS: Final = 120.0
