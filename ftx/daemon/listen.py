@@ -278,11 +278,18 @@ class ListeningService(Service):
         # As the reactor's adoptStreamConnection() does it, but without the duplicate of the descriptor, which it
         # leaves to the collector when the connection is reset just then.
         try:
-            client = connection.getpeername()
-        except OSError:  # it has gone already
+            self._take(connection)
+        except OSError:  # it has gone already, or the kernel watches no more for us
             connection.close()
-            return
-        kind = IPv6Address if connection.family == socket.AF_INET6 else IPv4Address
+
+    def _take(self, connection: socket.socket) -> None:
+        client = connection.getpeername()
+        kind: type[IPv4Address | IPv6Address] = IPv4Address
+        if connection.family == socket.AF_INET6:
+            kind = IPv6Address
+            # with its zone, without which nobody can be called back at a link-local address
+            host, _ = socket.getnameinfo(client, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+            client = (host, *client[1:])
         protocol = self._factory.buildProtocol(kind("TCP", *client))
         if protocol is None:
             connection.close()

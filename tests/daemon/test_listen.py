@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import warnings
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import pytest_twisted
 from support.bounded import bounded, until
+from twisted.internet.address import IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.tcp import Server
 
 from ftx.daemon.listen import DEFAULT_ENDPOINTS, Endpoint, Listeners, ListeningService, parse_endpoint
 from ftx.errors import StartupError
@@ -247,6 +250,100 @@ async def test_a_connection_that_was_reset_before_it_was_taken(reactor: Any) -> 
         warnings.simplefilter("always", ResourceWarning)
         assert await greeting(address) == b"hello"
     assert caught == []
+    service.stopService()
+
+
+class Refusing(Factory):
+    """Takes nobody."""
+
+    def buildProtocol(self, addr: Any) -> None:
+        """None."""
+
+
+@bounded(20)
+async def test_a_connection_that_is_not_wanted(reactor: Any) -> None:
+    """It is closed at once, and not by the collector."""
+    service = ListeningService([LOOPBACK], Refusing(), reactor)
+    service.startService()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        assert await greeting(service.addresses[0]) == b""
+    assert caught == []
+    service.stopService()
+
+
+class Unwatching:
+    """The reactor, but the kernel watches no further connection, once."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.refused = 0
+
+    def addReader(self, reader: Any) -> None:
+        if isinstance(reader, Server) and not self.refused:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._reactor.addReader(reader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+@bounded(20)
+async def test_a_connection_that_cannot_be_watched(reactor: Any) -> None:
+    """It is closed, and the next one is served: epoll_ctl(2) says ENOSPC, and may say otherwise later."""
+    watching = Unwatching(reactor)
+    service = ListeningService([LOOPBACK], Factory.forProtocol(Greeter), watching)
+    service.startService()
+    (address,) = service.addresses
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        assert await greeting(address) == b""
+        assert await greeting(address) == b"hello"
+    assert (watching.refused, caught) == (1, [])
+    service.stopService()
+
+
+class FromTheLink(socket.socket):
+    """A connection whose peer has a link-local address on the first interface, which is always the loopback."""
+
+    def getpeername(self) -> Any:
+        """As the kernel tells it: the zone is a number beside the address."""
+        return ("fe80::1", 4711, 0, 1)
+
+
+class Remembering(Factory):
+    """Knows who came."""
+
+    protocol = Protocol
+
+    def __init__(self) -> None:
+        self.came: list[Any] = []
+        self.made: list[Any] = []
+
+    def buildProtocol(self, addr: Any) -> Protocol | None:
+        """Another one."""
+        self.came.append(addr)
+        self.made.append(super().buildProtocol(addr))
+        return self.made[-1]  # type: ignore[no-any-return]
+
+
+@needs_ipv6
+@bounded(20)
+async def test_a_link_local_peer_has_its_zone(reactor: Any) -> None:
+    """Without it an address that is remembered is of no use; the transport says the same as the factory hears."""
+    factory = Remembering()
+    service = ListeningService([LOOPBACK6], factory, reactor)
+    service.listeners.bind()
+    with socket.create_connection(service.addresses[0], timeout=5):
+        accepted, _ = service.listeners.sockets[0].accept()
+        accepted.setblocking(False)
+        service._connected(FromTheLink(fileno=accepted.detach()))
+        (address,), (protocol,) = factory.came, factory.made
+        assert address == protocol.transport.getPeer() == IPv6Address("TCP", "fe80::1%lo", 4711, 0, 1)
+        assert "fe80::1%lo" in repr(protocol.transport)
+        protocol.transport.abortConnection()
+        await until(lambda: not protocol.transport.connected)
     service.stopService()
 
 
