@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,6 +25,8 @@ from ftx.net.tls import Credentials
 MINE = Credentials(Identity.generate())
 YOURS = Credentials(Identity.generate())
 CONTENT = bytes(range(256)) * 2000
+#: Of SSL_get_error(3): something else than that there is no more for now.
+SSL_ERROR_SSL: Final = 1
 
 
 @pytest.fixture(params=["found", "elsewhere"], autouse=True)
@@ -49,10 +54,24 @@ def everything(end: Records) -> bytes:
     return found
 
 
-def joined(mine: Credentials = MINE) -> tuple[Records, Records]:
-    """Both ends of one connection, the handshake complete."""
+class Without:
+    """A connection that has not this one attribute."""
+
+    def __init__(self, connection: SSL.Connection, name: str) -> None:
+        self._connection = connection
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise AttributeError(name)
+        return getattr(self._connection, name)
+
+
+def joined(mine: Credentials = MINE, without: str = "") -> tuple[Records, Records]:
+    """Both ends of one connection, the handshake complete; the server's connection has not the attribute `without`."""
     client = Records(SSL.Connection(mine._client, None), client=True)
-    server = Records(SSL.Connection(YOURS._server, None), client=False)
+    accepting: Any = SSL.Connection(YOURS._server, None)
+    server = Records(Without(accepting, without) if without else accepting, client=False)  # type: ignore[arg-type]
     while not (client.shake_hands() and server.shake_hands()):
         for one, other in ((client, server), (server, client)):
             for data in sealed(one):
@@ -83,6 +102,57 @@ def test_content_in_any_pieces(piece: int) -> None:
         found += opened.content
     assert found == content
     assert client.waiting == 0
+
+
+def test_what_fails_directly_is_asked_again(direct: bool) -> None:
+    """Each call by itself: pyOpenSSL does what the direct way did not, and nothing is lost."""
+    failing = {"give": -1, "take": -1, "read": -1, "write": 0}
+    for name, result in failing.items():
+        client, server = joined()
+        if direct:
+            binding = records._BINDING
+            assert binding is not None
+            instead: dict[str, Any] = {name: lambda *_, result=result: result, "error": lambda *_: SSL_ERROR_SSL}
+            client._openssl = server._openssl = binding._replace(**instead)
+        client.write(CONTENT[:40_000])
+        server.feed(memoryview(everything(client)))
+        opened = server.opened(10)
+        assert opened == (CONTENT[:40_000], 3, None, False), name
+
+
+@pytest.mark.parametrize("module", [None, SimpleNamespace(), SimpleNamespace(ffi=object(), lib=object())])
+def test_no_binding(module: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pyOpenSSL that keeps it elsewhere, or other things there."""
+    monkeypatch.setitem(sys.modules, "OpenSSL._util", module)
+    assert records._binding() is None
+
+
+@pytest.mark.parametrize("name", ["_ssl", "_into_ssl", "_from_ssl"])
+def test_a_connection_that_keeps_its_own_elsewhere(name: str) -> None:
+    """All goes through pyOpenSSL then."""
+    client, server = joined(without=name)
+    assert server._openssl is None
+    for one, other in ((client, server), (server, client)):
+        one.write(CONTENT[:40_000])
+        other.feed(memoryview(everything(one)))
+        assert other.opened(10).content == CONTENT[:40_000]
+
+
+def test_the_end_of_one_is_nothing_to_another() -> None:
+    """OpenSSL has one queue of errors for all connections of a thread."""
+    client, server = joined()
+    for end in (b"\x17\x03\x03\0\x20" + bytes(32), b""):
+        _, other = joined()
+        other.feed(memoryview(end))
+        ended = other.opened(10).ended
+        assert ended is not None
+        assert not isinstance(ended, SSL.ZeroReturnError)
+        with pytest.raises(SSL.Error):
+            other.close()
+        assert server.opened(10) == (b"", 0, None, False)
+        client.write(b"content")
+        server.feed(memoryview(everything(client)))
+        assert server.opened(10) == (b"content", 1, None, False)
 
 
 def test_a_bounded_number_of_records_is_opened() -> None:
