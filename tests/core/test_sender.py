@@ -323,10 +323,12 @@ class Found(msgspec.Struct, frozen=True):
     mode: int = 0o777
 
 
-def test_files_that_are_announced_together() -> None:
+@pytest.mark.parametrize("length", [0, 250])
+def test_files_that_are_announced_together(length: int) -> None:
     """They are announced as one by one: the same frames, the same room, and each is its own source."""
     above: tuple[bytes, ...] = (b"d" * 255,) * 15
-    files = [Found((*above[: number % 16], b"%05d" % number + b"n" * 250), number) for number in range(1500)]
+    depth = 16 if length else 1  # frames are full of bytes, or of entries
+    files = [Found((*above[: number % depth], b"%05d" % number + b"n" * length), number) for number in range(1500)]
     one, effects = play(Accept(JOB, 65_535, 65_535, 2, 0))
     for file in files:
         effects += one.add_file(file.path, file.size, file.mtime_ns, file.mode, file)
