@@ -36,6 +36,7 @@ SELECT id, first, last FROM segments WHERE peer = ?1 AND folder = ?2 AND first <
     (SELECT first FROM segments WHERE peer = ?1 AND folder = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1), ?3
 ) ORDER BY first
 """
+_ANY: Final = "SELECT 1 FROM segments WHERE peer = ? AND folder BETWEEN ? AND ? LIMIT 1"
 _GET: Final = "SELECT folder, stored, records FROM segments WHERE id = ?"
 _DROP: Final = "DELETE FROM segments WHERE id = ?"
 _COUNT: Final = "SELECT coalesce(sum(count), 0) FROM segments"
@@ -90,7 +91,12 @@ def _put(connection: sqlite3.Connection, peer: bytes, above: bytes, run: list[Pa
 
 def _near(connection: sqlite3.Connection, peer: bytes, paths: Sequence[bytes]) -> Iterator[int]:
     """Which segments may have records of `paths`, each once."""
-    for above, at in _by_folder(paths).items():
+    folders = _by_folder(paths)
+    if len(folders) > 1:  # in a tree of small folders none has a segment, which need not be asked for each of them
+        plain = [above[:-1] for above in folders]  # with the last "/" they would have another order
+        if connection.execute(_ANY, (peer, min(plain), max(plain))).fetchone() is None:
+            return
+    for above, at in folders.items():
         cut = len(above)
         names = sorted([paths[place][cut:] for place in at])
         for number, first, last in connection.execute(_NEAR, (peer, above[:-1], names[0], names[-1])).fetchall():

@@ -127,6 +127,15 @@ def test_few_have_rows(records: Records, tmp_path: Path) -> None:
     assert held(tmp_path) == (0, 2 * limits.SEGMENT_LEAST - 2)
 
 
+def test_folders_whose_order_is_another_with_a_slash(records: Records) -> None:
+    """`a.b` is after `a`, and `a.b/` before `a/`: both are found when both are asked for."""
+    every = some(b"a/") + some(b"a.b/") + some(b"b/", 1)
+    store(records, every)
+    for asked in (every, every[::-1], every[: MANY + 1], every[MANY - 1 : MANY + 1]):
+        assert records.find(PEER, keys(asked)) == [one for _, one in asked]
+    assert records.find(PEER, [(b"a!/0001", 5, -17), (b"a-/0001", 5, -17)]) == [None, None]
+
+
 def test_a_segment_has_a_bound(records: Records, tmp_path: Path) -> None:
     """What is more begins another one."""
     store(records, some(b"x/", limits.SEGMENT + limits.SEGMENT_LEAST))
@@ -282,7 +291,7 @@ def test_records_of_version_5(records: Records, folder: int, tmp_path: Path) -> 
 
 
 NAMES = st.integers(0, 40).map(b"%02d".__mod__)
-PATHS = st.builds(bytes.__add__, st.sampled_from([b"", b"d/", b"d/e/", b"d2/"]), NAMES)
+PATHS = st.builds(bytes.__add__, st.sampled_from([b"", b"d/", b"d/e/", b"d2/", b"d.e/"]), NAMES)
 BATCH = st.lists(st.tuples(PATHS, st.integers(1, 3)), min_size=1, max_size=30, unique_by=lambda one: one[0])
 STEPS = st.lists(
     st.tuples(st.sampled_from(["store", "store", "store", "settle", "write", "forget", "again", "ask"]), BATCH),
