@@ -288,8 +288,8 @@ class ListeningService(Service):
         if connection.family == socket.AF_INET6:
             kind = IPv6Address
             # with its zone, without which nobody can be called back at a link-local address
-            host, _ = socket.getnameinfo(client, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-            client = (host, *client[1:])
+            host, *_, zone = client
+            client = (f"{host}%{socket.if_indextoname(zone)}" if zone else host, *client[1:])
         protocol = self._factory.buildProtocol(kind("TCP", *client))
         if protocol is None:
             connection.close()
