@@ -40,7 +40,7 @@ _ANY: Final = "SELECT 1 FROM segments WHERE peer = ? AND folder BETWEEN ? AND ? 
 _GET: Final = "SELECT folder, stored, records FROM segments WHERE id = ?"
 _DROP: Final = "DELETE FROM segments WHERE id = ?"
 _COUNT: Final = "SELECT coalesce(sum(count), 0) FROM segments"
-_OLDEST: Final = "SELECT id, count FROM segments ORDER BY stored, id"
+_OLDEST: Final = "SELECT id, peer, count FROM segments ORDER BY stored, id"
 _PATH: Final = itemgetter(0)
 
 
@@ -138,11 +138,10 @@ def take(connection: sqlite3.Connection, peer: bytes, paths: Sequence[bytes]) ->
 
 def take_oldest(connection: sqlite3.Connection, most: int) -> Iterator[tuple[bytes, int, list[PathRecord]]]:
     """Remove the oldest segments, one by one, until they had `most` records: peer, when stored, and what was in it."""
-    for number, size in connection.execute(_OLDEST).fetchall():
+    for number, peer, size in connection.execute(_OLDEST).fetchall():
         if most <= 0:
             return
         most -= size
-        (peer,) = connection.execute("SELECT peer FROM segments WHERE id = ?", (number,)).fetchone()
         stored, records = _get(connection, number)
         connection.execute(_DROP, (number,))
         yield peer, stored, records

@@ -13,7 +13,7 @@ class Unwritten:
     """In the order in which they came: of one version of a file the last one counts. Not thread-safe."""
 
     def __init__(self) -> None:
-        """None."""
+        """Nothing waits."""
         self._batches: list[tuple[bytes, Sequence[PathRecord], bool]] = []
         #: The intents that they are the outcome of.
         self.fulfilled: list[int] = []
